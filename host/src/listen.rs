@@ -1,0 +1,91 @@
+//! Listening sockets: one for each core, all on the same address.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+
+use socket2::{Domain, Socket, Type};
+
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// Listens on `port` (0: any free one) of `host`, an address or a name, or of every interface, IPv4
+/// and IPv6, if there is none. Returns `count` listeners with one address, among which the system
+/// spreads connections.
+///
+/// # Errors
+/// A name without an address, an address that is not ours, a port that is taken or not allowed.
+pub fn listen(host: Option<&str>, port: u16, count: usize) -> io::Result<Vec<TcpListener>> {
+    let first = match host {
+        Some(host) => {
+            let address = (host, port).to_socket_addrs()?.next();
+            bind_first(address.ok_or(io::ErrorKind::AddrNotAvailable)?)?
+        }
+        // A machine without IPv6 has only the other half.
+        None => bind_first((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| {
+            match error.kind() {
+                io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
+                _ => bind_first((Ipv4Addr::UNSPECIFIED, port).into()),
+            }
+        })?,
+    };
+    let address = first.local_addr()?;
+    let mut listeners = vec![first];
+    while listeners.len() < count {
+        let next = if cfg!(target_os = "linux") {
+            bind(address, Share::Yes)?
+        } else {
+            // Elsewhere a shared port does not spread connections; a shared listener does.
+            listeners[0].try_clone()?
+        };
+        listeners.push(next);
+    }
+    Ok(listeners)
+}
+
+fn bind_first(address: SocketAddr) -> io::Result<TcpListener> {
+    // A port shared with another server of ours would take its connections: first see whether the
+    // port can be had alone.
+    drop(bind(address, Share::No)?);
+    bind(address, Share::Yes)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Share {
+    Yes,
+    No,
+}
+
+fn bind(address: SocketAddr, share: Share) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // A port is free again as soon as its server has gone (`allow_reuse_address`).
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_reuse_port(share == Share::Yes)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
+    }
+    socket.bind(&address.into())?;
+    if share == Share::Yes {
+        socket.listen(BACKLOG)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_share_one_port_that_nobody_else_gets() {
+        let listeners = listen(Some("127.0.0.1"), 0, 3).expect("a free port");
+        let address = listeners[0].local_addr().expect("bound");
+        assert_eq!(listeners.len(), 3);
+        for listener in &listeners {
+            assert_eq!(listener.local_addr().expect("bound"), address);
+        }
+        let taken = listen(Some("127.0.0.1"), address.port(), 1).expect_err("taken");
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,85 @@
+//! `sandserve`: the command.
+
+mod options;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::thread;
+
+use sandserve_host::{Grant, HttpServer, Sandbox, Shutdown, listen};
+use tokio::signal::unix::{SignalKind, signal};
+
+use options::Options;
+
+fn main() -> ExitCode {
+    let options = match options::parse() {
+        Ok(options) => options,
+        Err(status) => return ExitCode::from(status),
+    };
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("sandserve: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until it is told to stop; otherwise says in one line why it cannot.
+fn run(options: &Options) -> Result<(), String> {
+    let directory = options.directory.display();
+    let grant = Grant::new(&options.directory, options.environment())
+        .map_err(|error| format!("cannot open directory `{directory}`: {}", error.root_cause()))?;
+    let sandbox = Sandbox::file_server(grant).map_err(one_line("cannot set up the sandbox"))?;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let listeners = listen(options.bind.as_deref(), options.port, cores).map_err(|error| {
+        let host = options.bind.as_deref().unwrap_or("all interfaces");
+        format!("cannot listen on {host} port {}: {error}", options.port)
+    })?;
+    let server = HttpServer::new(listeners, sandbox).map_err(one_line("cannot listen"))?;
+    handle_signals(server.shutdown_handle()).map_err(one_line("cannot handle signals"))?;
+    announce(server.server_address());
+    server.serve_forever().map_err(one_line("cannot serve"))
+}
+
+fn one_line<E: Display>(what: &str) -> impl Fn(E) -> String {
+    move |error| format!("{what}: {error}")
+}
+
+/// Prints Python's banner; whoever started us may be waiting for the port in it.
+fn announce(address: SocketAddr) {
+    let (ip, port) = (address.ip(), address.port());
+    let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
+    print_line(format_args!("Serving HTTP on {ip} port {port} (http://{host}:{port}/) ..."));
+}
+
+/// Stdout may be closed; the server goes on.
+fn print_line(line: impl Display) {
+    let mut stdout = io::stdout();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// Ctrl-C exits at once, as Python does; SIGTERM lets connections finish.
+fn handle_signals(shutdown: Shutdown) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    thread::spawn(move || {
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {
+                        print_line("\nKeyboard interrupt received, exiting.");
+                        std::process::exit(0);
+                    }
+                    _ = terminate.recv() => shutdown.shutdown(),
+                }
+            }
+        });
+    });
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! The command line, which is that of `python -m http.server` and a little more.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Serve a directory over HTTP, from inside a sandbox.
+#[derive(Debug, Parser)]
+#[command(name = "sandserve", version, about)]
+pub(crate) struct Options {
+    /// Bind to this port; 0 takes a free one
+    #[arg(env = "SANDSERVE_PORT", default_value_t = 8000)]
+    pub(crate) port: u16,
+
+    /// Bind to this address or host name [default: all interfaces]
+    #[arg(short, long, env = "SANDSERVE_BIND", value_name = "ADDRESS")]
+    pub(crate) bind: Option<String>,
+
+    /// Serve this directory
+    #[arg(short, long, env = "SANDSERVE_DIRECTORY", value_name = "DIR", default_value = ".")]
+    pub(crate) directory: PathBuf,
+
+    /// Conform to this HTTP version; HTTP/1.1 keeps connections open
+    #[arg(short, long, env = "SANDSERVE_PROTOCOL", value_name = "VERSION", default_value = "HTTP/1.0")]
+    pub(crate) protocol: Protocol,
+
+    /// Write no access log
+    #[arg(short, long, env = "SANDSERVE_QUIET")]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Protocol {
+    #[value(name = "HTTP/1.0")]
+    Http10,
+    #[value(name = "HTTP/1.1")]
+    Http11,
+}
+
+impl Options {
+    /// The settings of the component, as the variables it reads under any host.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        let protocol = match self.protocol {
+            Protocol::Http10 => "HTTP/1.0",
+            Protocol::Http11 => "HTTP/1.1",
+        };
+        let utc_offset = jiff::Zoned::now().offset().seconds();
+        vec![
+            ("SANDSERVE_PROTOCOL".into(), protocol.into()),
+            ("SANDSERVE_QUIET".into(), u8::from(self.quiet).to_string()),
+            ("SANDSERVE_UTC_OFFSET".into(), utc_offset.to_string()),
+        ]
+    }
+}
+
+/// The command line of this process, or the exit status it has earned.
+pub(crate) fn parse() -> Result<Options, u8> {
+    Options::try_parse().map_err(|error| {
+        if error.exit_code() == 0 {
+            // --help and --version.
+            let _ = error.print();
+            return 0;
+        }
+        let text = error.render().to_string();
+        let reason: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let reason = reason.join(" ");
+        eprintln!("sandserve: {}; see --help", reason.trim_start_matches("error: "));
+        2
+    })
+}

@@ -1,0 +1,317 @@
+//! The sandbox: a component, what it may import, and one instance of it for each connection.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker, Lower, Resource,
+    ResourceTable, TypedFunc,
+};
+use wasmtime::{
+    Enabled, Engine, Error, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store,
+    StoreContextMut, UpdateDeadline,
+};
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
+
+use crate::engine;
+use crate::filesystem::{self, OpenStreams};
+use crate::log::Log;
+use crate::socket::{Reader, Socket, Writer};
+
+/// The component that this host was built with, as the file that other WASI hosts run.
+pub const FILE_SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sandserve.wasm"));
+/// The same, compiled by `build.rs`.
+const FILE_SERVER_COMPILED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sandserve.cwasm"));
+
+/// The interface that a component is served through.
+const CONNECTION: &str = "sandserve:http/connection@0.1.0";
+/// How many instances may run at once; connections beyond that wait for one.
+const MAX_INSTANCES: u32 = 1000;
+/// How many core instances, memories and tables one component may consist of.
+const MAX_PARTS: u32 = 8;
+/// How much memory an instance leaves behind for the next in its place, in bytes.
+const KEEP_RESIDENT: usize = 256 * 1024;
+/// How often running instances let others run.
+const TICK: Duration = Duration::from_millis(10);
+/// How long an instance may compute without reading or writing a byte of its connection.
+const MAX_COMPUTING: Duration = Duration::from_secs(30);
+
+/// A component ready to be instantiated.
+pub struct Sandbox {
+    pre: InstancePre<State>,
+    serve: ComponentExportIndex,
+    grant: Grant,
+    instances: Arc<Semaphore>,
+    clock: Arc<Clock>,
+}
+
+/// What every instance is given.
+#[derive(Clone)]
+pub struct Grant {
+    root: WasiFilesystemCtx,
+    environment: Vec<(String, String)>,
+}
+
+impl Grant {
+    /// The directory `root`, read-only, and the variables `environment`.
+    ///
+    /// # Errors
+    /// A directory that cannot be opened.
+    pub fn new(root: &Path, environment: Vec<(String, String)>) -> Result<Self> {
+        let root = WasiCtx::builder()
+            .allow_blocking_current_thread(true)
+            .preopened_dir(root, "/", FsPerms::ReadOnly)?
+            .build()
+            .filesystem()
+            .clone();
+        Ok(Grant { root, environment })
+    }
+}
+
+impl Sandbox {
+    /// The file server that this host was built with.
+    ///
+    /// # Errors
+    /// An engine that cannot be set up on this machine.
+    pub fn file_server(grant: Grant) -> Result<Self> {
+        let engine = new_engine()?;
+        // SAFETY: these bytes are what `build.rs` got from `precompile_component`.
+        #[allow(unsafe_code)]
+        let component = unsafe { Component::deserialize(&engine, FILE_SERVER_COMPILED) }?;
+        Sandbox::new(&engine, &component, grant)
+    }
+
+    fn new(engine: &Engine, component: &Component, grant: Grant) -> Result<Self> {
+        let serve = component
+            .get_export_index(None, CONNECTION)
+            .and_then(|interface| component.get_export_index(Some(&interface), "serve"))
+            .ok_or_else(|| Error::msg(format!("the component does not export {CONNECTION}")))?;
+        let mut linker = Linker::new(engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        filesystem::add_to_linker(&mut linker)?;
+        // The other way in, `wasi:http/incoming-handler`, is not used here, nor are its imports.
+        linker.define_unknown_imports_as_traps(component)?;
+        Ok(Sandbox {
+            pre: linker.instantiate_pre(component)?,
+            serve,
+            grant,
+            instances: Arc::new(Semaphore::new(MAX_INSTANCES as usize)),
+            clock: Clock::start(engine.clone()),
+        })
+    }
+
+    /// A fresh instance for one connection, when there is room for one.
+    ///
+    /// # Errors
+    /// A component that cannot be instantiated.
+    pub async fn instantiate(&self, socket: &Arc<Socket>) -> Result<Instance> {
+        let permit = self.instances.clone().acquire_owned().await?;
+        let mut wasi = WasiCtx::builder().envs(&self.grant.environment).stderr(Log).build();
+        *wasi.filesystem() = self.grant.root.clone();
+        let mut table = ResourceTable::new();
+        let input: Resource<DynInputStream> = table.push(Box::new(Reader(socket.clone())) as _)?;
+        let output: Resource<DynOutputStream> = table.push(Box::new(Writer(socket.clone())) as _)?;
+        let (input, output) = (input.rep(), output.rep());
+        let state = State {
+            table,
+            wasi,
+            socket: socket.clone(),
+            output,
+            open_streams: OpenStreams::default(),
+            computing: Duration::ZERO,
+        };
+        let mut store = Store::new(self.pre.engine(), state);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(interrupt);
+        let _running = self.clock.run();
+        let instance = self.pre.instantiate_async(&mut store).await?;
+        let serve = instance.get_typed_func(&mut store, self.serve)?;
+        Ok(Instance { store, serve, input, output, clock: self.clock.clone(), _permit: permit })
+    }
+}
+
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Sandbox").finish_non_exhaustive()
+    }
+}
+
+/// The engine for this machine: the configuration components were compiled with, and a pool that
+/// makes instances cheap.
+fn new_engine() -> Result<Engine> {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(MAX_INSTANCES)
+        .total_core_instances(MAX_INSTANCES * MAX_PARTS)
+        .total_memories(MAX_INSTANCES)
+        .total_tables(MAX_INSTANCES * MAX_PARTS)
+        .total_stacks(MAX_INSTANCES)
+        .max_memory_size(engine::MAX_MEMORY as usize)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(KEEP_RESIDENT)
+        .pagemap_scan(Enabled::Auto);
+    let mut config = engine::config(env!("SANDSERVE_TARGET"))?;
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    Engine::new(&config)
+}
+
+/// One instance, and the connection it serves.
+pub struct Instance {
+    store: Store<State>,
+    serve: TypedFunc<(Info, Resource<DynInputStream>, Resource<DynOutputStream>), (Next,)>,
+    input: u32,
+    output: u32,
+    clock: Arc<Clock>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Instance {
+    /// Serves what is ready on the connection.
+    ///
+    /// # Errors
+    /// A trap: the instance has failed, and cannot be called again.
+    pub async fn serve(&mut self, info: Info) -> Result<Next> {
+        let _running = self.clock.run();
+        self.store.data_mut().computing = Duration::ZERO;
+        self.store.set_epoch_deadline(1);
+        let (input, output) = (Resource::new_borrow(self.input), Resource::new_borrow(self.output));
+        let (next,) = self.serve.call_async(&mut self.store, (info, input, output)).await?;
+        Ok(next)
+    }
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Instance").finish_non_exhaustive()
+    }
+}
+
+/// Who is on the two ends of a connection (`info` of `wit/connection.wit`).
+#[derive(Clone, Debug, ComponentType, Lower)]
+#[component(record)]
+pub struct Info {
+    /// The peer.
+    pub client: Endpoint,
+    /// Us.
+    pub server: Endpoint,
+    /// Whether the bytes are encrypted between the two.
+    pub encrypted: bool,
+}
+
+/// An IP address and a port.
+#[derive(Clone, Debug, ComponentType, Lower)]
+#[component(record)]
+pub struct Endpoint {
+    /// The address in its usual notation.
+    pub address: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// What to do with a connection (`next` of `wit/connection.wit`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
+#[component(enum)]
+#[repr(u8)]
+pub enum Next {
+    /// Wait for the next request.
+    #[component(name = "keep-alive")]
+    KeepAlive,
+    /// Close.
+    #[component(name = "close")]
+    Close,
+    /// Close when the peer has stopped sending.
+    #[component(name = "linger")]
+    Linger,
+}
+
+/// What an instance has of the host.
+pub(crate) struct State {
+    pub(crate) table: ResourceTable,
+    wasi: WasiCtx,
+    /// The connection served, and which output stream is its own.
+    pub(crate) socket: Arc<Socket>,
+    pub(crate) output: u32,
+    pub(crate) open_streams: OpenStreams,
+    /// How long the instance has computed without touching its connection.
+    pub(crate) computing: Duration,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// Called on an instance that has run for a tick.
+fn interrupt(mut store: StoreContextMut<State>) -> Result<UpdateDeadline> {
+    let state = store.data_mut();
+    state.computing += TICK;
+    if state.computing > MAX_COMPUTING {
+        let seconds = MAX_COMPUTING.as_secs();
+        return Err(Error::msg(format!("no answer after {seconds} seconds of computing")));
+    }
+    Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+}
+
+/// Moves the engine's epoch on while instances run, and sleeps while none does.
+struct Clock {
+    running: AtomicUsize,
+    asleep: AtomicBool,
+    thread: Thread,
+}
+
+impl Clock {
+    fn start(engine: Engine) -> Arc<Self> {
+        let (send, receive) = std::sync::mpsc::channel::<Arc<Clock>>();
+        let thread = thread::spawn(move || {
+            let Ok(clock) = receive.recv() else { return };
+            let clock = Arc::downgrade(&clock);
+            while let Some(clock) = clock.upgrade() {
+                clock.tick(&engine);
+            }
+        });
+        let clock = Arc::new(Clock {
+            running: AtomicUsize::new(0),
+            asleep: AtomicBool::new(false),
+            thread: thread.thread().clone(),
+        });
+        let _ = send.send(clock.clone());
+        clock
+    }
+
+    fn tick(&self, engine: &Engine) {
+        if self.running.load(Ordering::SeqCst) > 0 {
+            thread::sleep(TICK);
+            engine.increment_epoch();
+            return;
+        }
+        self.asleep.store(true, Ordering::SeqCst);
+        if self.running.load(Ordering::SeqCst) == 0 {
+            thread::park_timeout(Duration::from_secs(1));
+        }
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    /// Keeps the clock going until the value returned is dropped.
+    fn run(self: &Arc<Self>) -> Running {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        if self.asleep.load(Ordering::SeqCst) {
+            self.thread.unpark();
+        }
+        Running(self.clone())
+    }
+}
+
+struct Running(Arc<Clock>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,347 @@
+//! The bytes of one connection: what has come and is not yet read, what was written and has not yet
+//! left, and the streams through which a sandbox sees the two.
+//!
+//! What is written waits here, so that a head leaves with the content behind it, and so that a
+//! sandbox need not wait for a slow client: a file that was spliced is sent after the sandbox has
+//! gone.
+
+use std::fs::File;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustix::net::SendFlags;
+use tokio::io::{AsyncRead, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
+
+/// How many bytes are read at once.
+const READ_SIZE: usize = 64 * 1024;
+/// How many written bytes may wait to leave before the writer has to.
+const OUTBOX_SIZE: usize = 64 * 1024;
+/// A file part up to this size, in bytes, leaves together with the head before it.
+const SMALL_FILE: u64 = 16 * 1024;
+/// How many bytes of a file leave before other connections get their turn.
+const SEND_SIZE: u64 = 1024 * 1024;
+/// How long a client may take none of the bytes that are there for it.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take to send a request: this, and a second for every `SLOWEST_PACE` bytes.
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(30);
+const SLOWEST_PACE: u32 = 500;
+/// How long, and for how many bytes, a client that will be closed on may go on sending.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+const LINGER_SIZE: usize = 16 * 1024 * 1024;
+
+/// One connection, shared by the task that owns it and the streams of its sandbox.
+#[derive(Debug)]
+pub struct Socket(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    stream: TcpStream,
+    /// Received and not yet read.
+    inbox: Bytes,
+    /// The peer has sent its last byte.
+    ended: bool,
+    /// When the bytes now due must have come.
+    due: Instant,
+    /// Written and not yet sent: the bytes from `sent` on, then the file part.
+    outbox: Vec<u8>,
+    sent: usize,
+    file: Option<FilePart>,
+    /// Whether the writer wants to know when everything has left.
+    flushing: bool,
+    /// Why nothing can be sent any more.
+    failed: Option<io::ErrorKind>,
+    /// Whether anything was written since bytes last came.
+    answered: bool,
+}
+
+/// A piece of a file on its way out.
+#[derive(Debug)]
+struct FilePart {
+    file: Arc<File>,
+    offset: u64,
+    /// How many bytes are still to be sent; the client has been promised all of them.
+    left: u64,
+}
+
+impl Socket {
+    /// Takes over an accepted connection.
+    pub fn new(stream: TcpStream) -> Arc<Self> {
+        Arc::new(Socket(Mutex::new(State {
+            stream,
+            inbox: Bytes::new(),
+            ended: false,
+            due: Instant::now(),
+            outbox: Vec::new(),
+            sent: 0,
+            file: None,
+            flushing: false,
+            failed: None,
+            answered: false,
+        })))
+    }
+
+    /// Waits until there is something to read: true, or the end of the peer's bytes: false.
+    ///
+    /// # Errors
+    /// Any failure of the connection.
+    pub async fn receive(&self) -> io::Result<bool> {
+        poll_fn(|cx| self.lock().poll_receive(cx)).await
+    }
+
+    /// Starts the clock on a request whose first bytes have come.
+    pub fn expect_request(&self) {
+        let mut state = self.lock();
+        state.due = Instant::now() + RECEIVE_TIMEOUT;
+        state.answered = false;
+    }
+
+    /// Whether anything was written since the request that came last.
+    pub fn is_answered(&self) -> bool {
+        self.lock().answered
+    }
+
+    /// Whether bytes have come that nobody has read.
+    pub fn has_unread(&self) -> bool {
+        !self.lock().inbox.is_empty()
+    }
+
+    /// Adds `bytes` to what will be sent.
+    pub fn write(&self, bytes: &[u8]) {
+        self.lock().write(bytes);
+    }
+
+    /// Sends all that was written.
+    ///
+    /// # Errors
+    /// A connection that failed, a client that takes nothing for [`SEND_TIMEOUT`], and a file that
+    /// turned out shorter than was promised.
+    pub async fn send(&self) -> io::Result<()> {
+        loop {
+            match timeout(SEND_TIMEOUT, poll_fn(|cx| self.lock().poll_send(cx))).await {
+                Ok(Ok(Progress::Done)) => return Ok(()),
+                // Other connections of this core get their turn.
+                Ok(Ok(Progress::Some)) => tokio::task::yield_now().await,
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(self.lock().fail(io::ErrorKind::TimedOut.into())),
+            }
+        }
+    }
+
+    /// Says that nothing more will be sent, then waits for the peer to stop sending, so that what was
+    /// sent last is not lost to it (RFC 9112 9.6).
+    pub async fn linger(&self) {
+        if rustix::net::shutdown(&self.lock().stream, rustix::net::Shutdown::Write).is_err() {
+            return;
+        }
+        let drained = async {
+            let mut size = 0;
+            while size < LINGER_SIZE {
+                match self.receive().await {
+                    Ok(true) => size += std::mem::take(&mut self.lock().inbox).len(),
+                    _ => return,
+                }
+            }
+        };
+        let _ = timeout(LINGER_TIMEOUT, drained).await;
+    }
+
+    /// Hands the next `length` bytes of `file` from `offset` over to be sent; returns how many of
+    /// them there are, 0 at the end of the file. Waits for the file part before.
+    pub(crate) async fn splice(&self, file: &Arc<File>, offset: u64, length: u64) -> io::Result<u64> {
+        if self.lock().file.is_some() {
+            self.send().await?;
+        }
+        let length = length.min(file.metadata()?.len().saturating_sub(offset));
+        if length > SMALL_FILE || !cfg!(target_os = "linux") {
+            let mut state = self.lock();
+            state.answered = true;
+            state.file = Some(FilePart { file: file.clone(), offset, left: length });
+            return Ok(length);
+        }
+        let mut state = self.lock();
+        state.answered = true;
+        let start = state.outbox.len();
+        state.outbox.resize(start + length as usize, 0);
+        let read = rustix::io::pread(file, &mut state.outbox[start..], offset)?;
+        state.outbox.truncate(start + read);
+        Ok(read as u64)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+enum Progress {
+    /// Nothing is left to send.
+    Done,
+    /// Something was sent.
+    Some,
+}
+
+impl State {
+    fn poll_receive(&mut self, cx: &mut Context) -> Poll<io::Result<bool>> {
+        if self.ended || !self.inbox.is_empty() {
+            return Poll::Ready(Ok(!self.inbox.is_empty()));
+        }
+        let mut bytes = Vec::with_capacity(READ_SIZE);
+        let mut buffer = ReadBuf::uninit(bytes.spare_capacity_mut());
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        let received = Bytes::copy_from_slice(buffer.filled());
+        self.ended = received.is_empty();
+        self.answered = false;
+        self.due += Duration::from_secs(1) * received.len() as u32 / SLOWEST_PACE;
+        self.inbox = received;
+        Poll::Ready(Ok(!self.ended))
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.outbox.extend_from_slice(bytes);
+        self.answered = true;
+    }
+
+    /// Sends some of what was written, or waits until some can be.
+    fn poll_send(&mut self, cx: &mut Context) -> Poll<io::Result<Progress>> {
+        if let Some(kind) = self.failed {
+            return Poll::Ready(Err(kind.into()));
+        }
+        let mut progress = Progress::Done;
+        while self.sent < self.outbox.len() || self.file.is_some() {
+            match self.send_some() {
+                Ok(_) if self.file.is_some() => return Poll::Ready(Ok(Progress::Some)),
+                Ok(_) => progress = Progress::Some,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Progress::Some = progress {
+                        return Poll::Ready(Ok(progress));
+                    }
+                    ready!(self.stream.poll_write_ready(cx)).map_err(|error| self.fail(error))?;
+                }
+                Err(error) => return Poll::Ready(Err(self.fail(error))),
+            }
+        }
+        self.outbox.clear();
+        self.sent = 0;
+        self.flushing = false;
+        Poll::Ready(Ok(Progress::Done))
+    }
+
+    /// Sends as much as one system call takes.
+    fn send_some(&mut self) -> io::Result<()> {
+        let socket = self.stream.as_fd();
+        if self.sent < self.outbox.len() {
+            let more = if self.file.is_some() { SendFlags::MORE } else { SendFlags::empty() };
+            let bytes = &self.outbox[self.sent..];
+            self.sent += self.stream.try_io(Interest::WRITABLE, || {
+                Ok(rustix::net::send(socket, bytes, more | SendFlags::NOSIGNAL)?)
+            })?;
+            return Ok(());
+        }
+        let Some(part) = &mut self.file else {
+            return Ok(());
+        };
+        let size = part.left.min(SEND_SIZE) as usize;
+        let sent = self.stream.try_io(Interest::WRITABLE, || {
+            Ok(rustix::fs::sendfile(socket, &part.file, Some(&mut part.offset), size)?)
+        })?;
+        if sent == 0 {
+            // Cut off meanwhile. The client was promised more: only closing tells it.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        part.left -= sent as u64;
+        if part.left == 0 {
+            self.file = None;
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, error: io::Error) -> io::Error {
+        self.failed = Some(error.kind());
+        self.file = None;
+        error
+    }
+
+    fn is_full(&self) -> bool {
+        self.flushing || self.file.is_some() || self.outbox.len() - self.sent >= OUTBOX_SIZE
+    }
+}
+
+/// What the sandbox reads from.
+#[derive(Debug)]
+pub struct Reader(pub Arc<Socket>);
+
+#[async_trait]
+impl Pollable for Reader {
+    async fn ready(&mut self) {
+        // What was answered so far leaves before more is waited for.
+        if self.0.send().await.is_err() {
+            return;
+        }
+        let due = self.0.lock().due;
+        if timeout_at(due, self.0.receive()).await.is_err() {
+            self.0.lock().fail(io::ErrorKind::TimedOut.into());
+        }
+    }
+}
+
+#[async_trait]
+impl InputStream for Reader {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        let mut state = self.0.lock();
+        match state.failed {
+            _ if !state.inbox.is_empty() => {
+                let size = size.min(state.inbox.len());
+                Ok(state.inbox.split_to(size))
+            }
+            Some(kind) => Err(StreamError::LastOperationFailed(io::Error::from(kind).into())),
+            None if state.ended => Err(StreamError::Closed),
+            None => Ok(Bytes::new()),
+        }
+    }
+}
+
+/// What the sandbox writes to.
+#[derive(Debug)]
+pub struct Writer(pub Arc<Socket>);
+
+#[async_trait]
+impl Pollable for Writer {
+    async fn ready(&mut self) {
+        if self.0.lock().is_full() {
+            // A failure shows in the next `check-write`.
+            let _ = self.0.send().await;
+        }
+    }
+}
+
+#[async_trait]
+impl OutputStream for Writer {
+    fn check_write(&mut self) -> StreamResult<usize> {
+        let state = self.0.lock();
+        match state.failed {
+            Some(_) => Err(StreamError::Closed),
+            None if state.is_full() => Ok(0),
+            None => Ok(OUTBOX_SIZE),
+        }
+    }
+
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.0.lock().write(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        let mut state = self.0.lock();
+        state.flushing = state.sent < state.outbox.len() || state.file.is_some();
+        Ok(())
+    }
+}

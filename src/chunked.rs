@@ -1,0 +1,159 @@
+//! The chunked transfer coding, decoded (RFC 9112 7.1). No state of the connection is kept here.
+
+use std::io;
+
+/// Longest chunk-size line or trailer section in bytes, extensions included.
+const MAX_LINE: usize = 4096;
+
+/// Takes the framing off a chunked body, piece by piece.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    state: State,
+    /// Size of the chunk whose line is being read, or bytes left of the chunk in hand.
+    size: u64,
+    /// Bytes of the line, or of the trailers, read so far.
+    line: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    SizeStart,
+    Size,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    TrailerStart,
+    Trailer,
+    TrailerLf,
+    EndLf,
+    Finished,
+}
+
+impl Decoder {
+    /// Whether the last chunk and the trailers have been read.
+    pub fn is_finished(&self) -> bool {
+        self.state == State::Finished
+    }
+
+    /// Decodes from `input` into `out`; returns how many bytes of each were used. Nothing past the
+    /// end of the body is taken from `input`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] for anything RFC 9112 does not allow, bare line feeds included.
+    pub fn decode(&mut self, input: &[u8], out: &mut [u8]) -> io::Result<(usize, usize)> {
+        let (mut used, mut written) = (0, 0);
+        while used < input.len() && !self.is_finished() {
+            if self.state == State::Data {
+                let left = usize::try_from(self.size).unwrap_or(usize::MAX);
+                let length = left.min(input.len() - used).min(out.len() - written);
+                if length == 0 {
+                    break;
+                }
+                out[written..written + length].copy_from_slice(&input[used..used + length]);
+                used += length;
+                written += length;
+                self.size -= length as u64;
+                if self.size == 0 {
+                    self.state = State::DataCr;
+                }
+            } else {
+                self.state = self.step(input[used])?;
+                used += 1;
+            }
+        }
+        Ok((used, written))
+    }
+
+    /// The state after `byte`, which is not chunk data.
+    fn step(&mut self, byte: u8) -> io::Result<State> {
+        self.line += 1;
+        if self.line > MAX_LINE {
+            return Err(invalid("chunk line too long"));
+        }
+        let next = match (self.state, byte) {
+            (State::SizeStart | State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                if self.size >> 60 != 0 {
+                    return Err(invalid("chunk too large"));
+                }
+                let digit = char::from(byte).to_digit(16).unwrap_or_default();
+                self.size = self.size << 4 | u64::from(digit);
+                State::Size
+            }
+            (State::Size | State::Extension, b'\r') => State::SizeLf,
+            (State::Size, b';' | b' ' | b'\t') => State::Extension,
+            (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => State::Extension,
+            (State::SizeLf, b'\n') if self.size == 0 => State::TrailerStart,
+            (State::SizeLf, b'\n') => State::Data,
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::SizeStart,
+            (State::TrailerStart, b'\r') => State::EndLf,
+            (State::Trailer, b'\r') => State::TrailerLf,
+            (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => State::Trailer,
+            (State::TrailerLf, b'\n') => return Ok(State::TrailerStart),
+            (State::EndLf, b'\n') => State::Finished,
+            _ => return Err(invalid("broken chunk")),
+        };
+        if matches!(next, State::Data | State::SizeStart | State::TrailerStart) {
+            self.line = 0;
+        }
+        Ok(next)
+    }
+}
+
+fn invalid(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decodes `input` in pieces of `step` bytes; the content, and what was left unread.
+    fn decode(input: &[u8], step: usize) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        let mut decoder = Decoder::default();
+        let mut content = Vec::new();
+        let mut at = 0;
+        while at < input.len() && !decoder.is_finished() {
+            let piece = &input[at..input.len().min(at + step)];
+            let mut out = [0; 3];
+            let (used, written) = decoder.decode(piece, &mut out)?;
+            content.extend_from_slice(&out[..written]);
+            at += used;
+        }
+        if !decoder.is_finished() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok((content, input[at..].to_vec()))
+    }
+
+    #[test]
+    fn content_is_what_the_chunks_hold_whatever_the_pieces() {
+        let cases: &[(&[u8], &[u8], &[u8])] = &[
+            (b"0\r\n\r\n", b"", b""),
+            (b"5\r\nhello\r\n0\r\n\r\nGET", b"hello", b"GET"),
+            (b"A;x=\"y\"\r\n0123456789\r\n1\r\n!\r\n000\r\nTrailer: 1\r\n\r\n", b"0123456789!", b""),
+        ];
+        for &(input, content, rest) in cases {
+            for step in 1..=input.len() {
+                let decoded = decode(input, step).expect("valid");
+                assert_eq!(decoded, (content.to_vec(), rest.to_vec()), "{step}");
+            }
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let long = [b"1;".as_slice(), &[b'x'; MAX_LINE]].concat();
+        let cases: &[&[u8]] = &[
+            b"\r\n", b"5\nhello\r\n", b"-1\r\n", b"+1\r\n", b"0x1\r\n", b" 1\r\n", b"1\r\nab\r\n",
+            b"fffffffffffffffff\r\n", b"1\r\na\n0\r\n\r\n", b"0\r\nA: \x01\r\n\r\n", b"1;\n", &long,
+        ];
+        for case in cases {
+            let error = decode(case, 1).expect_err("must be refused");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{}", case.escape_ascii());
+        }
+    }
+}

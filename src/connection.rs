@@ -1,0 +1,32 @@
+//! The export `sandserve:http/connection`: raw bytes of one connection, parsed in here.
+
+use crate::bindings::exports::sandserve::http::connection::{Endpoint as WitEndpoint, Guest, Info, Next};
+use crate::component::{Component, Handler};
+use crate::exchange::{Endpoint, Exchange};
+use crate::open::OpenAt;
+use crate::rfile::Rfile;
+use crate::wfile::Wfile;
+
+use wasi::io::streams::{InputStream, OutputStream};
+
+impl<H: Handler> Guest for Component<H> {
+    fn serve(info: Info, input: &InputStream, output: &OutputStream) -> Next {
+        let mut http = Exchange::new(
+            endpoint(info.client),
+            endpoint(info.server),
+            Rfile::connection(input),
+            Wfile::connection(output),
+        );
+        let mut handler = H::new(OpenAt::NeverBlocks);
+        // An error here is a client that has gone: there is nobody left to tell.
+        match handler.handle(&mut http) {
+            Ok(()) if !http.close_connection => Next::KeepAlive,
+            Ok(()) if !http.rfile.is_waiting() => Next::Close,
+            _ => Next::Linger,
+        }
+    }
+}
+
+fn endpoint(WitEndpoint { address, port }: WitEndpoint) -> Endpoint {
+    Endpoint { address, port }
+}

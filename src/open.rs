@@ -1,0 +1,93 @@
+//! Opens what a path names, beneath the one directory the host has granted. The host keeps the path
+//! inside it; this module refuses what is neither a file nor a directory.
+
+use std::cell::OnceCell;
+
+use wasi::clocks::wall_clock::Datetime;
+use wasi::filesystem::preopens::get_directories;
+use wasi::filesystem::types::{
+    Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, OpenFlags, PathFlags,
+};
+
+/// What a path turned out to name.
+pub enum Opened {
+    File(File),
+    /// A directory, which may be one that can be passed through but not read.
+    Directory(Option<Descriptor>),
+}
+
+/// A regular file, open for reading.
+pub struct File {
+    pub descriptor: Descriptor,
+    /// Size in bytes when it was opened.
+    pub size: u64,
+    /// When its content last changed, if the host tells.
+    pub modified: Option<Datetime>,
+}
+
+/// Whether looking before opening can be left out: see [`open`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenAt {
+    /// Our host: `open-at` never waits, whatever it opens.
+    NeverBlocks,
+    /// Any other: opening a FIFO would wait for a writer.
+    MayBlock,
+}
+
+/// Opens the file or directory `path` beneath the root, following symbolic links that stay inside.
+/// A FIFO, a socket, a device, what is missing, forbidden or outside: `None`, and no difference.
+pub fn open(path: &str, open_at: OpenAt) -> Option<Opened> {
+    with_root(|root| {
+        if open_at == OpenAt::MayBlock && !is_servable(&stat(root, path)?) {
+            return None;
+        }
+        let opened = root.open_at(
+            PathFlags::SYMLINK_FOLLOW,
+            path,
+            OpenFlags::empty(),
+            DescriptorFlags::READ,
+        );
+        let descriptor = match opened {
+            Ok(descriptor) => descriptor,
+            Err(ErrorCode::Access) => {
+                let is_directory = stat(root, path)?.type_ == DescriptorType::Directory;
+                return is_directory.then_some(Opened::Directory(None));
+            }
+            Err(_) => return None,
+        };
+        let stat = descriptor.stat().ok()?;
+        match stat.type_ {
+            DescriptorType::Directory => Some(Opened::Directory(Some(descriptor))),
+            DescriptorType::RegularFile => Some(Opened::File(File {
+                descriptor,
+                size: stat.size,
+                modified: stat.data_modification_timestamp,
+            })),
+            _ => None,
+        }
+    })
+}
+
+/// What `path` beneath `directory` is, following symbolic links; `None` if that cannot be told.
+pub fn stat(directory: &Descriptor, path: &str) -> Option<DescriptorStat> {
+    directory.stat_at(PathFlags::SYMLINK_FOLLOW, path).ok()
+}
+
+fn is_servable(stat: &DescriptorStat) -> bool {
+    matches!(stat.type_, DescriptorType::RegularFile | DescriptorType::Directory)
+}
+
+/// Calls `f` with the directory mapped to `/`, or else the first one there is.
+fn with_root<T>(f: impl FnOnce(&Descriptor) -> Option<T>) -> Option<T> {
+    thread_local! {
+        static ROOT: OnceCell<Option<Descriptor>> = const { OnceCell::new() };
+    }
+    ROOT.with(|root| {
+        f(root.get_or_init(|| {
+            let mut directories = get_directories();
+            let at_root = directories.iter().position(|(_, path)| path == "/").unwrap_or(0);
+            (at_root < directories.len()).then(|| directories.swap_remove(at_root).0)
+        })
+        .as_ref()?)
+    })
+}

@@ -1,0 +1,101 @@
+//! From a request target to the name of a file: pure text, no file is looked at.
+
+use percent_encoding::percent_decode_str;
+
+/// The file that `path` names, relative to the root and always beneath it as text: `directory`,
+/// then the decoded segments with `.` and `..` resolved, then a `/` if `path` ends in one
+/// (`SimpleHTTPRequestHandler.translate_path`). Query and fragment do not count.
+pub fn translate_path(directory: &str, path: &str) -> String {
+    let path = split_target(path).0;
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    let mut words: Vec<&str> = Vec::new();
+    for word in decoded.split('/') {
+        match word {
+            "" | "." => {}
+            ".." => drop(words.pop()),
+            _ => words.push(word),
+        }
+    }
+    let mut name = String::with_capacity(directory.len() + decoded.len() + 1);
+    name.push_str(directory);
+    for word in words {
+        name.push('/');
+        name.push_str(word);
+    }
+    if path.ends_with('/') {
+        name.push('/');
+    }
+    name
+}
+
+/// The path, the query and the fragment of a request target, without `?` and `#`.
+pub fn split_target(target: &str) -> (&str, Option<&str>, Option<&str>) {
+    let (rest, fragment) = match target.split_once('#') {
+        Some((rest, fragment)) => (rest, Some(fragment)),
+        None => (target, None),
+    };
+    match rest.split_once('?') {
+        Some((path, query)) => (path, Some(query), fragment),
+        None => (rest, None, fragment),
+    }
+}
+
+/// Where a directory asked for without its final slash is: `target` with one after its path.
+pub fn with_trailing_slash(target: &str) -> String {
+    let (path, query, fragment) = split_target(target);
+    let mut location = format!("{path}/");
+    for (mark, part) in [('?', query), ('#', fragment)] {
+        if let Some(part) = part.filter(|part| !part.is_empty()) {
+            location.push(mark);
+            location.push_str(part);
+        }
+    }
+    location
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_names_a_file_beneath_the_directory() {
+        let cases = [
+            ("/", "./"),
+            ("/a", "./a"),
+            ("/a/", "./a/"),
+            ("/a//b/./c", "./a/b/c"),
+            ("/a?b/", "./a"),
+            ("/a#b/", "./a"),
+            ("/a/..", "."),
+            ("/a/../", "./"),
+            ("/../../etc/passwd", "./etc/passwd"),
+            ("/%2e%2e/%2e%2e/etc/passwd", "./etc/passwd"),
+            ("/..%2f..%2fetc", "./etc"),
+            ("/a%2fb", "./a/b"),
+            ("/a%20b%3Fc", "./a b?c"),
+            ("/%C3%BC", "./\u{fc}"),
+            ("/%ff", "./\u{fffd}"),
+            ("/%zz%", "./%zz%"),
+            ("/.../..a", "./.../..a"),
+            ("/a\\..\\b", "./a\\..\\b"),
+        ];
+        for (target, name) in cases {
+            assert_eq!(translate_path(".", target), name, "{target}");
+        }
+        assert_eq!(translate_path("public", "/../a"), "public/a");
+    }
+
+    #[test]
+    fn a_redirect_keeps_the_query_and_the_fragment() {
+        let cases = [
+            ("/a", "/a/"),
+            ("/a?x=1&y=/..", "/a/?x=1&y=/.."),
+            ("/a?", "/a/"),
+            ("/a#f", "/a/#f"),
+            ("/a?q#f", "/a/?q#f"),
+        ];
+        for (target, location) in cases {
+            assert_eq!(with_trailing_slash(target), location);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Bytes in: the heads and the content that a client sends, from either transport.
+
+use std::io::{self, Read};
+
+use wasi::io::streams::{InputStream, StreamError};
+
+use crate::chunked::Decoder;
+use crate::request::{Framing, Parsed, Refusal, Request};
+
+/// How much is asked of a stream at once, in bytes.
+const READ_SIZE: usize = 64 * 1024;
+/// The most unread content that is skipped to save a connection, in bytes.
+const SKIP_LIMIT: u64 = 256 * 1024;
+
+/// What the bytes of a client begin with.
+pub enum Head {
+    Request(Request),
+    Refused(Refusal),
+    /// The client has said all it had to say.
+    End,
+}
+
+/// The content of the request in hand: [`Read`] gives exactly that, and 0 bytes at its end.
+pub struct Rfile<'a> {
+    source: Source<'a>,
+    buffer: Vec<u8>,
+    /// Where in `buffer` the unread bytes start.
+    start: usize,
+    content: Content,
+}
+
+enum Source<'a> {
+    Connection(&'a InputStream),
+    Content(InputStream),
+    Empty,
+}
+
+/// What is left of the content in hand.
+enum Content {
+    Length(u64),
+    Chunked(Decoder),
+    /// Up to the end of the stream: the host has already taken the framing off.
+    Stream,
+}
+
+impl<'a> Rfile<'a> {
+    /// The bytes of a connection.
+    pub fn connection(input: &'a InputStream) -> Self {
+        Rfile::new(Source::Connection(input), Content::Length(0))
+    }
+
+    /// The content of one request that a host has parsed; `None` where it has none.
+    pub fn content(stream: Option<InputStream>) -> Self {
+        Rfile::new(stream.map_or(Source::Empty, Source::Content), Content::Stream)
+    }
+
+    fn new(source: Source<'a>, content: Content) -> Self {
+        Rfile { source, buffer: Vec::new(), start: 0, content }
+    }
+
+    /// Whether bytes of another request are at hand, or the end of the connection, without waiting.
+    pub fn is_ready(&mut self) -> bool {
+        self.start < self.buffer.len() || !matches!(self.fill(Wait::No), Ok(Fill::Nothing))
+    }
+
+    /// Waits for the head of the next request, and makes its content the one in hand.
+    ///
+    /// # Errors
+    /// Any failure of the connection; a head that breaks the rules is not an error but refused.
+    pub fn read_head(&mut self) -> io::Result<Head> {
+        let mut ended = false;
+        loop {
+            // A head is parsed when it is whole, so that one sent byte by byte costs no more.
+            let unread = &self.buffer[self.start..];
+            match Request::parse(unread) {
+                Parsed::Complete(request, used) => {
+                    self.start += used;
+                    self.content = match request.framing() {
+                        Framing::None => Content::Length(0),
+                        Framing::Length(length) => Content::Length(length),
+                        Framing::Chunked => Content::Chunked(Decoder::default()),
+                    };
+                    return Ok(Head::Request(request));
+                }
+                Parsed::Refused(refusal) => {
+                    // Where this request ends is anyone's guess.
+                    self.content = Content::Length(u64::MAX);
+                    return Ok(Head::Refused(refusal));
+                }
+                Parsed::Partial if ended => {
+                    return Ok(Request::refuse_truncated(unread).map_or(Head::End, Head::Refused));
+                }
+                Parsed::Partial => {}
+            }
+            let mut scanned = self.buffer.len();
+            loop {
+                match self.fill(Wait::Yes)? {
+                    Fill::Nothing => continue,
+                    Fill::End => ended = true,
+                    Fill::Some => {}
+                }
+                let unread = &self.buffer[self.start..];
+                if ended || Request::may_be_complete(unread, scanned.saturating_sub(self.start)) {
+                    break;
+                }
+                scanned = self.buffer.len();
+            }
+        }
+    }
+
+    /// Skips what the handler left of the content, so that the next request starts where it should.
+    /// False where that would take too long or cannot be done: the connection must then close.
+    pub fn skip_rest(&mut self) -> bool {
+        let mut skipped = 0;
+        let mut scratch = [0; 4096];
+        loop {
+            match self.read(&mut scratch) {
+                Ok(0) => return true,
+                Ok(length) => skipped += length as u64,
+                Err(_) => return false,
+            }
+            if skipped > SKIP_LIMIT {
+                return false;
+            }
+        }
+    }
+
+    /// Whether the client has not yet sent all of the content in hand.
+    pub fn is_waiting(&self) -> bool {
+        match &self.content {
+            Content::Length(left) => *left > (self.buffer.len() - self.start) as u64,
+            Content::Chunked(decoder) => !decoder.is_finished(),
+            Content::Stream => false,
+        }
+    }
+
+    /// Takes one piece from the stream into the buffer.
+    fn fill(&mut self, wait: Wait) -> io::Result<Fill> {
+        let stream = match &self.source {
+            Source::Connection(stream) => stream,
+            Source::Content(stream) => stream,
+            Source::Empty => return Ok(Fill::End),
+        };
+        let read = match wait {
+            Wait::No => stream.read(READ_SIZE as u64),
+            Wait::Yes => stream.blocking_read(READ_SIZE as u64),
+        };
+        match read {
+            Ok(bytes) if bytes.is_empty() => Ok(Fill::Nothing),
+            Ok(bytes) => {
+                if self.start == self.buffer.len() {
+                    self.buffer = bytes;
+                    self.start = 0;
+                } else {
+                    self.buffer.drain(..std::mem::take(&mut self.start));
+                    self.buffer.extend_from_slice(&bytes);
+                }
+                Ok(Fill::Some)
+            }
+            Err(StreamError::Closed) => Ok(Fill::End),
+            Err(StreamError::LastOperationFailed(error)) => {
+                Err(io::Error::other(error.to_debug_string()))
+            }
+        }
+    }
+
+    /// Bytes at hand, waiting for some if there are none; empty at the end of the stream.
+    fn unread(&mut self) -> io::Result<&[u8]> {
+        while self.start == self.buffer.len() {
+            if let Fill::End = self.fill(Wait::Yes)? {
+                break;
+            }
+        }
+        Ok(&self.buffer[self.start..])
+    }
+}
+
+enum Wait {
+    No,
+    Yes,
+}
+
+enum Fill {
+    Some,
+    Nothing,
+    End,
+}
+
+impl Read for Rfile<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        loop {
+            if out.is_empty() || matches!(self.content, Content::Length(0)) {
+                return Ok(0);
+            }
+            // The decoder is taken out while the buffer is borrowed.
+            let mut content = std::mem::replace(&mut self.content, Content::Length(0));
+            let unread = self.unread()?;
+            let (used, written) = match &mut content {
+                Content::Length(_) if unread.is_empty() => return Err(ended()),
+                Content::Length(left) => {
+                    let length = copy(unread, out, *left);
+                    *left -= length as u64;
+                    (length, length)
+                }
+                Content::Chunked(decoder) if decoder.is_finished() => return Ok(0),
+                Content::Chunked(_) if unread.is_empty() => return Err(ended()),
+                Content::Chunked(decoder) => decoder.decode(unread, out)?,
+                Content::Stream => {
+                    let length = copy(unread, out, u64::MAX);
+                    (length, length)
+                }
+            };
+            let at_end = matches!(content, Content::Stream) && used == 0;
+            self.content = content;
+            self.start += used;
+            if written > 0 || at_end {
+                return Ok(written);
+            }
+        }
+    }
+}
+
+fn copy(from: &[u8], to: &mut [u8], limit: u64) -> usize {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let length = from.len().min(to.len()).min(limit);
+    to[..length].copy_from_slice(&from[..length]);
+    length
+}

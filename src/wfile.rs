@@ -1,0 +1,172 @@
+//! Bytes out: the head and the content of responses, onto either transport.
+
+use std::io::{self, Write};
+
+use wasi::http::types::{Fields, OutgoingBody, OutgoingResponse, ResponseOutparam};
+use wasi::io::streams::{InputStream, OutputStream, StreamError};
+
+/// How many bytes are gathered before they are passed on, so that a head and a small body go
+/// together.
+const BUFFER_SIZE: usize = 32 * 1024;
+
+/// Where a response is written. Nothing is promised to have left before [`Write::flush`].
+pub struct Wfile<'a> {
+    sink: Sink<'a>,
+    buffer: Vec<u8>,
+}
+
+enum Sink<'a> {
+    /// Raw bytes: the head is written like the content.
+    Connection(&'a OutputStream),
+    /// One response, whose head the host writes.
+    Response(Response),
+}
+
+enum Response {
+    Unanswered(ResponseOutparam),
+    Answered { stream: OutputStream, body: OutgoingBody },
+    Finished,
+}
+
+impl<'a> Wfile<'a> {
+    /// The bytes of a connection.
+    pub fn connection(output: &'a OutputStream) -> Self {
+        Wfile { sink: Sink::Connection(output), buffer: Vec::new() }
+    }
+
+    /// The response to one request that a host has parsed.
+    pub fn response(outparam: ResponseOutparam) -> Self {
+        Wfile { sink: Sink::Response(Response::Unanswered(outparam)), buffer: Vec::new() }
+    }
+
+    /// Writes a response head: a status line and field lines, each ended by CRLF, and an empty line.
+    /// An interim (1xx) head goes nowhere where the host writes the heads.
+    pub fn write_head(&mut self, head: &[u8]) -> io::Result<()> {
+        let Sink::Response(response) = &mut self.sink else {
+            return self.write_all(head);
+        };
+        let Some((status, fields)) = parse_head(head).filter(|(status, _)| *status >= 200) else {
+            return Ok(());
+        };
+        let Response::Unanswered(outparam) = std::mem::replace(response, Response::Finished) else {
+            return Err(io::Error::other("the response has already begun"));
+        };
+        *response = answer(outparam, status, fields)?;
+        Ok(())
+    }
+
+    /// Copies `length` bytes from `source`, without taking them through the component where the
+    /// host can avoid it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] if `source` ends early: a file that was truncated meanwhile.
+    pub fn splice(&mut self, source: &InputStream, length: u64) -> io::Result<()> {
+        self.send()?;
+        let stream = self.stream()?;
+        let mut left = length;
+        while left > 0 {
+            match stream.blocking_splice(source, left) {
+                Ok(copied) => left -= copied.min(left),
+                Err(StreamError::Closed) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) => return Err(stream_error(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on what has been gathered, without waiting for it to leave.
+    pub fn send(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let buffer = std::mem::take(&mut self.buffer);
+        write_to(self.stream()?, &buffer)?;
+        self.buffer = buffer;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Ends a response whose head the host writes.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.send()?;
+        if let Sink::Response(Response::Answered { stream, body }) = self.sink {
+            drop(stream);
+            OutgoingBody::finish(body, None).map_err(|error| io::Error::other(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn stream(&self) -> io::Result<&OutputStream> {
+        match &self.sink {
+            Sink::Connection(stream) => Ok(stream),
+            Sink::Response(Response::Answered { stream, .. }) => Ok(stream),
+            Sink::Response(_) => Err(io::Error::other("content before the head of the response")),
+        }
+    }
+}
+
+impl Write for Wfile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() + bytes.len() > BUFFER_SIZE {
+            self.send()?;
+        }
+        if bytes.len() > BUFFER_SIZE {
+            write_to(self.stream()?, bytes)?;
+        } else {
+            self.buffer.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    /// Passes on what has been gathered and waits until the host has sent it.
+    fn flush(&mut self) -> io::Result<()> {
+        self.send()?;
+        self.stream()?.blocking_flush().map_err(stream_error)
+    }
+}
+
+fn write_to(stream: &OutputStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let permit = usize::try_from(stream.check_write().map_err(stream_error)?);
+        let (now, later) = bytes.split_at(permit.unwrap_or(usize::MAX).min(bytes.len()));
+        if now.is_empty() {
+            stream.subscribe().block();
+            continue;
+        }
+        stream.write(now).map_err(stream_error)?;
+        bytes = later;
+    }
+    Ok(())
+}
+
+fn stream_error(error: StreamError) -> io::Error {
+    match error {
+        StreamError::Closed => io::ErrorKind::BrokenPipe.into(),
+        StreamError::LastOperationFailed(error) => io::Error::other(error.to_debug_string()),
+    }
+}
+
+/// Hands the head to the host, and opens the content.
+fn answer(outparam: ResponseOutparam, status: u16, fields: Fields) -> io::Result<Response> {
+    let refused = || io::Error::other("the host refused the response");
+    let response = OutgoingResponse::new(fields);
+    response.set_status_code(status).map_err(|()| refused())?;
+    let body = response.body().map_err(|()| refused())?;
+    let stream = body.write().map_err(|()| refused())?;
+    ResponseOutparam::set(outparam, Ok(response));
+    Ok(Response::Answered { stream, body })
+}
+
+/// The status code and the fields of a head, but for those that a component may not send.
+fn parse_head(head: &[u8]) -> Option<(u16, Fields)> {
+    let mut lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
+    let status = str::from_utf8(lines.next()?.split(|&byte| byte == b' ').nth(1)?).ok()?;
+    let fields = Fields::new();
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        let name = str::from_utf8(&line[..colon]).ok()?;
+        // Connection and its like are the host's to send: it answers `forbidden`.
+        let _ = fields.append(name, line[colon + 1..].trim_ascii());
+    }
+    Some((status.parse().ok()?, fields))
+}
