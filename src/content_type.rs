@@ -48,7 +48,8 @@ fn extension(path: &str) -> &str {
     stem.rfind('.').map_or("", |dot| &stem[dot..])
 }
 
-/// `mimetypes.types_map` of Python 3.13, sorted by extension.
+/// `mimetypes.types_map` of Python 3.13, sorted by extension; `.xml` as in the `mime.types` that
+/// most systems have and Python reads.
 #[rustfmt::skip]
 const TYPES_MAP: &[(&str, &str)] = &[
     (".3g2", "audio/3gpp2"),
@@ -199,7 +200,7 @@ const TYPES_MAP: &[(&str, &str)] = &[
     (".xbm", "image/x-xbitmap"),
     (".xlb", "application/vnd.ms-excel"),
     (".xls", "application/vnd.ms-excel"),
-    (".xml", "text/xml"),
+    (".xml", "application/xml"),
     (".xpdl", "application/xml"),
     (".xpm", "image/x-xpixmap"),
     (".xsl", "application/xml"),

@@ -178,6 +178,8 @@ enum Stop {
 
 struct Parser<'a> {
     bytes: &'a [u8],
+    /// Whether empty lines came first: an old client, treated with the leniency of RFC 9112 2.2.
+    lenient: bool,
     /// The request line, without its line end.
     line: Range<usize>,
     /// Where the field lines start.
@@ -205,7 +207,7 @@ impl<'a> Parser<'a> {
         }
         let fields = start + length + 1;
         let end = fields - 1 - usize::from(bytes[start..fields].ends_with(b"\r\n"));
-        Ok(Parser { bytes, line: start..end, fields })
+        Ok(Parser { bytes, lenient: start > 0, line: start..end, fields })
     }
 
     fn parse(self) -> Result<(Request, usize), Stop> {
@@ -338,7 +340,8 @@ impl<'a> Parser<'a> {
     /// HTTP/1.1 needs one Host, no request may have two (RFC 9112 3.2).
     fn check_host(&self, request: &Request) -> Result<(), Stop> {
         let hosts = request.headers_named("Host").count();
-        if hosts > 1 || (hosts == 0 && request.version >= Version::Http11) {
+        let needs_one = request.version >= Version::Http11 && !self.lenient;
+        if hosts > 1 || (hosts == 0 && needs_one) {
             return Err(self.refuse(400, "Bad Host header".into()));
         }
         Ok(())

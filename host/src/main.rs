@@ -32,7 +32,7 @@ fn run(options: &Options) -> Result<(), String> {
     let directory = options.directory.display();
     let grant = Grant::new(&options.directory, options.environment())
         .map_err(|error| format!("cannot open directory `{directory}`: {}", error.root_cause()))?;
-    let sandbox = Sandbox::file_server(grant).map_err(one_line("cannot set up the sandbox"))?;
+    let sandbox = Sandbox::file_server(grant).map_err(|error| format!("cannot set up the sandbox: {error:#}"))?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let listeners = listen(options.bind.as_deref(), options.port, cores).map_err(|error| {
         let host = options.bind.as_deref().unwrap_or("all interfaces");

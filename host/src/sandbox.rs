@@ -8,9 +8,10 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker, Lower, Resource,
-    ResourceTable, TypedFunc,
+    ResourceTable, ResourceType, TypedFunc,
 };
 use wasmtime::{
     Enabled, Engine, Error, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store,
@@ -96,8 +97,7 @@ impl Sandbox {
         let mut linker = Linker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         filesystem::add_to_linker(&mut linker)?;
-        // The other way in, `wasi:http/incoming-handler`, is not used here, nor are its imports.
-        linker.define_unknown_imports_as_traps(component)?;
+        stub_http(&mut linker, component)?;
         Ok(Sandbox {
             pre: linker.instantiate_pre(component)?,
             serve,
@@ -135,6 +135,33 @@ impl Sandbox {
         let serve = instance.get_typed_func(&mut store, self.serve)?;
         Ok(Instance { store, serve, input, output, clock: self.clock.clone(), _permit: permit })
     }
+}
+
+/// Defines the imports that belong to the other way in, `wasi:http/incoming-handler`. Nothing calls
+/// that export here, so nothing calls these.
+fn stub_http(linker: &mut Linker<State>, component: &Component) -> Result<()> {
+    // Resources of `wasi:io`, which `wasi:http` only names again.
+    const ALIASES: [&str; 5] = ["error", "io-error", "input-stream", "output-stream", "pollable"];
+    let engine = component.engine();
+    for (name, import) in component.component_type().imports(engine) {
+        let ComponentItem::ComponentInstance(interface) = import.ty else { continue };
+        if !name.starts_with("wasi:http/") {
+            continue;
+        }
+        let mut stub = linker.instance(name)?;
+        for (name, item) in interface.exports(engine) {
+            match item.ty {
+                ComponentItem::ComponentFunc(_) => {
+                    stub.func_new(name, |_, _, _, _| Err(Error::msg("wasi:http is not offered here")))?;
+                }
+                ComponentItem::Resource(_) if !ALIASES.contains(&name) => {
+                    stub.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?;
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Sandbox {
