@@ -9,8 +9,16 @@ use std::process::Command;
 use std::{env, fs};
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    for input in ["src", "wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace");
+    for input in [
+        "src",
+        "wit",
+        "Cargo.toml",
+        "Cargo.lock",
+        "rust-toolchain.toml",
+    ] {
         println!("cargo:rerun-if-changed={}", root.join(input).display());
     }
     println!("cargo:rerun-if-changed=build.rs");
@@ -29,10 +37,21 @@ fn main() {
 /// Builds the component as `cargo build --release --target wasm32-wasip2` does, in a target
 /// directory of its own: the outer cargo holds the lock on its own.
 fn build_component(root: &Path, out: &Path) -> PathBuf {
-    let target_dir = out.ancestors().nth(4).expect("target/PROFILE/build/PACKAGE/out").join("component");
+    let target_dir = out
+        .ancestors()
+        .nth(4)
+        .expect("target/PROFILE/build/PACKAGE/out")
+        .join("component");
     let status = Command::new(env::var_os("CARGO").expect("set by cargo"))
         .current_dir(root)
-        .args(["build", "--release", "--package", "sandserve", "--target", "wasm32-wasip2"])
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "sandserve",
+            "--target",
+            "wasm32-wasip2",
+        ])
         .arg("--target-dir")
         .arg(&target_dir)
         // What the outer cargo was told about the host is not meant for the component.
@@ -41,7 +60,10 @@ fn build_component(root: &Path, out: &Path) -> PathBuf {
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .status()
         .expect("cargo runs");
-    assert!(status.success(), "the component did not build; is the target wasm32-wasip2 installed?");
+    assert!(
+        status.success(),
+        "the component did not build; is the target wasm32-wasip2 installed?"
+    );
     target_dir.join("wasm32-wasip2/release/sandserve.wasm")
 }
 

@@ -120,7 +120,7 @@ pub trait BaseHttpRequestHandler {
     /// Begins a response with the status line alone.
     fn send_response_only(&mut self, http: &mut Exchange, code: u16, message: Option<&str>) {
         let message = message.unwrap_or_else(|| responses(code).0);
-        http.push_status_line(self.protocol_version().as_str(), code, message);
+        http.push_status_line(self.protocol_version(), code, message);
     }
 
     /// Adds a field line to the head. `Connection: close` and `keep-alive` take effect.
@@ -196,7 +196,12 @@ where
     http.close_connection = true;
     match http.rfile.read_head()? {
         Head::End => return Ok(()),
-        Head::Refused(Refusal { requestline, code, message, explain }) => {
+        Head::Refused(Refusal {
+            requestline,
+            code,
+            message,
+            explain,
+        }) => {
             http.request = Request::unreadable(requestline);
             return handler.send_error(http, code, Some(&message), explain.as_deref());
         }
@@ -226,7 +231,9 @@ fn closes_after(request: &Request, protocol: Version) -> bool {
 
 fn expects_100(request: &Request, protocol: Version) -> bool {
     protocol.min(request.request_version()) >= Version::Http11
-        && request.header("Expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
+        && request
+            .header("Expect")
+            .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
 }
 
 /// See [`BaseHttpRequestHandler::handle_expect_100`].
@@ -302,7 +309,10 @@ fn error_page(format: &str, code: u16, message: &str, explain: &str) -> String {
     while let Some(at) = rest.find('%') {
         let (before, from) = rest.split_at(at);
         page.push_str(before);
-        rest = match fields.iter().find_map(|(field, text)| Some((from.strip_prefix(field)?, text))) {
+        rest = match fields
+            .iter()
+            .find_map(|(field, text)| Some((from.strip_prefix(field)?, text)))
+        {
             Some((after, text)) => {
                 page.push_str(text);
                 after
@@ -365,7 +375,12 @@ mod tests {
 
     #[test]
     fn error_pages_escape_what_they_show() {
-        let page = error_page("100%% %(code)d %(message)s %(explain)s %x", 404, "<b>%(explain)s", "a & b");
+        let page = error_page(
+            "100%% %(code)d %(message)s %(explain)s %x",
+            404,
+            "<b>%(explain)s",
+            "a & b",
+        );
         assert_eq!(page, "100% 404 &lt;b&gt;%(explain)s a &amp; b %x");
     }
 }

@@ -7,7 +7,7 @@ const MAX_LINE: usize = 4096;
 
 /// Takes the framing off a chunked body, piece by piece.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub(crate) struct Decoder {
     state: State,
     /// Size of the chunk whose line is being read, or bytes left of the chunk in hand.
     size: u64,
@@ -34,7 +34,7 @@ enum State {
 
 impl Decoder {
     /// Whether the last chunk and the trailers have been read.
-    pub fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.state == State::Finished
     }
 
@@ -43,7 +43,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] for anything RFC 9112 does not allow, bare line feeds included.
-    pub fn decode(&mut self, input: &[u8], out: &mut [u8]) -> io::Result<(usize, usize)> {
+    pub(crate) fn decode(&mut self, input: &[u8], out: &mut [u8]) -> io::Result<(usize, usize)> {
         let (mut used, mut written) = (0, 0);
         while used < input.len() && !self.is_finished() {
             if self.state == State::Data {
@@ -134,7 +134,11 @@ mod tests {
         let cases: &[(&[u8], &[u8], &[u8])] = &[
             (b"0\r\n\r\n", b"", b""),
             (b"5\r\nhello\r\n0\r\n\r\nGET", b"hello", b"GET"),
-            (b"A;x=\"y\"\r\n0123456789\r\n1\r\n!\r\n000\r\nTrailer: 1\r\n\r\n", b"0123456789!", b""),
+            (
+                b"A;x=\"y\"\r\n0123456789\r\n1\r\n!\r\n000\r\nTrailer: 1\r\n\r\n",
+                b"0123456789!",
+                b"",
+            ),
         ];
         for &(input, content, rest) in cases {
             for step in 1..=input.len() {
@@ -148,12 +152,27 @@ mod tests {
     fn anything_else_is_refused() {
         let long = [b"1;".as_slice(), &[b'x'; MAX_LINE]].concat();
         let cases: &[&[u8]] = &[
-            b"\r\n", b"5\nhello\r\n", b"-1\r\n", b"+1\r\n", b"0x1\r\n", b" 1\r\n", b"1\r\nab\r\n",
-            b"fffffffffffffffff\r\n", b"1\r\na\n0\r\n\r\n", b"0\r\nA: \x01\r\n\r\n", b"1;\n", &long,
+            b"\r\n",
+            b"5\nhello\r\n",
+            b"-1\r\n",
+            b"+1\r\n",
+            b"0x1\r\n",
+            b" 1\r\n",
+            b"1\r\nab\r\n",
+            b"fffffffffffffffff\r\n",
+            b"1\r\na\n0\r\n\r\n",
+            b"0\r\nA: \x01\r\n\r\n",
+            b"1;\n",
+            &long,
         ];
         for case in cases {
             let error = decode(case, 1).expect_err("must be refused");
-            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{}", case.escape_ascii());
+            assert_eq!(
+                error.kind(),
+                io::ErrorKind::InvalidData,
+                "{}",
+                case.escape_ascii()
+            );
         }
     }
 }

@@ -5,29 +5,31 @@ use std::marker::PhantomData;
 
 use crate::base::BaseHttpRequestHandler;
 use crate::exchange::Exchange;
-use crate::open::OpenAt;
 use crate::simple::{self, Files, SimpleHttpRequestHandler};
 
-/// A handler that a component can be made of.
-pub trait Handler: BaseHttpRequestHandler {
-    /// A handler for one connection, on a host that opens files in this way.
-    fn new(open_at: OpenAt) -> Self;
-}
-
-/// The component that answers with `H`.
+/// The component that answers with `H`, a new one for each connection or request.
 #[derive(Debug)]
 pub struct Component<H>(PhantomData<H>);
 
-/// `python -m http.server`: the handler of the component that this package is.
-#[derive(Debug)]
-pub struct FileServer {
-    files: Files,
+/// Makes the crate a component that answers with a handler: `sandserve::export!(Handler);`, once, in
+/// a crate of type `cdylib` built for wasm32-wasip2. The handler is a [`BaseHttpRequestHandler`] that
+/// is [`Default`].
+#[macro_export]
+macro_rules! export {
+    ($handler:ty) => {
+        #[cfg(target_family = "wasm")]
+        #[allow(unreachable_pub, unsafe_code, reason = "generated")]
+        const _: () = {
+            type Exported = $crate::Component<$handler>;
+    $crate::bindings::export_component!(Exported with_types_in $crate::bindings);
+        };
+    };
 }
 
-impl Handler for FileServer {
-    fn new(open_at: OpenAt) -> Self {
-        FileServer { files: Files::new(open_at) }
-    }
+/// `python -m http.server`: the handler of the component that this package is.
+#[derive(Debug, Default)]
+pub struct FileServer {
+    files: Files,
 }
 
 impl BaseHttpRequestHandler for FileServer {

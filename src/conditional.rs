@@ -6,7 +6,7 @@ use crate::request::Request;
 
 /// Whether `If-Modified-Since` makes the answer 304. `last_modified` is in seconds since the epoch.
 /// Ignored beside `If-None-Match`, and when it is no date (RFC 9110 13.1.3).
-pub fn is_not_modified(request: &Request, last_modified: Option<u64>) -> bool {
+pub(crate) fn is_not_modified(request: &Request, last_modified: Option<u64>) -> bool {
     let Some(since) = request.header("If-Modified-Since") else {
         return false;
     };

@@ -1,7 +1,10 @@
 //! The export `sandserve:http/connection`: raw bytes of one connection, parsed in here.
 
-use crate::bindings::exports::sandserve::http::connection::{Endpoint as WitEndpoint, Guest, Info, Next};
-use crate::component::{Component, Handler};
+use crate::base::BaseHttpRequestHandler;
+use crate::bindings::exports::sandserve::http::connection::{
+    Endpoint as WitEndpoint, Guest, Info, Next,
+};
+use crate::component::Component;
 use crate::exchange::{Endpoint, Exchange};
 use crate::open::OpenAt;
 use crate::rfile::Rfile;
@@ -9,15 +12,16 @@ use crate::wfile::Wfile;
 
 use wasi::io::streams::{InputStream, OutputStream};
 
-impl<H: Handler> Guest for Component<H> {
+impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
     fn serve(info: Info, input: &InputStream, output: &OutputStream) -> Next {
         let mut http = Exchange::new(
             endpoint(info.client),
             endpoint(info.server),
             Rfile::connection(input),
             Wfile::connection(output),
+            OpenAt::NeverBlocks,
         );
-        let mut handler = H::new(OpenAt::NeverBlocks);
+        let mut handler = H::default();
         // An error here is a client that has gone: there is nobody left to tell.
         match handler.handle(&mut http) {
             Ok(()) if !http.close_connection => Next::KeepAlive,

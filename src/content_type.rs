@@ -1,7 +1,7 @@
 //! The content type of a file, from its name alone: Python's table, and a larger one behind it.
 
 /// `SimpleHTTPRequestHandler.extensions_map`: extensions looked up before anything else.
-pub const EXTENSIONS_MAP: &[(&str, &str)] = &[
+pub(crate) const EXTENSIONS_MAP: &[(&str, &str)] = &[
     (".gz", "application/gzip"),
     (".Z", "application/octet-stream"),
     (".bz2", "application/x-bzip2"),
@@ -9,16 +9,16 @@ pub const EXTENSIONS_MAP: &[(&str, &str)] = &[
 ];
 
 /// What a file is when nothing tells.
-pub const DEFAULT: &str = "application/octet-stream";
+pub(crate) const DEFAULT: &str = "application/octet-stream";
 
 /// The type of the file `path` (`SimpleHTTPRequestHandler.guess_type`): its extension in
 /// `extensions_map`, then in the table of Python's `mimetypes`, then among all registered types.
-pub fn guess_type<'t>(path: &str, extensions_map: &[(&'t str, &'t str)]) -> &'t str {
+pub(crate) fn guess_type<'t>(path: &str, extensions_map: &[(&'t str, &'t str)]) -> &'t str {
     let extension = extension(path);
     let lower = extension.to_ascii_lowercase();
-    let mapped = [extension, &lower].into_iter().find_map(|wanted| {
-        extensions_map.iter().find(|(known, _)| *known == wanted)
-    });
+    let mapped = [extension, &lower]
+        .into_iter()
+        .find_map(|wanted| extensions_map.iter().find(|(known, _)| *known == wanted));
     if let Some((_, content_type)) = mapped {
         return content_type;
     }
@@ -235,7 +235,10 @@ mod tests {
         for (path, content_type) in cases {
             assert_eq!(guess_type(path, EXTENSIONS_MAP), content_type, "{path}");
         }
-        assert_eq!(guess_type("./a.txt", &[(".txt", "text/markdown")]), "text/markdown");
+        assert_eq!(
+            guess_type("./a.txt", &[(".txt", "text/markdown")]),
+            "text/markdown"
+        );
     }
 
     #[test]

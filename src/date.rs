@@ -7,17 +7,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const LAST_SECOND: u64 = 253_402_300_799;
 
 /// The current time in seconds since the epoch.
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     wasi::clocks::wall_clock::now().seconds
 }
 
 /// `seconds` as an IMF-fixdate: `Sun, 13 Sep 2020 12:26:40 GMT`.
-pub fn http_date(seconds: u64) -> String {
+pub(crate) fn http_date(seconds: u64) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds.min(LAST_SECOND)))
 }
 
 /// Calls `f` with the current time as an IMF-fixdate, which is made anew once a second.
-pub fn with_current_http_date<T>(f: impl FnOnce(&str) -> T) -> T {
+pub(crate) fn with_current_http_date<T>(f: impl FnOnce(&str) -> T) -> T {
     thread_local! {
         static CURRENT: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
     }
@@ -32,15 +32,21 @@ pub fn with_current_http_date<T>(f: impl FnOnce(&str) -> T) -> T {
 
 /// `seconds` in a time zone `utc_offset` seconds ahead of UTC, as Python's access log has it:
 /// `13/Sep/2020 12:26:40`.
-pub fn log_date(seconds: u64, utc_offset: i32) -> String {
+pub(crate) fn log_date(seconds: u64, utc_offset: i32) -> String {
     let date = http_date(seconds.saturating_add_signed(utc_offset.into()));
-    format!("{}/{}/{} {}", &date[5..7], &date[8..11], &date[12..16], &date[17..25])
+    format!(
+        "{}/{}/{} {}",
+        &date[5..7],
+        &date[8..11],
+        &date[12..16],
+        &date[17..25]
+    )
 }
 
 /// The seconds since the epoch that a date in a field names, in any of the three formats of
 /// RFC 9110 5.6.7, or in the first of them without its zone as Python allows; `None` for anything
 /// else.
-pub fn parse_http_date(value: &str) -> Option<u64> {
+pub(crate) fn parse_http_date(value: &str) -> Option<u64> {
     let value = value.trim();
     let time = httpdate::parse_http_date(value)
         .or_else(|_| httpdate::parse_http_date(&format!("{value} GMT")))

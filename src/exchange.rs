@@ -3,14 +3,17 @@
 
 use std::io;
 
-use crate::request::Request;
+use crate::open::OpenAt;
+use crate::request::{Request, Version};
 use crate::rfile::Rfile;
 use crate::wfile::Wfile;
 
 /// An address and a port; the port is 0 where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoint {
+    /// An IP address; `-` where the host does not tell.
     pub address: String,
+    /// A TCP port.
     pub port: u16,
 }
 
@@ -28,11 +31,29 @@ pub struct Exchange<'a> {
     pub rfile: Rfile<'a>,
     /// Where the response goes.
     pub wfile: Wfile<'a>,
+    /// How the host opens files.
+    pub(crate) open_at: OpenAt,
     headers_buffer: Vec<u8>,
+    head: Head,
+}
+
+/// What is to be known of the head being built.
+#[derive(Default)]
+struct Head {
+    version: Version,
+    is_final: bool,
+    /// Whether it has a Connection field.
+    has_connection: bool,
 }
 
 impl<'a> Exchange<'a> {
-    pub fn new(client_address: Endpoint, server: Endpoint, rfile: Rfile<'a>, wfile: Wfile<'a>) -> Self {
+    pub(crate) fn new(
+        client_address: Endpoint,
+        server: Endpoint,
+        rfile: Rfile<'a>,
+        wfile: Wfile<'a>,
+        open_at: OpenAt,
+    ) -> Self {
         Exchange {
             client_address,
             server,
@@ -40,14 +61,25 @@ impl<'a> Exchange<'a> {
             request: Request::default(),
             rfile,
             wfile,
+            open_at,
             headers_buffer: Vec::new(),
+            head: Head::default(),
         }
     }
 
     /// Adds the status line to the head being built.
-    pub(crate) fn push_status_line(&mut self, version: &str, code: u16, message: &str) {
-        let code = [b'0' + (code / 100 % 10) as u8, b'0' + (code / 10 % 10) as u8, b'0' + (code % 10) as u8];
-        self.push(&[version.as_bytes(), b" ", &code, b" "]);
+    pub(crate) fn push_status_line(&mut self, version: Version, code: u16, message: &str) {
+        self.head = Head {
+            version,
+            is_final: code >= 200,
+            has_connection: false,
+        };
+        let code = [
+            b'0' + (code / 100 % 10) as u8,
+            b'0' + (code / 10 % 10) as u8,
+            b'0' + (code % 10) as u8,
+        ];
+        self.push(&[version.as_str().as_bytes(), b" ", &code, b" "]);
         self.push_text(message);
         self.push(&[b"\r\n"]);
     }
@@ -59,6 +91,7 @@ impl<'a> Exchange<'a> {
         self.push_text(value);
         self.push(&[b"\r\n"]);
         if keyword.eq_ignore_ascii_case("connection") {
+            self.head.has_connection = true;
             if value.eq_ignore_ascii_case("close") {
                 self.close_connection = true;
             } else if value.eq_ignore_ascii_case("keep-alive") {
@@ -69,8 +102,26 @@ impl<'a> Exchange<'a> {
 
     /// Ends the head being built with an empty line, and writes it.
     pub(crate) fn write_head(&mut self) -> io::Result<()> {
+        self.push_connection();
         self.push(&[b"\r\n"]);
         self.flush_headers()
+    }
+
+    /// Says what becomes of the connection where the versions do not imply it (RFC 9112 9.3, 9.6).
+    fn push_connection(&mut self) {
+        let Head {
+            version,
+            is_final,
+            has_connection,
+        } = self.head;
+        if !is_final || has_connection || version < Version::Http11 {
+            return;
+        }
+        if self.close_connection {
+            self.push(&[b"Connection: close\r\n"]);
+        } else if self.request.request_version() < Version::Http11 {
+            self.push(&[b"Connection: keep-alive\r\n"]);
+        }
     }
 
     /// Writes the head built so far, if there is one.
@@ -90,11 +141,17 @@ impl<'a> Exchange<'a> {
 
     /// Adds text as Latin-1, leaving out what would end the line: a head cannot be split.
     fn push_text(&mut self, text: &str) {
-        if text.bytes().all(|byte| byte.is_ascii() && !matches!(byte, b'\r' | b'\n' | b'\0')) {
+        if text
+            .bytes()
+            .all(|byte| byte.is_ascii() && !matches!(byte, b'\r' | b'\n' | b'\0'))
+        {
             self.push(&[text.as_bytes()]);
         } else {
-            let bytes = text.chars().filter(|char| !matches!(char, '\r' | '\n' | '\0'));
-            self.headers_buffer.extend(bytes.map(|char| u8::try_from(char).unwrap_or(b'?')));
+            let bytes = text
+                .chars()
+                .filter(|char| !matches!(char, '\r' | '\n' | '\0'));
+            self.headers_buffer
+                .extend(bytes.map(|char| u8::try_from(char).unwrap_or(b'?')));
         }
     }
 }

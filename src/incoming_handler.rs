@@ -5,38 +5,51 @@ use std::io;
 
 use wasi::http::types::{IncomingRequest, Method, ResponseOutparam};
 
+use crate::base::BaseHttpRequestHandler;
 use crate::bindings::exports::wasi::http::incoming_handler::Guest;
-use crate::component::{Component, Handler};
+use crate::component::Component;
 use crate::exchange::{Endpoint, Exchange};
 use crate::open::OpenAt;
 use crate::request::{Parsed, Refusal, Request};
 use crate::rfile::Rfile;
 use crate::wfile::Wfile;
 
-impl<H: Handler> Guest for Component<H> {
+impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
     fn handle(request: IncomingRequest, outparam: ResponseOutparam) {
         // An error here is a client that has gone: there is nobody left to tell.
         let _ = answer::<H>(&request, outparam);
     }
 }
 
-fn answer<H: Handler>(incoming: &IncomingRequest, outparam: ResponseOutparam) -> io::Result<()> {
+fn answer<H: BaseHttpRequestHandler + Default>(
+    incoming: &IncomingRequest,
+    outparam: ResponseOutparam,
+) -> io::Result<()> {
     let body = incoming.consume().ok();
     let stream = body.as_ref().and_then(|body| body.stream().ok());
-    let unknown = || Endpoint { address: "-".into(), port: 0 };
+    let unknown = || Endpoint {
+        address: "-".into(),
+        port: 0,
+    };
     let mut http = Exchange::new(
         unknown(),
         unknown(),
         Rfile::content(stream),
         Wfile::response(outparam),
+        OpenAt::MayBlock,
     );
-    let mut handler = H::new(OpenAt::MayBlock);
+    let mut handler = H::default();
     match Request::parse(&head(incoming)) {
         Parsed::Complete(request, _) => {
             http.request = request;
             handler.do_command(&mut http)?;
         }
-        Parsed::Refused(Refusal { requestline, code, message, explain }) => {
+        Parsed::Refused(Refusal {
+            requestline,
+            code,
+            message,
+            explain,
+        }) => {
             http.request = Request::unreadable(requestline);
             handler.send_error(&mut http, code, Some(&message), explain.as_deref())?;
         }
@@ -50,9 +63,18 @@ fn answer<H: Handler>(incoming: &IncomingRequest, outparam: ResponseOutparam) ->
 /// The head of the request as bytes: what this host has kept of it.
 fn head(request: &IncomingRequest) -> Vec<u8> {
     let mut head = Vec::with_capacity(512);
-    let mut push = |pieces: &[&[u8]]| pieces.iter().for_each(|piece| head.extend_from_slice(piece));
+    let mut push = |pieces: &[&[u8]]| {
+        pieces
+            .iter()
+            .for_each(|piece| head.extend_from_slice(piece))
+    };
     let target = request.path_with_query().unwrap_or_else(|| "/".into());
-    push(&[method(&request.method()).as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\nHost: "]);
+    push(&[
+        method(&request.method()).as_bytes(),
+        b" ",
+        target.as_bytes(),
+        b" HTTP/1.1\r\nHost: ",
+    ]);
     push(&[request.authority().unwrap_or_default().as_bytes(), b"\r\n"]);
     for (name, value) in request.headers().entries() {
         // The host has read these: the authority is the Host, the content has no framing left.

@@ -4,44 +4,57 @@
 //!
 //! | step | module |
 //! | --- | --- |
-//! | bytes in, from a raw connection or from a WASI HTTP host | [`connection`], [`incoming_handler`], [`rfile`] |
-//! | parse | [`request`], [`chunked`] |
+//! | bytes in, from a raw connection or from a WASI HTTP host | `connection`, `incoming_handler`, `rfile` |
+//! | parse | `request`, `chunked` |
 //! | dispatch | [`base`] (`BaseHTTPRequestHandler`) |
 //! | serve files | [`simple`] (`SimpleHTTPRequestHandler`) |
-//! | map the path | [`path`] |
-//! | open beneath the root | [`mod@open`] |
-//! | decide | [`conditional`], [`content_type`], [`listing`] |
-//! | bytes out | [`exchange`], [`wfile`], [`log`] |
+//! | map the path | `path` |
+//! | open beneath the root | `open` |
+//! | decide | `conditional`, `content_type`, `listing` |
+//! | bytes out | `exchange`, `wfile`, `log` |
 //!
-//! [`component`] makes a component of a handler. With the default feature `component` this crate is
+//! `component` makes a component of a handler. With the default feature `component` this crate is
 //! one itself, the file server.
 
 pub mod base;
-#[allow(unsafe_code, missing_docs, clippy::all, reason = "generated")]
+#[allow(
+    clippy::all,
+    missing_docs,
+    unreachable_pub,
+    unsafe_code,
+    reason = "generated"
+)]
+#[doc(hidden)]
 pub mod bindings;
-pub mod chunked;
-pub mod component;
-pub mod conditional;
-pub mod connection;
-pub mod content_type;
-pub mod date;
-pub mod exchange;
-pub mod html;
-pub mod incoming_handler;
-pub mod listing;
-pub mod log;
-pub mod open;
-pub mod path;
-pub mod request;
-pub mod rfile;
-pub mod settings;
+mod chunked;
+mod component;
+mod conditional;
+mod connection;
+mod content_type;
+mod date;
+mod exchange;
+mod html;
+mod incoming_handler;
+mod listing;
+mod log;
+mod open;
+mod path;
+mod request;
+mod rfile;
+mod settings;
 pub mod simple;
-pub mod status;
-pub mod wfile;
+mod status;
+mod wfile;
 
-#[cfg(all(feature = "component", target_family = "wasm"))]
-#[allow(unsafe_code, reason = "generated")]
-mod exports {
-    type FileServer = crate::component::Component<crate::component::FileServer>;
-    crate::bindings::export_component!(FileServer with_types_in crate::bindings);
-}
+pub use base::BaseHttpRequestHandler;
+pub use component::{Component, FileServer};
+pub use exchange::{Endpoint, Exchange};
+pub use open::File;
+pub use request::{Framing, Request, Version};
+pub use rfile::Rfile;
+pub use simple::{Content, Files, SimpleHttpRequestHandler};
+pub use status::responses;
+pub use wfile::Wfile;
+
+#[cfg(feature = "component")]
+export!(FileServer);

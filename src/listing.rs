@@ -8,16 +8,22 @@ use crate::open;
 use crate::path::split_target;
 
 /// What `urllib.parse.quote` leaves as it is.
-const QUOTED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'/').remove(b'_').remove(b'.').remove(b'-').remove(b'~');
+const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'-')
+    .remove(b'~');
 
 /// A name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub name: String,
+pub(crate) struct Entry {
+    /// As it is in the directory.
+    pub(crate) name: String,
     /// A directory, or a link that leads to one.
-    pub is_directory: bool,
-    pub is_link: bool,
+    pub(crate) is_directory: bool,
+    /// A symbolic link.
+    pub(crate) is_link: bool,
 }
 
 /// The entries of `directory`, in the order of Python's listing: by lower-cased name.
@@ -25,7 +31,7 @@ pub struct Entry {
 /// # Errors
 /// What the host says when the directory cannot be read. A single name that cannot pass through WASI
 /// (not UTF-8), or that has gone meanwhile, is left out.
-pub fn read(directory: &Descriptor) -> Result<Vec<Entry>, ErrorCode> {
+pub(crate) fn read(directory: &Descriptor) -> Result<Vec<Entry>, ErrorCode> {
     let stream = directory.read_directory()?;
     let mut entries = Vec::new();
     loop {
@@ -53,19 +59,26 @@ pub fn read(directory: &Descriptor) -> Result<Vec<Entry>, ErrorCode> {
 }
 
 /// The page that lists `entries` as the content of the directory at the request target `path`.
-pub fn page(path: &str, entries: &[Entry]) -> String {
+pub(crate) fn page(path: &str, entries: &[Entry]) -> String {
     let path = percent_decode_str(split_target(path).0).decode_utf8_lossy();
     let title = format!("Directory listing for {}", html::escape(&path));
     let mut page = format!(
         "<!DOCTYPE HTML>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <title>{title}</title>\n</head>\n<body>\n<h1>{title}</h1>\n<hr>\n<ul>\n"
     );
-    for Entry { name, is_directory, is_link } in entries {
+    for Entry {
+        name,
+        is_directory,
+        is_link,
+    } in entries
+    {
         let link = utf8_percent_encode(name, QUOTED);
         let slash = if *is_directory { "/" } else { "" };
         let mark = if *is_link { "@" } else { slash };
         let shown = html::escape(name);
-        page.push_str(&format!("<li><a href=\"{link}{slash}\">{shown}{mark}</a></li>\n"));
+        page.push_str(&format!(
+            "<li><a href=\"{link}{slash}\">{shown}{mark}</a></li>\n"
+        ));
     }
     page.push_str("</ul>\n<hr>\n</body>\n</html>\n");
     page
@@ -92,7 +105,10 @@ mod tests {
                 entry("broken", false, true),
             ],
         );
-        assert!(page.contains("<title>Directory listing for /a&lt;b&gt;/</title>"), "{page}");
+        assert!(
+            page.contains("<title>Directory listing for /a&lt;b&gt;/</title>"),
+            "{page}"
+        );
         for line in [
             "<li><a href=\"a%26b%3Cc%3E.txt\">a&amp;b&lt;c&gt;.txt</a></li>",
             "<li><a href=\"q%3F%23%25%3A%22%27.txt\">q?#%:\"'.txt</a></li>",

@@ -10,7 +10,7 @@ use wasi::io::streams::OutputStream;
 const MAX_WRITE: usize = 4096;
 
 /// Writes `line`, which ends in a line feed, to stderr. A log that cannot be written is lost.
-pub fn write(line: &str) {
+pub(crate) fn write(line: &str) {
     thread_local! {
         static STDERR: OnceCell<OutputStream> = const { OnceCell::new() };
     }
@@ -26,7 +26,7 @@ pub fn write(line: &str) {
 
 /// `message` with control characters and backslashes escaped (`_control_char_table`), so that a
 /// client cannot write to the terminal or forge a line.
-pub fn escape_controls(message: &str) -> String {
+pub(crate) fn escape_controls(message: &str) -> String {
     let mut out = String::with_capacity(message.len());
     for char in message.chars() {
         match char {
@@ -46,6 +46,9 @@ mod tests {
 
     #[test]
     fn controls_are_escaped() {
-        assert_eq!(escape_controls("GET /\x1b[31m \\ \u{85}\u{fc}\r\n"), "GET /\\x1b[31m \\\\ \\x85\u{fc}\\x0d\\x0a");
+        assert_eq!(
+            escape_controls("GET /\x1b[31m \\ \u{85}\u{fc}\r\n"),
+            "GET /\\x1b[31m \\\\ \\x85\u{fc}\\x0d\\x0a"
+        );
     }
 }

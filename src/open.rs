@@ -10,7 +10,8 @@ use wasi::filesystem::types::{
 };
 
 /// What a path turned out to name.
-pub enum Opened {
+pub(crate) enum Opened {
+    /// A regular file.
     File(File),
     /// A directory, which may be one that can be passed through but not read.
     Directory(Option<Descriptor>),
@@ -18,6 +19,7 @@ pub enum Opened {
 
 /// A regular file, open for reading.
 pub struct File {
+    /// The file as the host gave it.
     pub descriptor: Descriptor,
     /// Size in bytes when it was opened.
     pub size: u64,
@@ -25,9 +27,9 @@ pub struct File {
     pub modified: Option<Datetime>,
 }
 
-/// Whether looking before opening can be left out: see [`open`].
+/// How a host opens files: whether looking before opening can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenAt {
+pub(crate) enum OpenAt {
     /// Our host: `open-at` never waits, whatever it opens.
     NeverBlocks,
     /// Any other: opening a FIFO would wait for a writer.
@@ -36,7 +38,7 @@ pub enum OpenAt {
 
 /// Opens the file or directory `path` beneath the root, following symbolic links that stay inside.
 /// A FIFO, a socket, a device, what is missing, forbidden or outside: `None`, and no difference.
-pub fn open(path: &str, open_at: OpenAt) -> Option<Opened> {
+pub(crate) fn open(path: &str, open_at: OpenAt) -> Option<Opened> {
     with_root(|root| {
         if open_at == OpenAt::MayBlock && !is_servable(&stat(root, path)?) {
             return None;
@@ -69,12 +71,15 @@ pub fn open(path: &str, open_at: OpenAt) -> Option<Opened> {
 }
 
 /// What `path` beneath `directory` is, following symbolic links; `None` if that cannot be told.
-pub fn stat(directory: &Descriptor, path: &str) -> Option<DescriptorStat> {
+pub(crate) fn stat(directory: &Descriptor, path: &str) -> Option<DescriptorStat> {
     directory.stat_at(PathFlags::SYMLINK_FOLLOW, path).ok()
 }
 
 fn is_servable(stat: &DescriptorStat) -> bool {
-    matches!(stat.type_, DescriptorType::RegularFile | DescriptorType::Directory)
+    matches!(
+        stat.type_,
+        DescriptorType::RegularFile | DescriptorType::Directory
+    )
 }
 
 /// Calls `f` with the directory mapped to `/`, or else the first one there is.
@@ -83,11 +88,15 @@ fn with_root<T>(f: impl FnOnce(&Descriptor) -> Option<T>) -> Option<T> {
         static ROOT: OnceCell<Option<Descriptor>> = const { OnceCell::new() };
     }
     ROOT.with(|root| {
-        f(root.get_or_init(|| {
-            let mut directories = get_directories();
-            let at_root = directories.iter().position(|(_, path)| path == "/").unwrap_or(0);
-            (at_root < directories.len()).then(|| directories.swap_remove(at_root).0)
-        })
-        .as_ref()?)
+        f(root
+            .get_or_init(|| {
+                let mut directories = get_directories();
+                let at_root = directories
+                    .iter()
+                    .position(|(_, path)| path == "/")
+                    .unwrap_or(0);
+                (at_root < directories.len()).then(|| directories.swap_remove(at_root).0)
+            })
+            .as_ref()?)
     })
 }

@@ -5,7 +5,7 @@ use percent_encoding::percent_decode_str;
 /// The file that `path` names, relative to the root and always beneath it as text: `directory`,
 /// then the decoded segments with `.` and `..` resolved, then a `/` if `path` ends in one
 /// (`SimpleHTTPRequestHandler.translate_path`). Query and fragment do not count.
-pub fn translate_path(directory: &str, path: &str) -> String {
+pub(crate) fn translate_path(directory: &str, path: &str) -> String {
     let path = split_target(path).0;
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let mut words: Vec<&str> = Vec::new();
@@ -29,7 +29,7 @@ pub fn translate_path(directory: &str, path: &str) -> String {
 }
 
 /// The path, the query and the fragment of a request target, without `?` and `#`.
-pub fn split_target(target: &str) -> (&str, Option<&str>, Option<&str>) {
+pub(crate) fn split_target(target: &str) -> (&str, Option<&str>, Option<&str>) {
     let (rest, fragment) = match target.split_once('#') {
         Some((rest, fragment)) => (rest, Some(fragment)),
         None => (target, None),
@@ -41,7 +41,7 @@ pub fn split_target(target: &str) -> (&str, Option<&str>, Option<&str>) {
 }
 
 /// Where a directory asked for without its final slash is: `target` with one after its path.
-pub fn with_trailing_slash(target: &str) -> String {
+pub(crate) fn with_trailing_slash(target: &str) -> String {
     let (path, query, fragment) = split_target(target);
     let mut location = format!("{path}/");
     for (mark, part) in [('?', query), ('#', fragment)] {

@@ -4,21 +4,24 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 /// Longest request line or field line in bytes, its line end included (`http.client._MAXLINE`).
-pub const MAX_LINE: usize = 65_536;
+pub(crate) const MAX_LINE: usize = 65_536;
 /// Most field lines a request may have (`http.client._MAXHEADERS`).
-pub const MAX_FIELDS: usize = 100;
+pub(crate) const MAX_FIELDS: usize = 100;
 /// Longest head in bytes. Python has no such bound; lines of `MAX_LINE` are allowed, but not 100.
-pub const MAX_HEAD: usize = 4 * MAX_LINE;
+pub(crate) const MAX_HEAD: usize = 4 * MAX_LINE;
 
 /// The versions that are spoken. A later minor version of 1 counts as 1.1 (RFC 9110 2.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
+    /// RFC 1945, with what RFC 9112 says of it.
     #[default]
     Http10,
+    /// RFC 9112.
     Http11,
 }
 
 impl Version {
+    /// As it stands in a status line.
     pub fn as_str(self) -> &'static str {
         match self {
             Version::Http10 => "HTTP/1.0",
@@ -30,10 +33,12 @@ impl Version {
 /// How the content of a request is delimited (RFC 9112 6.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
+    /// There is none.
     #[default]
     None,
     /// As many bytes as `Content-Length` says.
     Length(u64),
+    /// In chunks, up to the last one.
     Chunked,
 }
 
@@ -57,16 +62,16 @@ struct Field {
 
 /// Why a head is refused: the arguments of `send_error`, and the line to log.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub requestline: String,
-    pub code: u16,
-    pub message: String,
-    pub explain: Option<String>,
+pub(crate) struct Refusal {
+    pub(crate) requestline: String,
+    pub(crate) code: u16,
+    pub(crate) message: String,
+    pub(crate) explain: Option<String>,
 }
 
 /// What the bytes received so far amount to.
 #[derive(Debug)]
-pub enum Parsed {
+pub(crate) enum Parsed {
     /// A request, and how many bytes its head took.
     Complete(Request, usize),
     /// The head goes on.
@@ -76,7 +81,7 @@ pub enum Parsed {
 
 impl Request {
     /// Parses the head at the start of `bytes`, skipping empty lines before it (RFC 9112 2.2).
-    pub fn parse(bytes: &[u8]) -> Parsed {
+    pub(crate) fn parse(bytes: &[u8]) -> Parsed {
         match Parser::new(bytes).and_then(Parser::parse) {
             Ok((request, used)) => Parsed::Complete(request, used),
             Err(Stop::Partial) => Parsed::Partial,
@@ -86,15 +91,19 @@ impl Request {
 
     /// Whether a head may end in `bytes`, of which the first `scanned` were partial before: an empty
     /// line is there, or a line end has become due.
-    pub fn may_be_complete(bytes: &[u8], scanned: usize) -> bool {
+    pub(crate) fn may_be_complete(bytes: &[u8], scanned: usize) -> bool {
         let from = scanned.saturating_sub(2);
-        let ends = |at: usize| bytes[at..].starts_with(b"\n\n") || bytes[at..].starts_with(b"\n\r\n");
+        let ends =
+            |at: usize| bytes[at..].starts_with(b"\n\n") || bytes[at..].starts_with(b"\n\r\n");
         (from..bytes.len()).any(ends) || bytes.len() / MAX_LINE > scanned / MAX_LINE
     }
 
     /// The refusal of a head that the client will not finish; `None` if it has not begun one.
-    pub fn refuse_truncated(bytes: &[u8]) -> Option<Refusal> {
-        let line = bytes.trim_ascii_start().split(|&byte| byte == b'\n').next()?;
+    pub(crate) fn refuse_truncated(bytes: &[u8]) -> Option<Refusal> {
+        let line = bytes
+            .trim_ascii_start()
+            .split(|&byte| byte == b'\n')
+            .next()?;
         match bad_syntax(line.trim_ascii_end()) {
             Stop::Refused(refusal) if !line.is_empty() => Some(refusal),
             _ => None,
@@ -102,7 +111,7 @@ impl Request {
     }
 
     /// The request that stands for one which could not be read: only its line is known.
-    pub fn unreadable(requestline: String) -> Request {
+    pub(crate) fn unreadable(requestline: String) -> Request {
         let requestline = requestline.into_bytes();
         Request {
             requestline: 0..requestline.len(),
@@ -127,6 +136,7 @@ impl Request {
         self.ascii(&self.path)
     }
 
+    /// The version of the request, as far as it is spoken.
     pub fn request_version(&self) -> Version {
         self.version
     }
@@ -189,8 +199,8 @@ struct Parser<'a> {
 impl<'a> Parser<'a> {
     /// Finds the request line.
     fn new(bytes: &'a [u8]) -> Result<Self, Stop> {
-        let start = (bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')))
-            .ok_or(Stop::Partial)?;
+        let start =
+            (bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))).ok_or(Stop::Partial)?;
         let Some(length) = bytes[start..].iter().position(|&byte| byte == b'\n') else {
             let rest = &bytes[start..];
             if rest.len() > MAX_LINE {
@@ -207,7 +217,12 @@ impl<'a> Parser<'a> {
         }
         let fields = start + length + 1;
         let end = fields - 1 - usize::from(bytes[start..fields].ends_with(b"\r\n"));
-        Ok(Parser { bytes, lenient: start > 0, line: start..end, fields })
+        Ok(Parser {
+            bytes,
+            lenient: start > 0,
+            line: start..end,
+            fields,
+        })
     }
 
     fn parse(self) -> Result<(Request, usize), Stop> {
@@ -299,7 +314,9 @@ impl<'a> Parser<'a> {
 
     fn check_line_lengths(&self, section: &[u8]) -> Result<(), Stop> {
         if section.len() > MAX_LINE
-            && section.split(|&byte| byte == b'\n').any(|line| line.len() + 1 > MAX_LINE)
+            && section
+                .split(|&byte| byte == b'\n')
+                .any(|line| line.len() + 1 > MAX_LINE)
         {
             return Err(self.too_large("got more than 65536 bytes when reading header line"));
         }
@@ -307,7 +324,11 @@ impl<'a> Parser<'a> {
     }
 
     /// The path and query of any form of target that a server must take (RFC 9112 3.2).
-    fn origin_form(&self, request: &mut Request, target: Range<usize>) -> Result<Range<usize>, Stop> {
+    fn origin_form(
+        &self,
+        request: &mut Request,
+        target: Range<usize>,
+    ) -> Result<Range<usize>, Stop> {
         let bytes = &self.bytes[target.clone()];
         if bytes.starts_with(b"/") {
             let extra = bytes.iter().take_while(|&&byte| byte == b'/').count() - 1;
@@ -324,7 +345,9 @@ impl<'a> Parser<'a> {
             // `http://host?query`: the empty path is the root.
             let start = request.bytes.len();
             request.bytes.push(b'/');
-            request.bytes.extend_from_slice(&self.bytes[rest..target.end]);
+            request
+                .bytes
+                .extend_from_slice(&self.bytes[rest..target.end]);
             return Ok(start..request.bytes.len());
         }
         match request.command() {
@@ -373,10 +396,9 @@ impl<'a> Parser<'a> {
                     Err(self.refuse(501, format!("Unsupported transfer coding ({coding})")))
                 }
             }
-            (Some(_), Some(_)) => Err(self.refuse(
-                400,
-                "Both Content-Length and Transfer-Encoding".into(),
-            )),
+            (Some(_), Some(_)) => {
+                Err(self.refuse(400, "Both Content-Length and Transfer-Encoding".into()))
+            }
         }
     }
 
@@ -427,7 +449,9 @@ fn bad_syntax(line: &[u8]) -> Stop {
 fn after_scheme(target: &[u8]) -> Option<&[u8]> {
     ["http://", "https://"].iter().find_map(|scheme| {
         let (start, rest) = target.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)
+        start
+            .eq_ignore_ascii_case(scheme.as_bytes())
+            .then_some(rest)
     })
 }
 
@@ -455,8 +479,12 @@ fn latin1(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 /// `text` as Python's `%r` shows it: quoted, with what cannot be printed escaped.
-pub fn repr(text: &str) -> String {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+pub(crate) fn repr(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
     let mut out = String::with_capacity(text.len() + 2);
     out.push(quote);
     for char in text.chars() {

@@ -13,7 +13,7 @@ const READ_SIZE: usize = 64 * 1024;
 const SKIP_LIMIT: u64 = 256 * 1024;
 
 /// What the bytes of a client begin with.
-pub enum Head {
+pub(crate) enum Head {
     Request(Request),
     Refused(Refusal),
     /// The client has said all it had to say.
@@ -45,21 +45,29 @@ enum Content {
 
 impl<'a> Rfile<'a> {
     /// The bytes of a connection.
-    pub fn connection(input: &'a InputStream) -> Self {
+    pub(crate) fn connection(input: &'a InputStream) -> Self {
         Rfile::new(Source::Connection(input), Content::Length(0))
     }
 
     /// The content of one request that a host has parsed; `None` where it has none.
-    pub fn content(stream: Option<InputStream>) -> Self {
-        Rfile::new(stream.map_or(Source::Empty, Source::Content), Content::Stream)
+    pub(crate) fn content(stream: Option<InputStream>) -> Self {
+        Rfile::new(
+            stream.map_or(Source::Empty, Source::Content),
+            Content::Stream,
+        )
     }
 
     fn new(source: Source<'a>, content: Content) -> Self {
-        Rfile { source, buffer: Vec::new(), start: 0, content }
+        Rfile {
+            source,
+            buffer: Vec::new(),
+            start: 0,
+            content,
+        }
     }
 
     /// Whether bytes of another request are at hand, or the end of the connection, without waiting.
-    pub fn is_ready(&mut self) -> bool {
+    pub(crate) fn is_ready(&mut self) -> bool {
         self.start < self.buffer.len() || !matches!(self.fill(Wait::No), Ok(Fill::Nothing))
     }
 
@@ -67,7 +75,7 @@ impl<'a> Rfile<'a> {
     ///
     /// # Errors
     /// Any failure of the connection; a head that breaks the rules is not an error but refused.
-    pub fn read_head(&mut self) -> io::Result<Head> {
+    pub(crate) fn read_head(&mut self) -> io::Result<Head> {
         let mut ended = false;
         loop {
             // A head is parsed when it is whole, so that one sent byte by byte costs no more.
@@ -110,7 +118,7 @@ impl<'a> Rfile<'a> {
 
     /// Skips what the handler left of the content, so that the next request starts where it should.
     /// False where that would take too long or cannot be done: the connection must then close.
-    pub fn skip_rest(&mut self) -> bool {
+    pub(crate) fn skip_rest(&mut self) -> bool {
         let mut skipped = 0;
         let mut scratch = [0; 4096];
         loop {
@@ -126,7 +134,7 @@ impl<'a> Rfile<'a> {
     }
 
     /// Whether the client has not yet sent all of the content in hand.
-    pub fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         match &self.content {
             Content::Length(left) => *left > (self.buffer.len() - self.start) as u64,
             Content::Chunked(decoder) => !decoder.is_finished(),

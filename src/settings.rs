@@ -6,19 +6,19 @@ use crate::request::Version;
 
 /// The settings of the component, read once per instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// `SANDSERVE_PROTOCOL`: the version answered in, `HTTP/1.0` unless `HTTP/1.1` is asked for.
-    pub protocol: Version,
+    pub(crate) protocol: Version,
     /// `SANDSERVE_QUIET`: no access log, if set to anything but nothing, `0` or `false`.
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// `SANDSERVE_UTC_OFFSET`: how far local time is ahead of UTC, in seconds. Only the log shows
     /// local time, and WASI has no time zone to ask for.
-    pub utc_offset: i32,
+    pub(crate) utc_offset: i32,
 }
 
 impl Settings {
     /// The settings in the environment of this instance.
-    pub fn get() -> Settings {
+    pub(crate) fn get() -> Settings {
         thread_local! {
             static SETTINGS: OnceCell<Settings> = const { OnceCell::new() };
         }
@@ -26,7 +26,9 @@ impl Settings {
             *settings.get_or_init(|| {
                 let variables = wasi::cli::environment::get_environment();
                 Settings::from_variables(
-                    variables.iter().map(|(name, value)| (name.as_str(), value.as_str())),
+                    variables
+                        .iter()
+                        .map(|(name, value)| (name.as_str(), value.as_str())),
                 )
             })
         })
@@ -55,10 +57,22 @@ mod tests {
         let set = |variables: &[(&'static str, &'static str)]| {
             Settings::from_variables(variables.iter().copied())
         };
-        assert_eq!(set(&[("HOME", "/"), ("SANDSERVE_PROTOCOL", "HTTP/9")]), Settings::default());
-        assert_eq!(set(&[("SANDSERVE_PROTOCOL", "HTTP/1.1")]).protocol, Version::Http11);
+        assert_eq!(
+            set(&[("HOME", "/"), ("SANDSERVE_PROTOCOL", "HTTP/9")]),
+            Settings::default()
+        );
+        assert_eq!(
+            set(&[("SANDSERVE_PROTOCOL", "HTTP/1.1")]).protocol,
+            Version::Http11
+        );
         assert_eq!(set(&[("SANDSERVE_UTC_OFFSET", "-3600")]).utc_offset, -3600);
-        for (value, quiet) in [("1", true), ("true", true), ("0", false), ("false", false), ("", false)] {
+        for (value, quiet) in [
+            ("1", true),
+            ("true", true),
+            ("0", false),
+            ("false", false),
+            ("", false),
+        ] {
             assert_eq!(set(&[("SANDSERVE_QUIET", value)]).quiet, quiet, "{value}");
         }
     }

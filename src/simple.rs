@@ -23,19 +23,17 @@ pub struct Files {
     pub index_pages: Vec<String>,
     /// Content types by extension (with its dot), looked up before the built-in tables.
     pub extensions_map: Vec<(String, String)>,
-    /// How the host opens files.
-    pub open_at: OpenAt,
 }
 
-impl Files {
-    /// Python's defaults, for a host that opens files in this way.
-    pub fn new(open_at: OpenAt) -> Self {
-        let owned = |&(extension, content_type): &(&str, &str)| (extension.into(), content_type.into());
+impl Default for Files {
+    /// Python's defaults.
+    fn default() -> Self {
+        let owned =
+            |&(extension, content_type): &(&str, &str)| (extension.into(), content_type.into());
         Files {
             directory: ".".into(),
             index_pages: vec!["index.html".into(), "index.htm".into()],
             extensions_map: content_type::EXTENSIONS_MAP.iter().map(owned).collect(),
-            open_at,
         }
     }
 }
@@ -111,13 +109,15 @@ where
     H: SimpleHttpRequestHandler + ?Sized,
 {
     let path = handler.translate_path(http.request.path());
-    match open(&path, handler.files().open_at) {
-        Some(Opened::File(file)) if !path.ends_with('/') => send_file_head(handler, http, &path, file),
+    match open(&path, http.open_at) {
+        Some(Opened::File(file)) if !path.ends_with('/') => {
+            send_file_head(handler, http, &path, file)
+        }
         Some(Opened::Directory(directory)) => {
             if !path::split_target(http.request.path()).0.ends_with('/') {
                 return redirect_to_directory(handler, http);
             }
-            match open_index_page(handler.files(), &path) {
+            match open_index_page(&handler.files().index_pages, &path, http.open_at) {
                 Some((path, file)) => send_file_head(handler, http, &path, file),
                 None => handler.list_directory(http, directory.as_ref()),
             }
@@ -171,10 +171,10 @@ where
 
 /// The index page of the directory `path`, which ends in a slash. It is opened from the root, so that
 /// a link may lead anywhere inside it.
-fn open_index_page(files: &Files, path: &str) -> Option<(String, File)> {
-    files.index_pages.iter().find_map(|name| {
+fn open_index_page(index_pages: &[String], path: &str, open_at: OpenAt) -> Option<(String, File)> {
+    index_pages.iter().find_map(|name| {
         let path = format!("{path}{name}");
-        match open(&path, files.open_at)? {
+        match open(&path, open_at)? {
             Opened::File(file) => Some((path, file)),
             Opened::Directory(_) => None,
         }
@@ -208,7 +208,10 @@ where
     H: SimpleHttpRequestHandler + ?Sized,
 {
     let map = &handler.files().extensions_map;
-    let map: Vec<_> = map.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let map: Vec<_> = map
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     content_type::guess_type(path, &map).to_owned()
 }
 

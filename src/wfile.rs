@@ -24,24 +24,33 @@ enum Sink<'a> {
 
 enum Response {
     Unanswered(ResponseOutparam),
-    Answered { stream: OutputStream, body: OutgoingBody },
+    Answered {
+        stream: OutputStream,
+        body: OutgoingBody,
+    },
     Finished,
 }
 
 impl<'a> Wfile<'a> {
     /// The bytes of a connection.
-    pub fn connection(output: &'a OutputStream) -> Self {
-        Wfile { sink: Sink::Connection(output), buffer: Vec::new() }
+    pub(crate) fn connection(output: &'a OutputStream) -> Self {
+        Wfile {
+            sink: Sink::Connection(output),
+            buffer: Vec::new(),
+        }
     }
 
     /// The response to one request that a host has parsed.
-    pub fn response(outparam: ResponseOutparam) -> Self {
-        Wfile { sink: Sink::Response(Response::Unanswered(outparam)), buffer: Vec::new() }
+    pub(crate) fn response(outparam: ResponseOutparam) -> Self {
+        Wfile {
+            sink: Sink::Response(Response::Unanswered(outparam)),
+            buffer: Vec::new(),
+        }
     }
 
     /// Writes a response head: a status line and field lines, each ended by CRLF, and an empty line.
     /// An interim (1xx) head goes nowhere where the host writes the heads.
-    pub fn write_head(&mut self, head: &[u8]) -> io::Result<()> {
+    pub(crate) fn write_head(&mut self, head: &[u8]) -> io::Result<()> {
         let Sink::Response(response) = &mut self.sink else {
             return self.write_all(head);
         };
@@ -87,11 +96,12 @@ impl<'a> Wfile<'a> {
     }
 
     /// Ends a response whose head the host writes.
-    pub fn finish(mut self) -> io::Result<()> {
+    pub(crate) fn finish(mut self) -> io::Result<()> {
         self.send()?;
         if let Sink::Response(Response::Answered { stream, body }) = self.sink {
             drop(stream);
-            OutgoingBody::finish(body, None).map_err(|error| io::Error::other(error.to_string()))?;
+            OutgoingBody::finish(body, None)
+                .map_err(|error| io::Error::other(error.to_string()))?;
         }
         Ok(())
     }
@@ -159,7 +169,9 @@ fn answer(outparam: ResponseOutparam, status: u16, fields: Fields) -> io::Result
 
 /// The status code and the fields of a head, but for those that a component may not send.
 fn parse_head(head: &[u8]) -> Option<(u16, Fields)> {
-    let mut lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
+    let mut lines = head
+        .split(|&byte| byte == b'\n')
+        .map(<[u8]>::trim_ascii_end);
     let status = str::from_utf8(lines.next()?.split(|&byte| byte == b' ').nth(1)?).ok()?;
     let fields = Fields::new();
     for line in lines.take_while(|line| !line.is_empty()) {

@@ -29,7 +29,11 @@ pub(crate) async fn serve(
     mut stopping: watch::Receiver<bool>,
 ) {
     let server = stream.local_addr().unwrap_or(client);
-    let info = Info { client: endpoint(client), server: endpoint(server), encrypted: false };
+    let info = Info {
+        client: endpoint(client),
+        server: endpoint(server),
+        encrypted: false,
+    };
     // Small answers must not wait for acknowledgements of earlier ones.
     let _ = stream.set_nodelay(true);
     let socket = Socket::new(stream);
@@ -48,7 +52,10 @@ pub(crate) async fn serve(
             Ok(next) => next,
             Err(error) => {
                 let reason = error.root_cause();
-                log::connection(&info.client.address, format_args!("handler failed: {reason}"));
+                log::connection(
+                    &info.client.address,
+                    format_args!("handler failed: {reason}"),
+                );
                 instance = None;
                 if !socket.is_answered() {
                     socket.write(FAILED);
@@ -78,7 +85,9 @@ async fn next_request(socket: &Socket, instance: &mut Option<Instance>) -> std::
             Err(_) => *instance = None,
         }
     }
-    timeout(IDLE_TIMEOUT, socket.receive()).await.unwrap_or(Ok(false))
+    timeout(IDLE_TIMEOUT, socket.receive())
+        .await
+        .unwrap_or(Ok(false))
 }
 
 async fn serve_ready(
@@ -96,5 +105,8 @@ async fn serve_ready(
 
 fn endpoint(address: SocketAddr) -> Endpoint {
     // A dual-stack listener shows IPv4 peers as `::ffff:192.0.2.1`.
-    Endpoint { address: address.ip().to_canonical().to_string(), port: address.port() }
+    Endpoint {
+        address: address.ip().to_canonical().to_string(),
+        port: address.port(),
+    }
 }

@@ -4,11 +4,11 @@
 use wasmtime::{Config, Error};
 
 /// The most memory an instance may use, in bytes.
-pub const MAX_MEMORY: u64 = 64 * 1024 * 1024;
+pub(crate) const MAX_MEMORY: u64 = 64 * 1024 * 1024;
 
 /// The configuration for `target`, a triple. Naming it keeps the code to what every processor of
 /// that architecture has, wherever it was compiled.
-pub fn config(target: &str) -> Result<Config, Error> {
+pub(crate) fn config(target: &str) -> Result<Config, Error> {
     let mut config = Config::new();
     config.target(target)?;
     // Handlers are interrupted, so that none keeps a core for itself.

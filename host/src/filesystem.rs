@@ -14,7 +14,9 @@ use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     DescriptorFlags, DescriptorType, ErrorCode, HostDescriptor, OpenFlags, PathFlags,
 };
-use wasmtime_wasi::p2::bindings::io::streams::{Host as _, HostOutputStream, StreamError as WitStreamError};
+use wasmtime_wasi::p2::bindings::io::streams::{
+    Host as _, HostOutputStream, StreamError as WitStreamError,
+};
 use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, FsError, InputStream, Pollable, StreamError, StreamResult,
 };
@@ -33,14 +35,21 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     })?;
     types.func_wrap("[method]descriptor.read-via-stream", read_via_stream)?;
     let mut streams = linker.instance("wasi:io/streams@0.2.12")?;
-    streams.func_wrap_async("[method]output-stream.blocking-splice", |store, arguments| {
-        Box::new(blocking_splice(store, arguments))
-    })?;
+    streams.func_wrap_async(
+        "[method]output-stream.blocking-splice",
+        |store, arguments| Box::new(blocking_splice(store, arguments)),
+    )?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
-type OpenAt = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
+type OpenAt = (
+    Resource<Descriptor>,
+    PathFlags,
+    String,
+    OpenFlags,
+    DescriptorFlags,
+);
 
 /// `descriptor.open-at`, which must not wait whatever the path names.
 async fn open_at(
@@ -60,11 +69,18 @@ async fn open_at(
     // Opening a FIFO would wait for a writer, so it is looked at first.
     let stat = filesystem.stat_at(again, path_flags, path.clone()).await;
     let servable = stat.map(|stat| {
-        matches!(stat.type_, DescriptorType::RegularFile | DescriptorType::Directory)
+        matches!(
+            stat.type_,
+            DescriptorType::RegularFile | DescriptorType::Directory
+        )
     });
     let opened = match servable {
         Ok(false) => Err(ErrorCode::Unsupported.into()),
-        Ok(true) | Err(_) => filesystem.open_at(directory, path_flags, path, open_flags, flags).await,
+        Ok(true) | Err(_) => {
+            filesystem
+                .open_at(directory, path_flags, path, open_flags, flags)
+                .await
+        }
     };
     Ok((or_error_code(opened)?,))
 }
@@ -136,11 +152,18 @@ fn read_via_stream(
     mut store: StoreContextMut<'_, State>,
     (descriptor, offset): (Resource<Descriptor>, u64),
 ) -> Result<(Result<Resource<DynInputStream>, ErrorCode>,)> {
-    let State { table, open_streams, .. } = store.data_mut();
+    let State {
+        table,
+        open_streams,
+        ..
+    } = store.data_mut();
     let Descriptor::File(file) = table.get(&descriptor)? else {
         return Ok((Err(ErrorCode::IsDirectory),));
     };
-    let cursor = Arc::new(Cursor { file: file.file.clone(), position: AtomicU64::new(offset) });
+    let cursor = Arc::new(Cursor {
+        file: file.file.clone(),
+        position: AtomicU64::new(offset),
+    });
     let known = Arc::downgrade(&cursor);
     let stream: Resource<DynInputStream> = table.push(Box::new(FileStream(cursor)) as _)?;
     open_streams.insert(stream.rep(), known);
@@ -153,11 +176,18 @@ async fn blocking_splice(
     (output, input, length): (Resource<DynOutputStream>, Resource<DynInputStream>, u64),
 ) -> Result<(Result<u64, WitStreamError>,)> {
     let state = store.data_mut();
-    let file = state.open_streams.get(input.rep()).filter(|_| output.rep() == state.output);
+    let file = state
+        .open_streams
+        .get(input.rep())
+        .filter(|_| output.rep() == state.output);
     let spliced = match file {
         Some(cursor) => {
             let position = cursor.position.load(Ordering::Relaxed);
-            let spliced = state.socket.clone().splice(&cursor.file, position, length).await;
+            let spliced = state
+                .socket
+                .clone()
+                .splice(&cursor.file, position, length)
+                .await;
             match spliced {
                 Ok(0) if length > 0 => Err(StreamError::Closed),
                 Ok(spliced) => {
@@ -182,7 +212,8 @@ pub(crate) struct OpenStreams(Vec<(u32, Weak<Cursor>)>);
 
 impl OpenStreams {
     fn insert(&mut self, rep: u32, cursor: Weak<Cursor>) {
-        self.0.retain(|(other, cursor)| *other != rep && cursor.strong_count() > 0);
+        self.0
+            .retain(|(other, cursor)| *other != rep && cursor.strong_count() > 0);
         self.0.push((rep, cursor));
     }
 
@@ -210,13 +241,16 @@ impl InputStream for FileStream {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         let position = self.0.position.load(Ordering::Relaxed);
         let mut bytes = vec![0; size.min(READ_SIZE)];
-        let read = rustix::io::pread(&self.0.file, &mut bytes, position)
-            .map_err(|error| StreamError::LastOperationFailed(std::io::Error::from(error).into()))?;
+        let read = rustix::io::pread(&self.0.file, &mut bytes, position).map_err(|error| {
+            StreamError::LastOperationFailed(std::io::Error::from(error).into())
+        })?;
         if read == 0 && size > 0 {
             return Err(StreamError::Closed);
         }
         bytes.truncate(read);
-        self.0.position.store(position + read as u64, Ordering::Relaxed);
+        self.0
+            .position
+            .store(position + read as u64, Ordering::Relaxed);
         Ok(bytes.into())
     }
 }

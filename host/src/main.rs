@@ -3,8 +3,10 @@
 mod options;
 
 use std::fmt::Display;
+use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
@@ -30,9 +32,18 @@ fn main() -> ExitCode {
 /// Serves until it is told to stop; otherwise says in one line why it cannot.
 fn run(options: &Options) -> Result<(), String> {
     let directory = options.directory.display();
-    let grant = Grant::new(&options.directory, options.environment())
-        .map_err(|error| format!("cannot open directory `{directory}`: {}", error.root_cause()))?;
-    let sandbox = Sandbox::file_server(grant).map_err(|error| format!("cannot set up the sandbox: {error:#}"))?;
+    let grant = Grant::new(&options.directory, options.environment()).map_err(|error| {
+        format!(
+            "cannot open directory `{directory}`: {}",
+            error.root_cause()
+        )
+    })?;
+    let sandbox = match &options.handler {
+        None => Sandbox::file_server(grant)
+            .map_err(|error| format!("cannot set up the sandbox: {error:#}"))?,
+        Some(path) => load_handler(path, grant)
+            .map_err(|error| format!("cannot use handler `{}`: {error}", path.display()))?,
+    };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let listeners = listen(options.bind.as_deref(), options.port, cores).map_err(|error| {
         let host = options.bind.as_deref().unwrap_or("all interfaces");
@@ -44,6 +55,11 @@ fn run(options: &Options) -> Result<(), String> {
     server.serve_forever().map_err(one_line("cannot serve"))
 }
 
+fn load_handler(path: &Path, grant: Grant) -> Result<Sandbox, String> {
+    let component = fs::read(path).map_err(|error| error.to_string())?;
+    Sandbox::handler(&component, grant).map_err(|error| format!("{error:#}"))
+}
+
 fn one_line<E: Display>(what: &str) -> impl Fn(E) -> String {
     move |error| format!("{what}: {error}")
 }
@@ -51,8 +67,14 @@ fn one_line<E: Display>(what: &str) -> impl Fn(E) -> String {
 /// Prints Python's banner; whoever started us may be waiting for the port in it.
 fn announce(address: SocketAddr) {
     let (ip, port) = (address.ip(), address.port());
-    let host = if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
-    print_line(format_args!("Serving HTTP on {ip} port {port} (http://{host}:{port}/) ..."));
+    let host = if ip.is_ipv6() {
+        format!("[{ip}]")
+    } else {
+        ip.to_string()
+    };
+    print_line(format_args!(
+        "Serving HTTP on {ip} port {port} (http://{host}:{port}/) ..."
+    ));
 }
 
 /// Stdout may be closed; the server goes on.
@@ -63,10 +85,15 @@ fn print_line(line: impl Display) {
 
 /// Ctrl-C exits at once, as Python does; SIGTERM lets connections finish.
 fn handle_signals(shutdown: Shutdown) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
     let (mut interrupt, mut terminate) = {
         let _entered = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        )
     };
     thread::spawn(move || {
         runtime.block_on(async {

@@ -17,12 +17,28 @@ pub(crate) struct Options {
     pub(crate) bind: Option<String>,
 
     /// Serve this directory
-    #[arg(short, long, env = "SANDSERVE_DIRECTORY", value_name = "DIR", default_value = ".")]
+    #[arg(
+        short,
+        long,
+        env = "SANDSERVE_DIRECTORY",
+        value_name = "DIR",
+        default_value = "."
+    )]
     pub(crate) directory: PathBuf,
 
     /// Conform to this HTTP version; HTTP/1.1 keeps connections open
-    #[arg(short, long, env = "SANDSERVE_PROTOCOL", value_name = "VERSION", default_value = "HTTP/1.0")]
+    #[arg(
+        short,
+        long,
+        env = "SANDSERVE_PROTOCOL",
+        value_name = "VERSION",
+        default_value = "HTTP/1.0"
+    )]
     pub(crate) protocol: Protocol,
+
+    /// Answer with this component instead of the file server
+    #[arg(long, env = "SANDSERVE_HANDLER", value_name = "FILE")]
+    pub(crate) handler: Option<PathBuf>,
 
     /// Write no access log
     #[arg(short, long, env = "SANDSERVE_QUIET")]
@@ -62,9 +78,16 @@ pub(crate) fn parse() -> Result<Options, u8> {
             return 0;
         }
         let text = error.render().to_string();
-        let reason: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let reason: Vec<&str> = text
+            .lines()
+            .take_while(|line| !line.is_empty())
+            .map(str::trim)
+            .collect();
         let reason = reason.join(" ");
-        eprintln!("sandserve: {}; see --help", reason.trim_start_matches("error: "));
+        eprintln!(
+            "sandserve: {}; see --help",
+            reason.trim_start_matches("error: ")
+        );
         2
     })
 }

@@ -89,6 +89,19 @@ impl Sandbox {
         Sandbox::new(&engine, &component, grant)
     }
 
+    /// A handler: a component of this kind, as bytes, compiled here and now.
+    ///
+    /// # Errors
+    /// What is not a component, or lacks the export, or wants more than it is given.
+    pub fn handler(component: &[u8], grant: Grant) -> Result<Self> {
+        if !component.starts_with(b"\0asm\x0d\0\x01\0") {
+            return Err(Error::msg("not a WebAssembly component"));
+        }
+        let engine = new_engine()?;
+        let component = Component::from_binary(&engine, component)?;
+        Sandbox::new(&engine, &component, grant)
+    }
+
     fn new(engine: &Engine, component: &Component, grant: Grant) -> Result<Self> {
         let serve = component
             .get_export_index(None, CONNECTION)
@@ -113,7 +126,10 @@ impl Sandbox {
     /// A component that cannot be instantiated.
     pub async fn instantiate(&self, socket: &Arc<Socket>) -> Result<Instance> {
         let permit = self.instances.clone().acquire_owned().await?;
-        let mut wasi = WasiCtx::builder().envs(&self.grant.environment).stderr(Log).build();
+        let mut wasi = WasiCtx::builder()
+            .envs(&self.grant.environment)
+            .stderr(Log)
+            .build();
         *wasi.filesystem() = self.grant.root.clone();
         let mut table = ResourceTable::new();
         let input: Resource<DynInputStream> = table.push(Box::new(Reader(socket.clone())) as _)?;
@@ -133,7 +149,14 @@ impl Sandbox {
         let _running = self.clock.run();
         let instance = self.pre.instantiate_async(&mut store).await?;
         let serve = instance.get_typed_func(&mut store, self.serve)?;
-        Ok(Instance { store, serve, input, output, clock: self.clock.clone(), _permit: permit })
+        Ok(Instance {
+            store,
+            serve,
+            input,
+            output,
+            clock: self.clock.clone(),
+            _permit: permit,
+        })
     }
 }
 
@@ -141,10 +164,18 @@ impl Sandbox {
 /// that export here, so nothing calls these.
 fn stub_http(linker: &mut Linker<State>, component: &Component) -> Result<()> {
     // Resources of `wasi:io`, which `wasi:http` only names again.
-    const ALIASES: [&str; 5] = ["error", "io-error", "input-stream", "output-stream", "pollable"];
+    const ALIASES: [&str; 5] = [
+        "error",
+        "io-error",
+        "input-stream",
+        "output-stream",
+        "pollable",
+    ];
     let engine = component.engine();
     for (name, import) in component.component_type().imports(engine) {
-        let ComponentItem::ComponentInstance(interface) = import.ty else { continue };
+        let ComponentItem::ComponentInstance(interface) = import.ty else {
+            continue;
+        };
         if !name.starts_with("wasi:http/") {
             continue;
         }
@@ -152,7 +183,9 @@ fn stub_http(linker: &mut Linker<State>, component: &Component) -> Result<()> {
         for (name, item) in interface.exports(engine) {
             match item.ty {
                 ComponentItem::ComponentFunc(_) => {
-                    stub.func_new(name, |_, _, _, _| Err(Error::msg("wasi:http is not offered here")))?;
+                    stub.func_new(name, |_, _, _, _| {
+                        Err(Error::msg("wasi:http is not offered here"))
+                    })?;
                 }
                 ComponentItem::Resource(_) if !ALIASES.contains(&name) => {
                     stub.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?;
@@ -207,8 +240,14 @@ impl Instance {
         let _running = self.clock.run();
         self.store.data_mut().computing = Duration::ZERO;
         self.store.set_epoch_deadline(1);
-        let (input, output) = (Resource::new_borrow(self.input), Resource::new_borrow(self.output));
-        let (next,) = self.serve.call_async(&mut self.store, (info, input, output)).await?;
+        let (input, output) = (
+            Resource::new_borrow(self.input),
+            Resource::new_borrow(self.output),
+        );
+        let (next,) = self
+            .serve
+            .call_async(&mut self.store, (info, input, output))
+            .await?;
         Ok(next)
     }
 }
@@ -271,7 +310,10 @@ pub(crate) struct State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -281,9 +323,14 @@ fn interrupt(mut store: StoreContextMut<State>) -> Result<UpdateDeadline> {
     state.computing += TICK;
     if state.computing > MAX_COMPUTING {
         let seconds = MAX_COMPUTING.as_secs();
-        return Err(Error::msg(format!("no answer after {seconds} seconds of computing")));
+        return Err(Error::msg(format!(
+            "no answer after {seconds} seconds of computing"
+        )));
     }
-    Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    Ok(UpdateDeadline::YieldCustom(
+        1,
+        Box::pin(tokio::task::yield_now()),
+    ))
 }
 
 /// Moves the engine's epoch on while instances run, and sleeps while none does.

@@ -72,14 +72,21 @@ impl HttpServer {
     /// # Errors
     /// A thread that cannot be set up.
     pub fn serve_forever(self) -> io::Result<()> {
-        let HttpServer { listeners, sandbox, stopping, .. } = &self;
+        let HttpServer {
+            listeners,
+            sandbox,
+            stopping,
+            ..
+        } = &self;
         thread::scope(|scope| {
             let workers: Vec<_> = listeners
                 .iter()
                 .map(|listener| scope.spawn(|| run_worker(listener, sandbox, stopping.subscribe())))
                 .collect();
             workers.into_iter().try_for_each(|worker| {
-                worker.join().unwrap_or_else(|_| Err(io::Error::other("a worker panicked")))
+                worker
+                    .join()
+                    .unwrap_or_else(|_| Err(io::Error::other("a worker panicked")))
             })
         })
     }
@@ -91,7 +98,9 @@ fn run_worker(
     sandbox: &Arc<Sandbox>,
     mut stopping: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
         let mut connections = JoinSet::new();
@@ -118,7 +127,12 @@ async fn accept(
     loop {
         match listener.accept().await {
             Ok((stream, client)) => {
-                connections.spawn(connection::serve(sandbox.clone(), stream, client, stopping.clone()));
+                connections.spawn(connection::serve(
+                    sandbox.clone(),
+                    stream,
+                    client,
+                    stopping.clone(),
+                ));
             }
             // The client has gone already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

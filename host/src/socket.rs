@@ -157,7 +157,12 @@ impl Socket {
 
     /// Hands the next `length` bytes of `file` from `offset` over to be sent; returns how many of
     /// them there are, 0 at the end of the file. Waits for the file part before.
-    pub(crate) async fn splice(&self, file: &Arc<File>, offset: u64, length: u64) -> io::Result<u64> {
+    pub(crate) async fn splice(
+        &self,
+        file: &Arc<File>,
+        offset: u64,
+        length: u64,
+    ) -> io::Result<u64> {
         if self.lock().file.is_some() {
             self.send().await?;
         }
@@ -165,7 +170,11 @@ impl Socket {
         if length > SMALL_FILE || !cfg!(target_os = "linux") {
             let mut state = self.lock();
             state.answered = true;
-            state.file = Some(FilePart { file: file.clone(), offset, left: length });
+            state.file = Some(FilePart {
+                file: file.clone(),
+                offset,
+                left: length,
+            });
             return Ok(length);
         }
         let mut state = self.lock();
@@ -178,7 +187,9 @@ impl Socket {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -239,10 +250,18 @@ impl State {
     fn send_some(&mut self) -> io::Result<()> {
         let socket = self.stream.as_fd();
         if self.sent < self.outbox.len() {
-            let more = if self.file.is_some() { SendFlags::MORE } else { SendFlags::empty() };
+            let more = if self.file.is_some() {
+                SendFlags::MORE
+            } else {
+                SendFlags::empty()
+            };
             let bytes = &self.outbox[self.sent..];
             self.sent += self.stream.try_io(Interest::WRITABLE, || {
-                Ok(rustix::net::send(socket, bytes, more | SendFlags::NOSIGNAL)?)
+                Ok(rustix::net::send(
+                    socket,
+                    bytes,
+                    more | SendFlags::NOSIGNAL,
+                )?)
             })?;
             return Ok(());
         }
@@ -251,7 +270,12 @@ impl State {
         };
         let size = part.left.min(SEND_SIZE) as usize;
         let sent = self.stream.try_io(Interest::WRITABLE, || {
-            Ok(rustix::fs::sendfile(socket, &part.file, Some(&mut part.offset), size)?)
+            Ok(rustix::fs::sendfile(
+                socket,
+                &part.file,
+                Some(&mut part.offset),
+                size,
+            )?)
         })?;
         if sent == 0 {
             // Cut off meanwhile. The client was promised more: only closing tells it.
@@ -302,7 +326,9 @@ impl InputStream for Reader {
                 let size = size.min(state.inbox.len());
                 Ok(state.inbox.split_to(size))
             }
-            Some(kind) => Err(StreamError::LastOperationFailed(io::Error::from(kind).into())),
+            Some(kind) => Err(StreamError::LastOperationFailed(
+                io::Error::from(kind).into(),
+            )),
             None if state.ended => Err(StreamError::Closed),
             None => Ok(Bytes::new()),
         }

@@ -1,0 +1,47 @@
+//! A handler that goes wrong in every way a handler can, for the tests of what holds it.
+
+use std::io::{self, Write};
+
+use sandserve::{BaseHttpRequestHandler, Exchange};
+
+#[derive(Default)]
+struct Faulty;
+
+impl BaseHttpRequestHandler for Faulty {
+    fn do_get(&mut self, http: &mut Exchange) -> io::Result<()> {
+        match http.request.path() {
+            "/panic" => panic!("asked to"),
+            "/loop" => loop {
+                std::hint::black_box(());
+            },
+            "/allocate" => {
+                let mut hoard = Vec::new();
+                loop {
+                    hoard.push(std::hint::black_box(vec![1_u8; 1024 * 1024]));
+                }
+            }
+            "/recurse" => {
+                let depth = recurse(1);
+                http.wfile.write_all(&depth.to_le_bytes())
+            }
+            path => {
+                let panics_late = path == "/panic-late";
+                self.send_response(http, 200, None);
+                self.send_header(http, "Content-Length", "5");
+                self.end_headers(http)?;
+                if panics_late {
+                    http.wfile.flush()?;
+                    panic!("asked to, late");
+                }
+                http.wfile.write_all(b"fine\n")
+            }
+        }
+    }
+}
+
+#[allow(unconditional_recursion, reason = "that is the fault")]
+fn recurse(depth: u64) -> u64 {
+    recurse(std::hint::black_box(depth + 1)) + std::hint::black_box(1)
+}
+
+sandserve::export!(Faulty);

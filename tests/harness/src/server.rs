@@ -1,0 +1,203 @@
+//! A server process on a free port, ended with the test.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for something the server should do.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// The port it listens on.
+    pub port: u16,
+    /// The first line it printed.
+    pub banner: String,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+impl Server {
+    /// Starts `program` (the test's `CARGO_BIN_EXE_sandserve`) on a free port of 127.0.0.1, serving
+    /// `directory`, with more `arguments`.
+    pub fn start(program: &str, directory: &Path, arguments: &[&str]) -> Server {
+        let mut command = Command::new(program);
+        command
+            .args(["--bind", "127.0.0.1", "--directory"])
+            .arg(directory)
+            .args(arguments)
+            .arg("0");
+        Server::spawn(command)
+    }
+
+    /// Starts `command`, and waits for its first line on stdout or stderr that names a port as a URL
+    /// does: `http://HOST:PORT/`.
+    pub fn spawn(mut command: Command) -> Server {
+        // What the tests are run with must not change what they test.
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"SANDSERVE_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stdout = Lines::read(child.stdout.take().expect("piped"));
+        let stderr = Lines::read(child.stderr.take().expect("piped"));
+        let deadline = Instant::now() + TIMEOUT;
+        let banner = loop {
+            let lines = [stdout.text(), stderr.text()];
+            let found = lines
+                .iter()
+                .flat_map(|text| text.lines())
+                .find(|line| port_in(line).is_some());
+            if let Some(banner) = found {
+                break banner.to_owned();
+            }
+            let exited = child.try_wait().expect("a child");
+            if exited.is_some() || Instant::now() > deadline {
+                let _ = child.kill();
+                panic!("{command:?} ({exited:?}) did not say where it listens: {lines:?}");
+            }
+            stderr.wait_for_more(Duration::from_millis(20));
+        };
+        let port = port_in(&banner).expect("found above");
+        Server {
+            child,
+            port,
+            banner,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed.
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Waits until the log has a line with `text` in it, and returns the line.
+    pub fn wait_for_log(&self, text: &str) -> String {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let log = self.log();
+            if let Some(line) = log.lines().find(|line| line.contains(text)) {
+                return line.to_owned();
+            }
+            assert!(Instant::now() < deadline, "no {text:?} in the log:\n{log}");
+            self.stderr.wait_for_more(Duration::from_millis(100));
+        }
+    }
+
+    /// Sends `signal` (a name as `kill -s` takes it).
+    pub fn signal(&self, signal: impl AsRef<OsStr>) {
+        let status = Command::new("kill")
+            .arg("-s")
+            .arg(signal)
+            .arg(self.id().to_string())
+            .status()
+            .expect("kill runs");
+        assert!(status.success());
+    }
+
+    /// Waits until it has exited and everything it printed has been read.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                self.stdout.wait_for_end();
+                self.stderr.wait_for_end();
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still running:\n{}", self.log());
+            self.stderr.wait_for_more(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn port_in(line: &str) -> Option<u16> {
+    let (_, url) = line.split_once("http://")?;
+    let (authority, _) = url.split_once('/')?;
+    authority.rsplit_once(':')?.1.parse().ok()
+}
+
+/// What a process prints, gathered as it comes.
+#[derive(Clone, Debug)]
+struct Lines(Arc<(Mutex<Gathered>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct Gathered {
+    text: String,
+    ended: bool,
+}
+
+impl Lines {
+    fn read(pipe: impl Read + Send + 'static) -> Lines {
+        let lines = Lines(Arc::default());
+        let writer = lines.clone();
+        thread::spawn(move || {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while pipe
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|length| length > 0)
+            {
+                writer.change(|gathered| gathered.text.push_str(&String::from_utf8_lossy(&line)));
+                line.clear();
+            }
+            writer.change(|gathered| gathered.ended = true);
+        });
+        lines
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Gathered)) {
+        change(&mut self.0.0.lock().expect("no panic"));
+        self.0.1.notify_all();
+    }
+
+    fn text(&self) -> String {
+        self.0.0.lock().expect("no panic").text.clone()
+    }
+
+    fn wait_for_more(&self, at_most: Duration) {
+        let gathered = self.0.0.lock().expect("no panic");
+        drop(self.0.1.wait_timeout(gathered, at_most).expect("no panic"));
+    }
+
+    fn wait_for_end(&self) {
+        let gathered = self.0.0.lock().expect("no panic");
+        let (gathered, _) = self
+            .0
+            .1
+            .wait_timeout_while(gathered, TIMEOUT, |gathered| !gathered.ended)
+            .expect("no panic");
+        assert!(gathered.ended, "a pipe of the server is still open");
+    }
+}
