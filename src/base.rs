@@ -145,7 +145,7 @@ pub trait BaseHttpRequestHandler {
 
     /// Logs a request that cannot be fulfilled.
     fn log_error(&mut self, http: &mut Exchange, message: &str) {
-        self.log_message(http, message);
+        log_error(self, http, message);
     }
 
     /// Logs `message` behind the client's address and the time, control characters escaped.
@@ -355,14 +355,21 @@ where
     handler.log_message(http, &message);
 }
 
+/// See [`BaseHttpRequestHandler::log_error`].
+pub fn log_error<H>(handler: &mut H, http: &mut Exchange, message: &str)
+where
+    H: BaseHttpRequestHandler + ?Sized,
+{
+    if !Settings::get().quiet {
+        handler.log_message(http, message);
+    }
+}
+
 /// See [`BaseHttpRequestHandler::log_message`].
 pub fn log_message<H>(handler: &mut H, http: &mut Exchange, message: &str)
 where
     H: BaseHttpRequestHandler + ?Sized,
 {
-    if Settings::get().quiet {
-        return;
-    }
     let address = handler.address_string(http);
     let date = handler.log_date_time_string();
     let message = log::escape_controls(message);

@@ -35,7 +35,7 @@ fn run(options: &Options) -> Result<(), String> {
     let grant = Grant::new(&options.directory, options.environment()).map_err(|error| {
         format!(
             "cannot open directory `{directory}`: {}",
-            error.root_cause()
+            reason(error.root_cause())
         )
     })?;
     let sandbox = match &options.handler {
@@ -47,7 +47,11 @@ fn run(options: &Options) -> Result<(), String> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let listeners = listen(options.bind.as_deref(), options.port, cores).map_err(|error| {
         let host = options.bind.as_deref().unwrap_or("all interfaces");
-        format!("cannot listen on {host} port {}: {error}", options.port)
+        format!(
+            "cannot listen on {host} port {}: {}",
+            options.port,
+            reason(error)
+        )
     })?;
     let server = HttpServer::new(listeners, sandbox).map_err(one_line("cannot listen"))?;
     handle_signals(server.shutdown_handle()).map_err(one_line("cannot handle signals"))?;
@@ -56,12 +60,19 @@ fn run(options: &Options) -> Result<(), String> {
 }
 
 fn load_handler(path: &Path, grant: Grant) -> Result<Sandbox, String> {
-    let component = fs::read(path).map_err(|error| error.to_string())?;
-    Sandbox::handler(&component, grant).map_err(|error| format!("{error:#}"))
+    let component = fs::read(path).map_err(reason)?;
+    Sandbox::handler(&component, grant).map_err(|error| reason(format_args!("{error:#}")))
 }
 
 fn one_line<E: Display>(what: &str) -> impl Fn(E) -> String {
-    move |error| format!("{what}: {error}")
+    move |error| format!("{what}: {}", reason(error))
+}
+
+/// An error as people read it: in one line, without the system's number.
+fn reason(error: impl Display) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error ").next().unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Prints Python's banner; whoever started us may be waiting for the port in it.

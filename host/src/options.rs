@@ -6,7 +6,7 @@ use clap::{Parser, ValueEnum};
 
 /// Serve a directory over HTTP, from inside a sandbox.
 #[derive(Debug, Parser)]
-#[command(name = "sandserve", version, about)]
+#[command(name = "sandserve", version, long_about = None)]
 pub(crate) struct Options {
     /// Bind to this port; 0 takes a free one
     #[arg(env = "SANDSERVE_PORT", default_value_t = 8000)]

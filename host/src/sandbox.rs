@@ -64,8 +64,10 @@ impl Grant {
     /// The directory `root`, read-only, and the variables `environment`.
     ///
     /// # Errors
-    /// A directory that cannot be opened.
+    /// A directory that cannot be read.
     pub fn new(root: &Path, environment: Vec<(String, String)>) -> Result<Self> {
+        // Opening alone would also succeed for one that can be passed through but not listed.
+        std::fs::read_dir(root)?;
         let root = WasiCtx::builder()
             .allow_blocking_current_thread(true)
             .preopened_dir(root, "/", FsPerms::ReadOnly)?

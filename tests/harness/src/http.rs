@@ -1,12 +1,14 @@
 //! HTTP over a plain socket, so that a test sees every byte.
 
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::time::Duration;
 
 /// How long any test waits for bytes before it fails.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// How many bytes of a content a failure message shows.
+const MAX_SHOWN: usize = 2000;
 
 /// One response of a connection.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,15 +35,55 @@ impl Response {
         })
     }
 
+    /// The fields as (name in lower case, value), in order, but for `Date`.
+    pub fn fields(&self) -> Vec<(String, &str)> {
+        self.head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim()))
+            .filter(|(name, _)| name != "date")
+            .collect()
+    }
+
     /// The content as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The response that begins with `head`, its empty line left out.
+    fn of_head(head: &[u8]) -> Response {
+        let head: String = head.iter().map(|&byte| char::from(byte)).collect();
+        let status = head
+            .strip_prefix("HTTP/1.")
+            .and_then(|rest| rest.split(' ').nth(1))
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_else(|| panic!("no status line in {head}"));
+        Response {
+            head,
+            status,
+            body: Vec::new(),
+        }
+    }
+
+    /// How much content follows the head if it answers a `method` request; `None` if that goes on
+    /// until the connection closes.
+    fn content_length(&self, method: &str) -> Option<usize> {
+        if method == "HEAD" || self.status < 200 || matches!(self.status, 204 | 304) {
+            return Some(0);
+        }
+        let length = self.header("Content-Length")?;
+        Some(
+            length
+                .parse()
+                .unwrap_or_else(|_| panic!("length {length:?}")),
+        )
     }
 }
 
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let shown = self.body.len().min(2000);
+        let shown = self.body.len().min(MAX_SHOWN);
         write!(f, "{}\n{}", self.head, self.body[..shown].escape_ascii())
     }
 }
@@ -61,20 +103,40 @@ pub fn exchange(port: u16, raw: &[u8]) -> Vec<u8> {
 }
 
 /// The same on a given connection.
-pub fn exchange_with(mut stream: TcpStream, raw: &[u8]) -> Vec<u8> {
+pub fn exchange_with(stream: TcpStream, raw: &[u8]) -> Vec<u8> {
+    let (bytes, ended) = try_exchange(stream, raw);
+    if let Err(error) = ended {
+        panic!("{error}\n{}", transcript(raw, &bytes));
+    }
+    bytes
+}
+
+/// The same for connections that may fail: what had come until then, and how it ended.
+pub fn try_exchange(mut stream: TcpStream, raw: &[u8]) -> (Vec<u8>, io::Result<()>) {
     // A server may refuse and close before it has read everything.
     let _ = stream
         .write_all(raw)
         .and_then(|()| stream.shutdown(Shutdown::Write));
     let mut bytes = Vec::new();
-    if let Err(error) = stream.read_to_end(&mut bytes) {
-        panic!(
-            "{error} after {} of {}",
-            bytes.escape_ascii(),
-            raw.escape_ascii()
-        );
-    }
-    bytes
+    let ended = stream.read_to_end(&mut bytes).map(drop);
+    (bytes, ended)
+}
+
+/// What went over a connection, as a failure message shows it.
+pub fn transcript(request: &[u8], response: &[u8]) -> String {
+    let show = |bytes: &[u8]| {
+        let (shown, left) = bytes.split_at(bytes.len().min(MAX_SHOWN));
+        let text = shown.escape_ascii().to_string().replace("\\r\\n", "\n");
+        match left.len() {
+            0 => text,
+            left => format!("{text} ... and {left} bytes"),
+        }
+    };
+    format!(
+        "--- request\n{}\n--- response\n{}\n---",
+        show(request),
+        show(response)
+    )
 }
 
 /// A request for `target` in HTTP/1.1, with `headers` (`Name: value`) behind Host.
@@ -90,16 +152,15 @@ pub fn request(method: &str, target: &str, headers: &[&str]) -> Vec<u8> {
 
 /// The one response to a GET of `target`.
 pub fn get(port: u16, target: &str, headers: &[&str]) -> Response {
-    let raw = request("GET", target, headers);
+    ask(port, "GET", target, headers)
+}
+
+/// The one response to a request, on a connection of its own.
+pub fn ask(port: u16, method: &str, target: &str, headers: &[&str]) -> Response {
+    let raw = request(method, target, headers);
     let bytes = exchange(port, &raw);
-    let mut responses = responses(&bytes, &["GET"]);
-    assert_eq!(
-        responses.len(),
-        1,
-        "{} gave {}",
-        raw.escape_ascii(),
-        bytes.escape_ascii()
-    );
+    let mut responses = responses(&bytes, &[method]);
+    assert_eq!(responses.len(), 1, "{}", transcript(&raw, &bytes));
     responses.remove(0)
 }
 
@@ -113,28 +174,11 @@ pub fn responses(mut bytes: &[u8], methods: &[&str]) -> Vec<Response> {
             .windows(4)
             .position(|window| window == b"\r\n\r\n")
             .unwrap_or_else(|| panic!("no head in {}", bytes.escape_ascii()));
-        let head = bytes[..end]
-            .iter()
-            .map(|&byte| char::from(byte))
-            .collect::<String>();
-        let status = head
-            .strip_prefix("HTTP/1.")
-            .and_then(|rest| rest.split(' ').nth(1))
-            .and_then(|status| status.parse().ok())
-            .unwrap_or_else(|| panic!("no status line in {head}"));
-        let mut response = Response {
-            head,
-            status,
-            body: Vec::new(),
-        };
+        let mut response = Response::of_head(&bytes[..end]);
         bytes = &bytes[end + 4..];
-        if status >= 200 {
+        if response.status >= 200 {
             let method = methods.next().copied().unwrap_or("GET");
-            let length = match response.header("Content-Length") {
-                _ if method == "HEAD" || matches!(status, 204 | 304) => 0,
-                Some(length) => length.parse().expect("a length"),
-                None => bytes.len(),
-            };
+            let length = response.content_length(method).unwrap_or(bytes.len());
             assert!(
                 length <= bytes.len(),
                 "{} bytes of {response:?}",
@@ -146,4 +190,31 @@ pub fn responses(mut bytes: &[u8], methods: &[&str]) -> Vec<Response> {
         responses.push(response);
     }
     responses
+}
+
+/// Reads the next response, to a `method` request, from a connection that may stay open, and not a
+/// byte more.
+pub fn read_response(stream: &mut impl Read, method: &str) -> Response {
+    let mut response = read_head(stream);
+    let length = response
+        .content_length(method)
+        .unwrap_or_else(|| panic!("no length: {response:?}"));
+    response.body.resize(length, 0);
+    if let Err(error) = stream.read_exact(&mut response.body) {
+        panic!("{error} in {response:?}");
+    }
+    response
+}
+
+/// Reads the next head, interim (1xx) or not, and leaves the content in the connection.
+pub fn read_head(stream: &mut impl Read) -> Response {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        match stream.read_exact(&mut byte) {
+            Ok(()) => head.push(byte[0]),
+            Err(error) => panic!("{error} after {}", head.escape_ascii()),
+        }
+    }
+    Response::of_head(&head[..head.len() - 4])
 }

@@ -1,9 +1,16 @@
 //! What the black-box tests share: a directory to serve, a server process, and HTTP as raw bytes.
 
+mod html;
+mod example;
 mod http;
 mod server;
 mod site;
 
-pub use http::{Response, connect, exchange, exchange_with, get, request, responses};
+pub use html::{escape, links};
+pub use example::example;
+pub use http::{
+    Response, ask, connect, exchange, exchange_with, get, read_head, read_response, request,
+    responses, transcript, try_exchange,
+};
 pub use server::Server;
 pub use site::Site;

@@ -37,14 +37,18 @@ impl Server {
     }
 
     /// Starts `command`, and waits for its first line on stdout or stderr that names a port as a URL
-    /// does: `http://HOST:PORT/`.
+    /// does: `http://HOST:PORT/`. Settings in the environment of the tests do not count.
     pub fn spawn(mut command: Command) -> Server {
-        // What the tests are run with must not change what they test.
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"SANDSERVE_") {
                 command.env_remove(name);
             }
         }
+        Server::spawn_as_is(command)
+    }
+
+    /// The same, with the environment as it is.
+    pub fn spawn_as_is(mut command: Command) -> Server {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

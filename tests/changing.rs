@@ -1,0 +1,153 @@
+//! Files that change while they are served: a client gets the bytes it was promised, or sees that it
+//! did not.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use harness::{Response, Server, Site, connect, read_head, read_response, request};
+
+const MIB: usize = 1024 * 1024;
+
+fn serve(site: &Site) -> Server {
+    let program = env!("CARGO_BIN_EXE_sandserve");
+    Server::start(program, &site.root(), &["--protocol", "HTTP/1.1"])
+}
+
+fn content(size: usize) -> Vec<u8> {
+    (0..size).map(|at| (at % 251) as u8).collect()
+}
+
+/// Asks for `/file.bin` and reads the head, and of the content no more than the first `part`. What
+/// is on its way is bounded by the buffers of both ends, some MiB at most.
+fn begin(server: &Server, part: &mut [u8]) -> (TcpStream, Response) {
+    let mut stream = connect(server.port);
+    let socket = socket2::SockRef::from(&stream);
+    socket
+        .set_recv_buffer_size(64 * 1024)
+        .expect("a buffer size");
+    stream
+        .write_all(&request("GET", "/file.bin", &[]))
+        .expect("a request is sent");
+    let head = read_head(&mut stream);
+    stream.read_exact(part).expect("a part of the content");
+    (stream, head)
+}
+
+#[test]
+fn a_truncated_file_ends_the_connection_short() {
+    // Cuts that leave alone the pages which may be on their way, or drop them whole.
+    truncate_while_sending(&[0, 24 * MIB, 24 * MIB + 100]);
+}
+
+/// `sendfile` sends the pages of the file themselves: what has left the server but not yet the
+/// buffers turns to zeros when its page is cut.
+#[test]
+fn what_is_on_its_way_outlives_a_truncation() {
+    truncate_while_sending(&[1, MIB / 2 + 1, 2 * MIB - 1]);
+}
+
+fn truncate_while_sending(cuts: &[usize]) {
+    let site = Site::empty();
+    let content = content(32 * MIB);
+    let server = serve(&site);
+    for &left in cuts {
+        let path = site.write("file.bin", &content);
+        let mut received = vec![0; MIB / 4];
+        let (mut stream, head) = begin(&server, &mut received);
+        assert_eq!(head.header("Content-Length"), Some("33554432"), "{head:?}");
+        let file = OpenOptions::new().write(true).open(&path).expect("a file");
+        file.set_len(left as u64).expect("a file can be cut");
+        // Another request on the same connection must not be answered inside this content.
+        let _ = stream.write_all(&request("GET", "/missing", &[]));
+        // A reset would be as good a way to say that this is not all.
+        let _ = stream.read_to_end(&mut received);
+        let length = received.len();
+        assert!(length < content.len(), "cut to {left}: {head:?}");
+        let same = (received.iter().zip(&content))
+            .take_while(|(received, sent)| received == sent)
+            .count();
+        assert!(
+            same == length,
+            "cut to {left}: {length} bytes came, those from {same} on are wrong, {}...\n{head:?}",
+            received[same..(same + 16).min(length)].escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn a_growing_file_is_sent_as_long_as_it_was() {
+    let site = Site::empty();
+    let server = serve(&site);
+    let (content, more) = (content(8 * MIB), vec![b'+'; MIB]);
+    let path = site.write("file.bin", &content);
+    let mut received = vec![0; MIB / 4];
+    let (mut stream, head) = begin(&server, &mut received);
+    assert_eq!(head.header("Content-Length"), Some("8388608"), "{head:?}");
+    let mut file = OpenOptions::new().append(true).open(&path).expect("a file");
+    file.write_all(&more).expect("a file can grow");
+    let start = received.len();
+    received.resize(content.len(), 0);
+    stream.read_exact(&mut received[start..]).expect("the rest");
+    assert!(received == content, "{head:?}");
+    stream
+        .write_all(&request("GET", "/file.bin", &[]))
+        .expect("the connection is open");
+    let response = read_response(&mut stream, "GET");
+    assert_eq!(response.status, 200, "{response:?}");
+    assert!(response.body == [content, more].concat(), "{response:?}");
+}
+
+#[test]
+fn a_file_that_is_replaced_or_removed_is_sent_as_it_was() {
+    let site = Site::empty();
+    let server = serve(&site);
+    let content = content(16 * MIB);
+    let path = site.write("file.bin", &content);
+    let mut received = vec![0; MIB / 4];
+    let (mut stream, head) = begin(&server, &mut received);
+    let replacement = site.write("new", "new\n");
+    std::fs::rename(replacement, &path).expect("a file can be replaced");
+    let start = received.len();
+    received.resize(content.len(), 0);
+    stream.read_exact(&mut received[start..]).expect("the rest");
+    assert!(received == content, "{head:?}");
+    stream
+        .write_all(&request("GET", "/file.bin", &[]))
+        .expect("the connection is open");
+    let response = read_response(&mut stream, "GET");
+    assert_eq!(response.text(), "new\n", "{response:?}");
+    std::fs::remove_file(path).expect("a file can be removed");
+    stream
+        .write_all(&request("GET", "/file.bin", &[]))
+        .expect("the connection is open");
+    let response = read_response(&mut stream, "GET");
+    assert_eq!(response.status, 404, "{response:?}");
+}
+
+#[test]
+fn what_was_written_last_is_what_is_sent() {
+    let site = Site::empty();
+    let server = serve(&site);
+    let mut stream = connect(server.port);
+    for round in 0..200 {
+        let content = format!("round {round}\n").repeat(round);
+        let path = site.write("next", &content);
+        std::fs::rename(path, site.root().join("file.txt")).expect("a file can be replaced");
+        stream
+            .write_all(&request("GET", "/file.txt", &[]))
+            .expect("the connection is open");
+        let response = read_response(&mut stream, "GET");
+        assert_eq!(response.text(), content, "{response:?}");
+    }
+    drop(File::create(site.root().join("file.txt")).expect("a file"));
+    stream
+        .write_all(&request("GET", "/file.txt", &[]))
+        .expect("the connection is open");
+    let response = read_response(&mut stream, "GET");
+    assert_eq!(
+        (response.status, response.body.len()),
+        (200, 0),
+        "{response:?}"
+    );
+}

@@ -1,0 +1,175 @@
+//! `If-Modified-Since`: what the client has already is not sent again.
+
+use std::fs::File;
+use std::io::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use harness::{
+    Server, Site, ask, connect, exchange, get, read_response, request, responses, transcript,
+};
+
+/// When the files of the site were last modified.
+const EXACT: &str = "Sun, 13 Sep 2020 12:26:40 GMT";
+
+fn serve(site: &Site, protocol: &str) -> Server {
+    let program = env!("CARGO_BIN_EXE_sandserve");
+    Server::start(program, &site.root(), &["--protocol", protocol])
+}
+
+#[test]
+fn a_file_is_sent_if_it_was_modified_since() {
+    let site = Site::new();
+    let server = serve(&site, "HTTP/1.0");
+    for (since, status) in [
+        (EXACT, 304),
+        ("Sun, 13 Sep 2020 12:26:41 GMT", 304),
+        ("Sun, 13 Sep 2020 12:26:39 GMT", 200),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 304),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 200),
+        // The obsolete formats of RFC 9110 5.6.7, exact and a second before.
+        ("Sunday, 13-Sep-20 12:26:40 GMT", 304),
+        ("Sunday, 13-Sep-20 12:26:39 GMT", 200),
+        ("Sun Sep 13 12:26:40 2020", 304),
+        ("Sun Sep 13 12:26:39 2020", 200),
+        // Without a zone it is UTC, as Python has it; in any other zone it is no HTTP date.
+        ("Sun, 13 Sep 2020 12:26:40", 304),
+        ("Sun, 13 Sep 2020 12:26:40 +0200", 200),
+        ("Sun, 13 Sep 2020 12:26:40 EST", 200),
+        ("", 200),
+        ("0", 200),
+        ("yesterday", 200),
+        ("1600000000", 200),
+        ("Sun, 32 Sep 2020 12:26:40 GMT", 200),
+        ("Sun, 13 Foo 2020 12:26:40 GMT", 200),
+        ("Sun, 13 Sep 2020 25:26:40 GMT", 200),
+        ("Sun, 13 Sep 99999999999999999999 12:26:40 GMT", 200),
+        ("\u{ff}\u{fe}", 200),
+    ] {
+        let header = format!("If-Modified-Since: {since}");
+        for (method, length) in [("GET", 6), ("HEAD", 0)] {
+            let response = ask(server.port, method, "/hello.txt", &[&header]);
+            assert_eq!(response.status, status, "{method} {header}: {response:?}");
+            let length = if status == 304 { 0 } else { length };
+            assert_eq!(
+                response.body.len(),
+                length,
+                "{method} {header}: {response:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_condition_is_on_the_file_that_is_sent() {
+    let site = Site::new();
+    let server = serve(&site, "HTTP/1.0");
+    for (target, status) in [
+        ("/hello.txt", 304),
+        ("/empty.txt", 304),
+        ("/link-to-file", 304),
+        // Modified half a second later, which no HTTP date can say.
+        ("/apple.txt", 304),
+        ("/with-index/", 304),
+        // A listing was not modified at any time.
+        ("/listed/", 200),
+        ("/listed", 301),
+        ("/missing", 404),
+        ("/link-outside", 404),
+    ] {
+        let response = get(
+            server.port,
+            target,
+            &[&format!("If-Modified-Since: {EXACT}")],
+        );
+        assert_eq!(response.status, status, "{target}: {response:?}");
+    }
+}
+
+#[test]
+fn if_none_match_takes_precedence() {
+    let site = Site::new();
+    let server = serve(&site, "HTTP/1.0");
+    let since = format!("If-Modified-Since: {EXACT}");
+    let since_lower_case = format!("if-modified-since: {EXACT}");
+    for (headers, status) in [
+        ([since.as_str(), "If-None-Match: \"other\""], 200),
+        (["if-none-match: \"other\"", since.as_str()], 200),
+        ([since_lower_case.as_str(), "Accept: */*"], 304),
+        ([since.as_str(), "If-None-Matched: \"other\""], 304),
+        (["If-Unmodified-Since: x", since.as_str()], 304),
+    ] {
+        let response = get(server.port, "/hello.txt", &headers);
+        assert_eq!(response.status, status, "{headers:?}: {response:?}");
+    }
+}
+
+#[test]
+fn not_modified_has_no_content_and_keeps_the_connection() {
+    let site = Site::new();
+    let server = serve(&site, "HTTP/1.1");
+    let since = format!("If-Modified-Since: {EXACT}");
+    let mut stream = connect(server.port);
+    for method in ["GET", "HEAD", "GET"] {
+        stream
+            .write_all(&request(method, "/hello.txt", &[&since]))
+            .expect("the connection is open");
+        let response = read_response(&mut stream, method);
+        assert_eq!(response.status, 304, "{method}: {response:?}");
+        assert_eq!(
+            response.head.lines().next(),
+            Some("HTTP/1.1 304 Not Modified"),
+            "{response:?}"
+        );
+        let length = response.header("Content-Length");
+        assert!(
+            matches!(length, None | Some("6")),
+            "RFC 9110 8.6: {response:?}"
+        );
+    }
+    // Nothing is left over that could be taken for the next response.
+    stream
+        .write_all(&request("GET", "/hello.txt", &[]))
+        .expect("the connection is open");
+    let response = read_response(&mut stream, "GET");
+    assert_eq!(
+        (response.status, response.text().as_str()),
+        (200, "hello\n"),
+        "{response:?}"
+    );
+
+    let raw = [
+        request("GET", "/hello.txt", &[&since]),
+        request("GET", "/hello.txt", &["Connection: close"]),
+    ]
+    .concat();
+    let bytes = exchange(server.port, &raw);
+    let statuses: Vec<_> = responses(&bytes, &[])
+        .iter()
+        .map(|response| response.status)
+        .collect();
+    assert_eq!(statuses, [304, 200], "{}", transcript(&raw, &bytes));
+}
+
+#[test]
+fn what_last_modified_said_is_a_condition_that_holds_until_the_file_changes() {
+    let site = Site::empty();
+    let server = serve(&site, "HTTP/1.0");
+    let path = site.write("file.txt", "content\n");
+    let set_modified = |time: SystemTime| {
+        let file = File::options().write(true).open(&path).expect("a file");
+        file.set_modified(time).expect("a time can be set");
+    };
+    for nanoseconds in [0, 1, 500_000_000, 999_999_999] {
+        let time = UNIX_EPOCH + Duration::new(1_000_000_000, nanoseconds);
+        set_modified(time);
+        let first = get(server.port, "/file.txt", &[]);
+        let last_modified = first.header("Last-Modified").expect("a time");
+        assert_eq!(last_modified, "Sun, 09 Sep 2001 01:46:40 GMT", "{first:?}");
+        let since = format!("If-Modified-Since: {last_modified}");
+        let again = get(server.port, "/file.txt", &[&since]);
+        assert_eq!(again.status, 304, "{nanoseconds} ns: {again:?}");
+        set_modified(time + Duration::from_secs(1));
+        let changed = get(server.port, "/file.txt", &[&since]);
+        assert_eq!(changed.status, 200, "{nanoseconds} ns: {changed:?}");
+    }
+}
