@@ -221,7 +221,6 @@ mod tests {
             ("./a.tar.gz", "application/gzip"),
             ("./a.tgz", "application/x-tar"),
             ("./a.Z", "application/octet-stream"),
-            ("./a.z", "application/octet-stream"),
             ("./a.xz", "application/x-xz"),
             ("./page.html.br", "text/html"),
             ("./a.br", "application/octet-stream"),

@@ -1,13 +1,12 @@
-//! The life of a connection: when it stays open, what bounds one request from the next, and that no
-//! client keeps others waiting. What breaks the rules is in `malformed.rs`.
+//! The life of a connection: when it stays open, and what bounds one request from the next. What
+//! breaks the rules is in `malformed.rs`, many connections at once are in `concurrency.rs`.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::thread;
 
 use harness::{
-    Server, Site, connect, exchange, get, read_head, read_response, request, responses, transcript,
+    Server, Site, connect, exchange, read_head, read_response, request, responses, transcript,
 };
 
 const CLOSE: &str = "Connection: close";
@@ -317,76 +316,4 @@ fn a_connection_closes_rather_than_skip_for_ever() {
         "{}",
         transcript(&raw, &bytes)
     );
-}
-
-#[test]
-fn many_clients_each_get_their_bytes() {
-    let site = Site::new();
-    for number in 0..10 {
-        site.write(
-            &format!("n{number}"),
-            format!("number {number}\n").repeat(3000),
-        );
-    }
-    let server = serve(&site, "HTTP/1.1");
-    thread::scope(|scope| {
-        for client in 0..200 {
-            let (site, port) = (&site, server.port);
-            scope.spawn(move || {
-                let mut stream = connect(port);
-                for round in 0..5 {
-                    let name = format!("n{}", (client + round) % 10);
-                    send(&mut stream, &request("GET", &format!("/{name}"), &[]));
-                    let response = read_response(&mut stream, "GET");
-                    let content = fs::read(site.root().join(&name)).expect("a file");
-                    assert!(response.body == content, "{client}: {name}: {response:?}");
-                }
-            });
-        }
-    });
-}
-
-#[test]
-fn clients_that_do_not_read_keep_nobody_waiting() {
-    // More than there are instances at once (`MAX_INSTANCES` of the host).
-    const CLIENTS: usize = 1200;
-    const SIZE: u64 = 64 * 1024 * 1024;
-    let site = Site::new();
-    let large = File::create(site.root().join("large")).and_then(|file| file.set_len(SIZE));
-    large.expect("a sparse file");
-    let server = serve(&site, "HTTP/1.1");
-    let mut stalled: Vec<_> = (0..CLIENTS)
-        .map(|_| {
-            let mut stream = connect(server.port);
-            socket2::SockRef::from(&stream)
-                .set_recv_buffer_size(4096)
-                .expect("a buffer size");
-            send(&mut stream, &request("GET", "/large", &[CLOSE]));
-            stream
-        })
-        .collect();
-    for _ in 0..20 {
-        let response = get(server.port, "/hello.txt", &[]);
-        assert_eq!(response.text(), "hello\n", "{response:?}");
-    }
-    // Nor are they forgotten.
-    let mut patient = stalled.swap_remove(0);
-    drop(stalled);
-    let head = read_head(&mut patient);
-    assert_eq!(head.status, 200, "{head:?}");
-    let size = std::io::copy(&mut patient, &mut std::io::sink()).expect("the content");
-    assert_eq!(size, SIZE, "{head:?}");
-}
-
-#[test]
-fn clients_that_ask_nothing_keep_nobody_waiting() {
-    let site = Site::new();
-    let server = serve(&site, "HTTP/1.1");
-    let silent: Vec<_> = (0..1200).map(|_| connect(server.port)).collect();
-    let mut idle = connect(server.port);
-    send(&mut idle, &request("GET", "/hello.txt", &[]));
-    assert_eq!(read_response(&mut idle, "GET").text(), "hello\n");
-    let response = get(server.port, "/hello.txt", &[]);
-    assert_eq!(response.text(), "hello\n", "{response:?}");
-    drop(silent);
 }

@@ -40,7 +40,7 @@ const MAX_PARTS: u32 = 8;
 /// How much memory an instance leaves behind for the next in its place, in bytes.
 const KEEP_RESIDENT: usize = 256 * 1024;
 /// How often running instances let others run.
-const TICK: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(2);
 /// How long an instance may compute without reading or writing a byte of its connection.
 const MAX_COMPUTING: Duration = Duration::from_secs(30);
 
