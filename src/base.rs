@@ -10,7 +10,8 @@ use crate::date;
 use crate::exchange::Exchange;
 use crate::html;
 use crate::log;
-use crate::request::{Refusal, Request, Version, repr};
+use crate::parse::{Refusal, repr};
+use crate::request::{Request, Version};
 use crate::rfile::Head;
 use crate::settings::Settings;
 use crate::status::responses;
@@ -91,6 +92,31 @@ pub trait BaseHttpRequestHandler {
 
     /// Handles HEAD.
     fn do_head(&mut self, http: &mut Exchange) -> io::Result<()> {
+        self.do_other(http)
+    }
+
+    /// Handles POST.
+    fn do_post(&mut self, http: &mut Exchange) -> io::Result<()> {
+        self.do_other(http)
+    }
+
+    /// Handles PUT.
+    fn do_put(&mut self, http: &mut Exchange) -> io::Result<()> {
+        self.do_other(http)
+    }
+
+    /// Handles PATCH.
+    fn do_patch(&mut self, http: &mut Exchange) -> io::Result<()> {
+        self.do_other(http)
+    }
+
+    /// Handles DELETE.
+    fn do_delete(&mut self, http: &mut Exchange) -> io::Result<()> {
+        self.do_other(http)
+    }
+
+    /// Handles OPTIONS.
+    fn do_options(&mut self, http: &mut Exchange) -> io::Result<()> {
         self.do_other(http)
     }
 
@@ -212,8 +238,8 @@ where
         return Ok(());
     }
     handler.do_command(http)?;
-    // Nothing of this request may be taken for the next one.
-    if !http.close_connection && !http.rfile.skip_rest() {
+    // The next response must begin where this one ends, and the next request too.
+    if !http.wfile.end_content()? || (!http.close_connection && !http.rfile.skip_rest()) {
         http.close_connection = true;
     }
     Ok(())
@@ -222,17 +248,18 @@ where
 /// Whether the connection ends with this request, as far as the request decides it (RFC 9112 9.3):
 /// persistent from HTTP/1.1 on, or when asked for, and only if answered in HTTP/1.1.
 fn closes_after(request: &Request, protocol: Version) -> bool {
-    if protocol < Version::Http11 || request.header_has_token("Connection", "close") {
+    if protocol < Version::Http11 || request.headers().has_token("Connection", "close") {
         return true;
     }
     request.request_version() < Version::Http11
-        && !request.header_has_token("Connection", "keep-alive")
+        && !request.headers().has_token("Connection", "keep-alive")
 }
 
 fn expects_100(request: &Request, protocol: Version) -> bool {
     protocol.min(request.request_version()) >= Version::Http11
         && request
-            .header("Expect")
+            .headers()
+            .get("Expect")
             .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
 }
 
@@ -257,6 +284,11 @@ where
     match http.request.command() {
         "GET" => handler.do_get(http),
         "HEAD" => handler.do_head(http),
+        "POST" => handler.do_post(http),
+        "PUT" => handler.do_put(http),
+        "PATCH" => handler.do_patch(http),
+        "DELETE" => handler.do_delete(http),
+        "OPTIONS" => handler.do_options(http),
         _ => handler.do_other(http),
     }
 }
@@ -287,10 +319,8 @@ where
         handler.send_header(http, "Content-Length", &body.len().to_string());
     }
     handler.end_headers(http)?;
-    if http.request.command() != "HEAD" {
-        http.wfile.write_all(body.as_bytes())?;
-    }
-    Ok(())
+    // The answer to HEAD gets no content, whatever is written.
+    http.wfile.write_all(body.as_bytes())
 }
 
 /// The error page: `format` with its three fields filled in, escaped for HTML.

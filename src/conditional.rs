@@ -7,11 +7,11 @@ use crate::request::Request;
 /// Whether `If-Modified-Since` makes the answer 304. `last_modified` is in seconds since the epoch.
 /// Ignored beside `If-None-Match`, and when it is no date (RFC 9110 13.1.3).
 pub(crate) fn is_not_modified(request: &Request, last_modified: Option<u64>) -> bool {
-    let Some(since) = request.header("If-Modified-Since") else {
+    let Some(since) = request.headers().get("If-Modified-Since") else {
         return false;
     };
     let (Some(since), Some(last_modified)) = (parse_http_date(&since), last_modified) else {
         return false;
     };
-    request.header("If-None-Match").is_none() && last_modified <= since
+    request.headers().get("If-None-Match").is_none() && last_modified <= since
 }

@@ -6,7 +6,7 @@ use std::io;
 use crate::open::OpenAt;
 use crate::request::{Request, Version};
 use crate::rfile::Rfile;
-use crate::wfile::Wfile;
+use crate::wfile::{Content, Wfile};
 
 /// An address and a port; the port is 0 where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,9 +41,11 @@ pub struct Exchange<'a> {
 #[derive(Default)]
 struct Head {
     version: Version,
-    is_final: bool,
-    /// Whether it has a Connection field.
+    code: u16,
+    /// Whether it has these fields.
     has_connection: bool,
+    has_transfer_encoding: bool,
+    content_length: Option<u64>,
 }
 
 impl<'a> Exchange<'a> {
@@ -71,8 +73,8 @@ impl<'a> Exchange<'a> {
     pub(crate) fn push_status_line(&mut self, version: Version, code: u16, message: &str) {
         self.head = Head {
             version,
-            is_final: code >= 200,
-            has_connection: false,
+            code,
+            ..Head::default()
         };
         let code = [
             b'0' + (code / 100 % 10) as u8,
@@ -97,24 +99,57 @@ impl<'a> Exchange<'a> {
             } else if value.eq_ignore_ascii_case("keep-alive") {
                 self.close_connection = false;
             }
+        } else if keyword.eq_ignore_ascii_case("content-length") {
+            self.head.content_length = value.trim().parse().ok();
+        } else if keyword.eq_ignore_ascii_case("transfer-encoding") {
+            self.head.has_transfer_encoding = true;
         }
     }
 
     /// Ends the head being built with an empty line, and writes it.
     pub(crate) fn write_head(&mut self) -> io::Result<()> {
+        if self.head.code < 200 {
+            self.push(&[b"\r\n"]);
+            return self.flush_headers();
+        }
+        let content = self.frame_content();
         self.push_connection();
         self.push(&[b"\r\n"]);
-        self.flush_headers()
+        self.flush_headers()?;
+        self.wfile.begin_content(content);
+        Ok(())
+    }
+
+    /// Decides how the content of the response is delimited, and adds the field that says so where
+    /// the handler has not (RFC 9112 6.3).
+    fn frame_content(&mut self) -> Content {
+        let Head {
+            version,
+            code,
+            has_transfer_encoding,
+            content_length,
+            ..
+        } = self.head;
+        if self.request.command() == "HEAD" || matches!(code, 204 | 205 | 304) {
+            return Content::None;
+        }
+        match content_length {
+            _ if has_transfer_encoding || self.wfile.is_framed_by_host() => Content::AsWritten,
+            Some(length) => Content::Length(length),
+            None if version.min(self.request.request_version()) >= Version::Http11 => {
+                self.push(&[b"Transfer-Encoding: chunked\r\n"]);
+                Content::Chunked(None)
+            }
+            None => {
+                self.close_connection = true;
+                Content::AsWritten
+            }
+        }
     }
 
     /// Says what becomes of the connection where the versions do not imply it (RFC 9112 9.3, 9.6).
     fn push_connection(&mut self) {
-        let Head {
-            version,
-            is_final,
-            has_connection,
-        } = self.head;
-        if !is_final || has_connection || version < Version::Http11 {
+        if self.head.has_connection || self.head.version < Version::Http11 {
             return;
         }
         if self.close_connection {
@@ -126,7 +161,8 @@ impl<'a> Exchange<'a> {
 
     /// Writes the head built so far, if there is one.
     pub(crate) fn flush_headers(&mut self) -> io::Result<()> {
-        if !self.headers_buffer.is_empty() {
+        let is_whole = self.headers_buffer.ends_with(b"\r\n\r\n");
+        if is_whole || !(self.headers_buffer.is_empty() || self.wfile.is_framed_by_host()) {
             self.wfile.write_head(&self.headers_buffer)?;
             self.headers_buffer.clear();
         }

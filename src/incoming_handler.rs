@@ -10,7 +10,8 @@ use crate::bindings::exports::wasi::http::incoming_handler::Guest;
 use crate::component::Component;
 use crate::exchange::{Endpoint, Exchange};
 use crate::open::OpenAt;
-use crate::request::{Parsed, Refusal, Request};
+use crate::parse::{Parsed, Refusal, parse};
+use crate::request::Request;
 use crate::rfile::Rfile;
 use crate::wfile::Wfile;
 
@@ -39,7 +40,7 @@ fn answer<H: BaseHttpRequestHandler + Default>(
         OpenAt::MayBlock,
     );
     let mut handler = H::default();
-    match Request::parse(&head(incoming)) {
+    match parse(&head(incoming)) {
         Parsed::Complete(request, _) => {
             http.request = request;
             handler.do_command(&mut http)?;

@@ -5,7 +5,7 @@
 //! | step | module |
 //! | --- | --- |
 //! | bytes in, from a raw connection or from a WASI HTTP host | `connection`, `incoming_handler`, `rfile` |
-//! | parse | `request`, `chunked` |
+//! | parse | `parse`, `request`, `chunked` |
 //! | dispatch | [`base`] (`BaseHTTPRequestHandler`) |
 //! | serve files | [`simple`] (`SimpleHTTPRequestHandler`) |
 //! | map the path | `path` |
@@ -38,6 +38,7 @@ mod incoming_handler;
 mod listing;
 mod log;
 mod open;
+mod parse;
 mod path;
 mod request;
 mod rfile;
@@ -50,7 +51,7 @@ pub use base::BaseHttpRequestHandler;
 pub use component::{Component, FileServer};
 pub use exchange::{Endpoint, Exchange};
 pub use open::File;
-pub use request::{Framing, Request, Version};
+pub use request::{Framing, Headers, Request, Version};
 pub use rfile::Rfile;
 pub use simple::{Content, Files, SimpleHttpRequestHandler};
 pub use status::responses;

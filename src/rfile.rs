@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use wasi::io::streams::{InputStream, StreamError};
 
 use crate::chunked::Decoder;
-use crate::request::{Framing, Parsed, Refusal, Request};
+use crate::parse::{Parsed, Refusal, may_be_complete, parse, refuse_truncated};
+use crate::request::{Framing, Request};
 
 /// How much is asked of a stream at once, in bytes.
 const READ_SIZE: usize = 64 * 1024;
@@ -80,7 +81,7 @@ impl<'a> Rfile<'a> {
         loop {
             // A head is parsed when it is whole, so that one sent byte by byte costs no more.
             let unread = &self.buffer[self.start..];
-            match Request::parse(unread) {
+            match parse(unread) {
                 Parsed::Complete(request, used) => {
                     self.start += used;
                     self.content = match request.framing() {
@@ -96,7 +97,7 @@ impl<'a> Rfile<'a> {
                     return Ok(Head::Refused(refusal));
                 }
                 Parsed::Partial if ended => {
-                    return Ok(Request::refuse_truncated(unread).map_or(Head::End, Head::Refused));
+                    return Ok(refuse_truncated(unread).map_or(Head::End, Head::Refused));
                 }
                 Parsed::Partial => {}
             }
@@ -108,7 +109,7 @@ impl<'a> Rfile<'a> {
                     Fill::Some => {}
                 }
                 let unread = &self.buffer[self.start..];
-                if ended || Request::may_be_complete(unread, scanned.saturating_sub(self.start)) {
+                if ended || may_be_complete(unread, scanned.saturating_sub(self.start)) {
                     break;
                 }
                 scanned = self.buffer.len();

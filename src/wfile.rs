@@ -10,9 +10,27 @@ use wasi::io::streams::{InputStream, OutputStream, StreamError};
 const BUFFER_SIZE: usize = 32 * 1024;
 
 /// Where a response is written. Nothing is promised to have left before [`Write::flush`].
+///
+/// After the head, the content is framed as the head says: writing more than `Content-Length` is an
+/// error, and what must not have content gets none.
 pub struct Wfile<'a> {
     sink: Sink<'a>,
     buffer: Vec<u8>,
+    content: Content,
+}
+
+/// How the content that follows a head is delimited (RFC 9112 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// As it is written: no head has come, or whoever wrote it frames the content too, or the
+    /// content ends with the connection.
+    AsWritten,
+    /// None, whatever is written: the answer to HEAD, for one.
+    None,
+    /// As many bytes as are left here.
+    Length(u64),
+    /// In chunks. The one that is being gathered starts here in the buffer.
+    Chunked(Option<usize>),
 }
 
 enum Sink<'a> {
@@ -34,24 +52,32 @@ enum Response {
 impl<'a> Wfile<'a> {
     /// The bytes of a connection.
     pub(crate) fn connection(output: &'a OutputStream) -> Self {
-        Wfile {
-            sink: Sink::Connection(output),
-            buffer: Vec::new(),
-        }
+        Wfile::new(Sink::Connection(output))
     }
 
     /// The response to one request that a host has parsed.
     pub(crate) fn response(outparam: ResponseOutparam) -> Self {
+        Wfile::new(Sink::Response(Response::Unanswered(outparam)))
+    }
+
+    fn new(sink: Sink<'a>) -> Self {
         Wfile {
-            sink: Sink::Response(Response::Unanswered(outparam)),
+            sink,
             buffer: Vec::new(),
+            content: Content::AsWritten,
         }
     }
 
+    /// Whether the host writes the heads, and frames the content.
+    pub(crate) fn is_framed_by_host(&self) -> bool {
+        matches!(self.sink, Sink::Response(_))
+    }
+
     /// Writes a response head: a status line and field lines, each ended by CRLF, and an empty line.
-    /// An interim (1xx) head goes nowhere where the host writes the heads.
+    /// An interim (1xx) head goes nowhere where the host writes the heads, which it takes whole.
     pub(crate) fn write_head(&mut self, head: &[u8]) -> io::Result<()> {
         let Sink::Response(response) = &mut self.sink else {
+            self.content = Content::AsWritten;
             return self.write_all(head);
         };
         let Some((status, fields)) = parse_head(head).filter(|(status, _)| *status >= 200) else {
@@ -64,13 +90,45 @@ impl<'a> Wfile<'a> {
         Ok(())
     }
 
+    /// Says how the content of the head just written is delimited.
+    pub(crate) fn begin_content(&mut self, content: Content) {
+        self.content = content;
+    }
+
+    /// Ends the content. False if it is shorter than was promised: only closing tells the client.
+    pub(crate) fn end_content(&mut self) -> io::Result<bool> {
+        let is_complete = !matches!(self.content, Content::Length(1..));
+        if let Content::Chunked(_) = self.content {
+            self.close_chunk();
+            self.buffer.extend_from_slice(b"0\r\n\r\n");
+        }
+        self.content = Content::AsWritten;
+        Ok(is_complete)
+    }
+
     /// Copies `length` bytes from `source`, without taking them through the component where the
     /// host can avoid it.
     ///
     /// # Errors
     /// [`io::ErrorKind::UnexpectedEof`] if `source` ends early: a file that was truncated meanwhile.
     pub fn splice(&mut self, source: &InputStream, length: u64) -> io::Result<()> {
+        if length == 0 || !self.take(length)? {
+            return Ok(());
+        }
+        let is_chunked = matches!(self.content, Content::Chunked(_));
+        if is_chunked {
+            self.close_chunk();
+            write!(self.buffer, "{length:x}\r\n")?;
+        }
         self.send()?;
+        self.splice_all(source, length)?;
+        if is_chunked {
+            self.buffer.extend_from_slice(b"\r\n");
+        }
+        Ok(())
+    }
+
+    fn splice_all(&self, source: &InputStream, length: u64) -> io::Result<()> {
         let stream = self.stream()?;
         let mut left = length;
         while left > 0 {
@@ -85,6 +143,7 @@ impl<'a> Wfile<'a> {
 
     /// Passes on what has been gathered, without waiting for it to leave.
     pub fn send(&mut self) -> io::Result<()> {
+        self.close_chunk();
         if self.buffer.is_empty() {
             return Ok(());
         }
@@ -106,6 +165,35 @@ impl<'a> Wfile<'a> {
         Ok(())
     }
 
+    /// Counts `length` bytes of content; false if they must not be written.
+    fn take(&mut self, length: u64) -> io::Result<bool> {
+        match &mut self.content {
+            Content::None => Ok(false),
+            Content::Length(left) => {
+                *left = left.checked_sub(length).ok_or_else(|| {
+                    io::Error::new(
+                        io::ErrorKind::InvalidInput,
+                        "more content than Content-Length",
+                    )
+                })?;
+                Ok(true)
+            }
+            Content::AsWritten | Content::Chunked(_) => Ok(true),
+        }
+    }
+
+    /// Frames the chunk that is being gathered.
+    fn close_chunk(&mut self) {
+        let Content::Chunked(start) = &mut self.content else {
+            return;
+        };
+        if let Some(start) = start.take() {
+            let size = format!("{:x}\r\n", self.buffer.len() - start);
+            self.buffer.splice(start..start, size.into_bytes());
+            self.buffer.extend_from_slice(b"\r\n");
+        }
+    }
+
     fn stream(&self) -> io::Result<&OutputStream> {
         match &self.sink {
             Sink::Connection(stream) => Ok(stream),
@@ -117,13 +205,19 @@ impl<'a> Wfile<'a> {
 
 impl Write for Wfile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() || !self.take(bytes.len() as u64)? {
+            return Ok(bytes.len());
+        }
         if self.buffer.len() + bytes.len() > BUFFER_SIZE {
             self.send()?;
         }
-        if bytes.len() > BUFFER_SIZE {
-            write_to(self.stream()?, bytes)?;
-        } else {
-            self.buffer.extend_from_slice(bytes);
+        match &mut self.content {
+            Content::Chunked(start) => {
+                start.get_or_insert(self.buffer.len());
+                self.buffer.extend_from_slice(bytes);
+            }
+            _ if bytes.len() > BUFFER_SIZE => write_to(self.stream()?, bytes)?,
+            _ => self.buffer.extend_from_slice(bytes),
         }
         Ok(bytes.len())
     }

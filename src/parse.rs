@@ -1,0 +1,376 @@
+//! Bytes in, request out: the request line and the field lines of RFC 9112, and what of them must be
+//! refused. How the content is read, and what is answered, is decided elsewhere.
+
+use std::ops::Range;
+
+use crate::request::{Field, Framing, Request, Version, latin1};
+
+/// Longest request line or field line in bytes, its line end included (`http.client._MAXLINE`).
+pub(crate) const MAX_LINE: usize = 65_536;
+/// Most field lines a request may have (`http.client._MAXHEADERS`).
+pub(crate) const MAX_FIELDS: usize = 100;
+/// Longest head in bytes. Python has no such bound; lines of `MAX_LINE` are allowed, but not 100.
+pub(crate) const MAX_HEAD: usize = 4 * MAX_LINE;
+
+/// Why a head is refused: the arguments of `send_error`, and the line to log.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) requestline: Vec<u8>,
+    pub(crate) code: u16,
+    pub(crate) message: String,
+    pub(crate) explain: Option<String>,
+}
+
+/// What the bytes received so far amount to.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    /// A request, and how many bytes its head took.
+    Complete(Request, usize),
+    /// The head goes on.
+    Partial,
+    Refused(Refusal),
+}
+
+/// Parses the head at the start of `bytes`, skipping empty lines before it (RFC 9112 2.2).
+pub(crate) fn parse(bytes: &[u8]) -> Parsed {
+    match Parser::new(bytes).and_then(Parser::parse) {
+        Ok((request, used)) => Parsed::Complete(request, used),
+        Err(Stop::Partial) => Parsed::Partial,
+        Err(Stop::Refused(refusal)) => Parsed::Refused(refusal),
+    }
+}
+
+/// Whether a head may end in `bytes`, of which the first `scanned` were partial before: an empty
+/// line is there, or a line end has become due.
+pub(crate) fn may_be_complete(bytes: &[u8], scanned: usize) -> bool {
+    let from = scanned.saturating_sub(2);
+    let ends = |at: usize| bytes[at..].starts_with(b"\n\n") || bytes[at..].starts_with(b"\n\r\n");
+    (from..bytes.len()).any(ends) || bytes.len() / MAX_LINE > scanned / MAX_LINE
+}
+
+/// The refusal of a head that the client will not finish; `None` if it has not begun one.
+pub(crate) fn refuse_truncated(bytes: &[u8]) -> Option<Refusal> {
+    let line = bytes
+        .trim_ascii_start()
+        .split(|&byte| byte == b'\n')
+        .next()?;
+    match bad_syntax(line.trim_ascii_end()) {
+        Stop::Refused(refusal) if !line.is_empty() => Some(refusal),
+        _ => None,
+    }
+}
+
+enum Stop {
+    Partial,
+    Refused(Refusal),
+}
+
+struct Parser<'a> {
+    bytes: &'a [u8],
+    /// Whether empty lines came first: an old client, treated with the leniency of RFC 9112 2.2.
+    lenient: bool,
+    /// The request line, without its line end.
+    line: Range<usize>,
+    /// Where the field lines start.
+    fields: usize,
+}
+
+impl<'a> Parser<'a> {
+    /// Finds the request line.
+    fn new(bytes: &'a [u8]) -> Result<Self, Stop> {
+        let start =
+            (bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))).ok_or(Stop::Partial)?;
+        let Some(length) = bytes[start..].iter().position(|&byte| byte == b'\n') else {
+            let rest = &bytes[start..];
+            if rest.len() > MAX_LINE {
+                return Err(uri_too_long());
+            }
+            // What cannot become a request is refused before it ends: a TLS greeting, for one.
+            if !rest.iter().all(|&byte| is_text(byte)) {
+                return Err(bad_syntax(rest));
+            }
+            return Err(Stop::Partial);
+        };
+        if length + 1 > MAX_LINE {
+            return Err(uri_too_long());
+        }
+        let fields = start + length + 1;
+        let end = fields - 1 - usize::from(bytes[start..fields].ends_with(b"\r\n"));
+        Ok(Parser {
+            bytes,
+            lenient: start > 0,
+            line: start..end,
+            fields,
+        })
+    }
+
+    fn parse(self) -> Result<(Request, usize), Stop> {
+        let (command, target, version) = self.request_line()?;
+        let (fields, used) = self.field_lines()?;
+        let mut request = Request {
+            bytes: self.bytes[..used].to_vec(),
+            requestline: self.line.clone(),
+            command,
+            path: 0..0,
+            version,
+            fields,
+            framing: Framing::None,
+        };
+        request.path = self.origin_form(&mut request, target)?;
+        self.check_host(&request)?;
+        request.framing = self.framing(&request)?;
+        Ok((request, used))
+    }
+
+    /// method SP request-target SP HTTP-version (RFC 9112 3).
+    fn request_line(&self) -> Result<(Range<usize>, Range<usize>, Version), Stop> {
+        let line = &self.bytes[self.line.clone()];
+        let mut parts = line.split(|&byte| byte == b' ');
+        let (Some(command), Some(target), Some(version), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(bad_syntax(line));
+        };
+        let version = match version {
+            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'] => Version::Http10,
+            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Version::Http11,
+            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+                if major.is_ascii_digit() && minor.is_ascii_digit() =>
+            {
+                let number = latin1(&version[5..]);
+                return Err(self.refuse(505, format!("Invalid HTTP version ({number})")));
+            }
+            _ => {
+                let version = repr(&latin1(version));
+                return Err(self.refuse(400, format!("Bad request version ({version})")));
+            }
+        };
+        let is_command = !command.is_empty() && command.iter().all(|&byte| is_tchar(byte));
+        let is_target = !target.is_empty() && target.iter().all(u8::is_ascii_graphic);
+        if !is_command || !is_target {
+            return Err(bad_syntax(line));
+        }
+        let command_end = self.line.start + command.len();
+        let target_start = command_end + 1;
+        Ok((
+            self.line.start..command_end,
+            target_start..target_start + target.len(),
+            version,
+        ))
+    }
+
+    /// The field lines, and where the head ends.
+    fn field_lines(&self) -> Result<(Vec<Field>, usize), Stop> {
+        let section = &self.bytes[self.fields..];
+        let mut lines = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let (used, headers) = match httparse::parse_headers(section, &mut lines) {
+            Ok(httparse::Status::Complete(complete)) => complete,
+            Ok(httparse::Status::Partial) if section.len() > MAX_HEAD => {
+                return Err(self.too_large("got more than 256 KiB of headers"));
+            }
+            Ok(httparse::Status::Partial) => {
+                self.check_line_lengths(section)?;
+                return Err(Stop::Partial);
+            }
+            Err(httparse::Error::TooManyHeaders) => {
+                return Err(self.refuse_with(431, "Too many headers", "got more than 100 headers"));
+            }
+            Err(_) => {
+                self.check_line_lengths(section)?;
+                return Err(self.refuse(400, "Bad header line".into()));
+            }
+        };
+        self.check_line_lengths(&section[..used])?;
+        let fields = headers
+            .iter()
+            .map(|header| Field {
+                name: offset(self.bytes, header.name.as_bytes()),
+                value: offset(self.bytes, header.value),
+            })
+            .collect();
+        Ok((fields, self.fields + used))
+    }
+
+    fn check_line_lengths(&self, section: &[u8]) -> Result<(), Stop> {
+        if section.len() > MAX_LINE
+            && section
+                .split(|&byte| byte == b'\n')
+                .any(|line| line.len() + 1 > MAX_LINE)
+        {
+            return Err(self.too_large("got more than 65536 bytes when reading header line"));
+        }
+        Ok(())
+    }
+
+    /// The path and query of any form of target that a server must take (RFC 9112 3.2).
+    fn origin_form(
+        &self,
+        request: &mut Request,
+        target: Range<usize>,
+    ) -> Result<Range<usize>, Stop> {
+        let bytes = &self.bytes[target.clone()];
+        if bytes.starts_with(b"/") {
+            let extra = bytes.iter().take_while(|&&byte| byte == b'/').count() - 1;
+            return Ok(target.start + extra..target.end);
+        }
+        if let Some(authority) = after_scheme(bytes) {
+            let rest = authority
+                .iter()
+                .position(|byte| matches!(byte, b'/' | b'?' | b'#'))
+                .map_or(target.end, |length| target.end - authority.len() + length);
+            if self.bytes[rest..target.end].starts_with(b"/") {
+                return self.origin_form(request, rest..target.end);
+            }
+            // `http://host?query`: the empty path is the root.
+            let start = request.bytes.len();
+            request.bytes.push(b'/');
+            request
+                .bytes
+                .extend_from_slice(&self.bytes[rest..target.end]);
+            return Ok(start..request.bytes.len());
+        }
+        match request.command() {
+            "OPTIONS" if bytes == b"*" => Ok(target),
+            "CONNECT" => Ok(target),
+            _ => {
+                let target = repr(&latin1(bytes));
+                Err(self.refuse(400, format!("Bad request target ({target})")))
+            }
+        }
+    }
+
+    /// HTTP/1.1 needs one Host, no request may have two (RFC 9112 3.2).
+    fn check_host(&self, request: &Request) -> Result<(), Stop> {
+        let hosts = request.headers().values("Host").count();
+        let needs_one = request.version >= Version::Http11 && !self.lenient;
+        if hosts > 1 || (hosts == 0 && needs_one) {
+            return Err(self.refuse(400, "Bad Host header".into()));
+        }
+        Ok(())
+    }
+
+    /// RFC 9112 6.3, refusing all that two implementations might read differently.
+    fn framing(&self, request: &Request) -> Result<Framing, Stop> {
+        let mut lengths = request.headers().values("Content-Length");
+        let mut codings = request.headers().values("Transfer-Encoding");
+        match (lengths.next(), codings.next()) {
+            (None, None) => Ok(Framing::None),
+            (Some(length), None) => {
+                let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+                let parsed = digits.then(|| latin1(length).parse().ok()).flatten();
+                match parsed {
+                    Some(parsed) if lengths.all(|other| other == length) => {
+                        Ok(Framing::Length(parsed))
+                    }
+                    _ => Err(self.refuse(400, "Bad Content-Length header".into())),
+                }
+            }
+            (None, Some(coding)) => {
+                if request.version < Version::Http11 || codings.next().is_some() {
+                    Err(self.refuse(400, "Bad Transfer-Encoding header".into()))
+                } else if coding.eq_ignore_ascii_case(b"chunked") {
+                    Ok(Framing::Chunked)
+                } else {
+                    let coding = repr(&latin1(coding));
+                    Err(self.refuse(501, format!("Unsupported transfer coding ({coding})")))
+                }
+            }
+            (Some(_), Some(_)) => {
+                Err(self.refuse(400, "Both Content-Length and Transfer-Encoding".into()))
+            }
+        }
+    }
+
+    fn too_large(&self, explain: &str) -> Stop {
+        self.refuse_with(431, "Line too long", explain)
+    }
+
+    fn refuse(&self, code: u16, message: String) -> Stop {
+        Stop::Refused(Refusal {
+            requestline: self.bytes[self.line.clone()].to_vec(),
+            code,
+            message,
+            explain: None,
+        })
+    }
+
+    fn refuse_with(&self, code: u16, message: &str, explain: &str) -> Stop {
+        match self.refuse(code, message.into()) {
+            Stop::Refused(refusal) => Stop::Refused(Refusal {
+                explain: Some(explain.into()),
+                ..refusal
+            }),
+            stop => stop,
+        }
+    }
+}
+
+fn uri_too_long() -> Stop {
+    Stop::Refused(Refusal {
+        requestline: Vec::new(),
+        code: 414,
+        message: "URI Too Long".into(),
+        explain: None,
+    })
+}
+
+fn bad_syntax(line: &[u8]) -> Stop {
+    Stop::Refused(Refusal {
+        requestline: line.to_vec(),
+        code: 400,
+        message: format!("Bad request syntax ({})", repr(&latin1(line))),
+        explain: None,
+    })
+}
+
+/// What follows `http://` or `https://`.
+fn after_scheme(target: &[u8]) -> Option<&[u8]> {
+    ["http://", "https://"].iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start
+            .eq_ignore_ascii_case(scheme.as_bytes())
+            .then_some(rest)
+    })
+}
+
+/// RFC 9110 5.6.2.
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Bytes that a request line may hold before it is known to be one.
+fn is_text(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t' || byte == b'\r' || byte.is_ascii_graphic() || byte >= 0x80
+}
+
+/// Where `part`, a piece of `whole`, lies in it.
+fn offset(whole: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+    start..start + part.len()
+}
+
+/// `text` as Python's `%r` shows it: quoted, with what cannot be printed escaped.
+pub(crate) fn repr(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push(quote);
+    for char in text.chars() {
+        match char {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            _ if char == quote => out.extend(['\\', quote]),
+            '\0'..='\x1f' | '\x7f'..='\u{a0}' | '\u{ad}' => {
+                out.push_str(&format!("\\x{:02x}", u32::from(char)));
+            }
+            _ => out.push(char),
+        }
+    }
+    out.push(quote);
+    out
+}
