@@ -17,6 +17,8 @@ pub struct Component<H>(PhantomData<H>);
 #[macro_export]
 macro_rules! export {
     ($handler:ty) => {
+        // Elsewhere nothing is exported, but the handler is still checked.
+        const _: fn() -> $handler = <$handler as ::core::default::Default>::default;
         #[cfg(target_family = "wasm")]
         #[allow(unreachable_pub, unsafe_code, reason = "generated")]
         const _: () = {

@@ -11,7 +11,10 @@ const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
 
 /// Runs the command to its end.
 fn run(arguments: &[&str]) -> Output {
-    Command::new(SANDSERVE).args(arguments).output().expect("it runs")
+    Command::new(SANDSERVE)
+        .args(arguments)
+        .output()
+        .expect("it runs")
 }
 
 #[test]
@@ -40,7 +43,10 @@ fn the_current_directory_is_served_on_all_interfaces_by_default() {
         server.wait_for_log("::1 - - [");
     } else {
         // A machine without IPv6.
-        assert_eq!(*banner, format!("Serving HTTP on 0.0.0.0 port {port} (http://0.0.0.0:{port}/) ..."));
+        assert_eq!(
+            *banner,
+            format!("Serving HTTP on 0.0.0.0 port {port} (http://0.0.0.0:{port}/) ...")
+        );
     }
     // An IPv4 client is logged by its own address, not by the one mapped into IPv6.
     let line = server.wait_for_log("\"GET /here.txt HTTP/1.1\" 200 -");
@@ -72,9 +78,14 @@ fn the_access_log_is_that_of_python() {
     let (before, after) = line.split_once("] ").expect("a date");
     assert_eq!(after, "\"GET /hello.txt?x=1 HTTP/1.1\" 200 -");
     let date = before.strip_prefix("127.0.0.1 - - [").expect("an address");
-    let pattern: String =
-        date.chars().map(|char| if char.is_ascii_digit() { '9' } else { char }).collect();
-    assert!(pattern.starts_with("99/") && pattern.ends_with("/9999 99:99:99"), "{date}");
+    let pattern: String = date
+        .chars()
+        .map(|char| if char.is_ascii_digit() { '9' } else { char })
+        .collect();
+    assert!(
+        pattern.starts_with("99/") && pattern.ends_with("/9999 99:99:99"),
+        "{date}"
+    );
     get(server.port, "/missing", &[]);
     server.wait_for_log("] code 404, message File not found");
     server.wait_for_log("] \"GET /missing HTTP/1.1\" 404 -");
@@ -97,10 +108,18 @@ fn a_quiet_server_logs_no_access() {
 fn options_are_environment_variables_too() {
     let site = Site::new();
     let mut command = Command::new(SANDSERVE);
-    command.env("SANDSERVE_DIRECTORY", site.root()).env("SANDSERVE_BIND", "127.0.0.1");
-    command.env("SANDSERVE_PROTOCOL", "HTTP/1.1").env("SANDSERVE_PORT", "0");
+    command
+        .env("SANDSERVE_DIRECTORY", site.root())
+        .env("SANDSERVE_BIND", "127.0.0.1");
+    command
+        .env("SANDSERVE_PROTOCOL", "HTTP/1.1")
+        .env("SANDSERVE_PORT", "0");
     let server = Server::spawn_as_is(command);
-    assert!(get(server.port, "/hello.txt", &[]).head.starts_with("HTTP/1.1 200 OK"));
+    assert!(
+        get(server.port, "/hello.txt", &[])
+            .head
+            .starts_with("HTTP/1.1 200 OK")
+    );
 }
 
 #[test]
@@ -112,21 +131,56 @@ fn what_cannot_be_is_said_in_one_line() {
         (&["65536"], 2, "invalid value '65536'"),
         (&["port"], 2, "invalid value 'port'"),
         (&["0", "0"], 2, "unexpected argument '0'"),
-        (&["--directory"], 2, "a value is required for '--directory <DIR>'"),
+        (
+            &["--directory"],
+            2,
+            "a value is required for '--directory <DIR>'",
+        ),
         (&["-p", "HTTP/2"], 2, "possible values: HTTP/1.0, HTTP/1.1"),
-        (&["-d", "/nonexistent/x", "0"], 1, "cannot open directory `/nonexistent/x`: No such file"),
-        (&["-d", "/dev/null", "0"], 1, "cannot open directory `/dev/null`: Not a directory"),
-        (&["-b", "host.invalid", "0"], 1, "cannot listen on host.invalid port 0: "),
-        (&["-b", "192.0.2.1", "0"], 1, "cannot listen on 192.0.2.1 port 0: Cannot assign"),
+        (
+            &["-d", "/nonexistent/x", "0"],
+            1,
+            "cannot open directory `/nonexistent/x`: No such file",
+        ),
+        (
+            &["-d", "/dev/null", "0"],
+            1,
+            "cannot open directory `/dev/null`: Not a directory",
+        ),
+        (
+            &["-b", "host.invalid", "0"],
+            1,
+            "cannot listen on host.invalid port 0: ",
+        ),
+        (
+            &["-b", "192.0.2.1", "0"],
+            1,
+            "cannot listen on 192.0.2.1 port 0: Cannot assign",
+        ),
         (&["-b", "127.0.0.1", &taken], 1, "Address already in use"),
-        (&["--handler", "/nonexistent.wasm"], 1, "handler `/nonexistent.wasm`: No such file"),
-        (&["--handler", "/dev/null"], 1, "handler `/dev/null`: not a WebAssembly component"),
+        (
+            &["--handler", "/nonexistent.wasm"],
+            1,
+            "handler `/nonexistent.wasm`: No such file",
+        ),
+        (
+            &["--handler", "/dev/null"],
+            1,
+            "handler `/dev/null`: not a WebAssembly component",
+        ),
     ];
     for (arguments, status, reason) in cases {
         let output = run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(*status), "{arguments:?}: {stderr}");
-        assert!(stderr.starts_with("sandserve: ") && stderr.contains(reason), "{arguments:?}: {stderr}");
+        assert_eq!(
+            output.status.code(),
+            Some(*status),
+            "{arguments:?}: {stderr}"
+        );
+        assert!(
+            stderr.starts_with("sandserve: ") && stderr.contains(reason),
+            "{arguments:?}: {stderr}"
+        );
         assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
         assert_eq!(output.stdout, b"", "{arguments:?}");
     }
@@ -145,11 +199,20 @@ fn help_and_version_are_printed() {
     let help = run(&["--help"]);
     assert!(help.status.success());
     let text = String::from_utf8_lossy(&help.stdout);
-    for option in ["--bind", "--directory", "--protocol", "--quiet", "[default: 8000]"] {
+    for option in [
+        "--bind",
+        "--directory",
+        "--protocol",
+        "--quiet",
+        "[default: 8000]",
+    ] {
         assert!(text.contains(option), "no {option} in {text}");
     }
     let version = run(&["--version"]);
-    assert_eq!(version.stdout, format!("sandserve {}\n", env!("CARGO_PKG_VERSION")).as_bytes());
+    assert_eq!(
+        version.stdout,
+        format!("sandserve {}\n", env!("CARGO_PKG_VERSION")).as_bytes()
+    );
 }
 
 #[test]
@@ -160,7 +223,11 @@ fn an_interrupt_ends_the_server_as_it_ends_python() {
     server.signal("INT");
     let status = server.wait();
     assert_eq!(status.code(), Some(0), "{}", server.log());
-    assert!(server.stdout().ends_with("...\n\nKeyboard interrupt received, exiting.\n"));
+    assert!(
+        server
+            .stdout()
+            .ends_with("...\n\nKeyboard interrupt received, exiting.\n")
+    );
 }
 
 #[test]
@@ -169,7 +236,8 @@ fn sigterm_lets_a_response_finish() {
     let mut server = Server::start(SANDSERVE, &site.root(), &["-p", "HTTP/1.1"]);
     let idle = connect(server.port);
     let mut slow = connect(server.port);
-    slow.write_all(&request("GET", "/big.bin", &[])).expect("sent");
+    slow.write_all(&request("GET", "/big.bin", &[]))
+        .expect("sent");
     let mut start = vec![0; 1000];
     slow.read_exact(&mut start).expect("the head");
     server.signal("TERM");

@@ -43,7 +43,9 @@ fn assert_serves_beside_stalled(count: usize) {
         .map(|_| {
             let mut stream = connect(server.port);
             let socket = socket2::SockRef::from(&stream);
-            socket.set_recv_buffer_size(4096).expect("a buffer size");
+            socket
+                .set_recv_buffer_size(64 * 1024)
+                .expect("a buffer size");
             send(
                 &mut stream,
                 &request("GET", "/large", &["Connection: close"]),

@@ -16,8 +16,14 @@ fn start_faulty() -> Server {
 fn a_fault_before_the_head_is_answered_with_500_and_logged() {
     let server = start_faulty();
     let cases = [
-        ("/panic", "wasm trap: wasm `unreachable` instruction executed"),
-        ("/allocate", "wasm trap: wasm `unreachable` instruction executed"),
+        (
+            "/panic",
+            "wasm trap: wasm `unreachable` instruction executed",
+        ),
+        (
+            "/allocate",
+            "wasm trap: wasm `unreachable` instruction executed",
+        ),
         ("/recurse", "wasm trap: call stack exhausted"),
     ];
     for (target, reason) in cases {
@@ -26,9 +32,13 @@ fn a_fault_before_the_head_is_answered_with_500_and_logged() {
         let responses = responses(&exchange(server.port, &raw), &[]);
         assert_eq!(responses.len(), 1, "{target}: {responses:?}");
         assert_eq!(responses[0].status, 500, "{target}: {responses:?}");
-        let line = server.wait_for_log(&format!("handler failed: {reason}"));
+        let line = server.wait_for_log(&format!("handler `faulty.wasm` failed: {reason}"));
         assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
-        assert_eq!(get(server.port, "/", &[]).text(), "fine\n", "after {target}");
+        assert_eq!(
+            get(server.port, "/", &[]).text(),
+            "fine\n",
+            "after {target}"
+        );
     }
     // What the handler itself said of it is in the log too.
     server.wait_for_log("panicked at examples/faulty.rs");
@@ -39,9 +49,17 @@ fn a_fault_before_the_head_is_answered_with_500_and_logged() {
 fn a_fault_after_the_head_closes_the_connection_short() {
     let server = start_faulty();
     let bytes = exchange(server.port, &request("GET", "/panic-late", &[]));
-    assert!(bytes.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", bytes.escape_ascii());
-    assert!(bytes.ends_with(b"Content-Length: 5\r\n\r\n"), "{}", bytes.escape_ascii());
-    server.wait_for_log("handler failed: ");
+    assert!(
+        bytes.starts_with(b"HTTP/1.1 200 OK\r\n"),
+        "{}",
+        bytes.escape_ascii()
+    );
+    assert!(
+        bytes.ends_with(b"Content-Length: 5\r\n\r\n"),
+        "{}",
+        bytes.escape_ascii()
+    );
+    server.wait_for_log("handler `faulty.wasm` failed: ");
 }
 
 #[test]
@@ -51,7 +69,9 @@ fn others_are_served_while_a_handler_loops() {
     let looping: Vec<_> = (0..8)
         .map(|_| {
             let mut stream = connect(server.port);
-            stream.write_all(&request("GET", "/loop", &[])).expect("sent");
+            stream
+                .write_all(&request("GET", "/loop", &[]))
+                .expect("sent");
             stream
         })
         .collect();

@@ -1,5 +1,6 @@
 //! The life of one connection: wait for a request, serve it in a sandbox, send, and again.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,86 +22,111 @@ const KEEP_INSTANCE: Duration = Duration::from_millis(250);
 const FAILED: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\n\
     Connection: close\r\nContent-Type: text/plain\r\nContent-Length: 22\r\n\r\nInternal Server Error\n";
 
-/// Serves `stream` until either side closes it or `stopping` turns true.
-pub(crate) async fn serve(
+/// An accepted connection.
+pub(crate) struct Connection {
     sandbox: Arc<Sandbox>,
-    stream: TcpStream,
-    client: SocketAddr,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let server = stream.local_addr().unwrap_or(client);
-    let info = Info {
-        client: endpoint(client),
-        server: endpoint(server),
-        encrypted: false,
-    };
-    // Small answers must not wait for acknowledgements of earlier ones.
-    let _ = stream.set_nodelay(true);
-    let socket = Socket::new(stream);
-    let mut instance = None;
-    loop {
-        tokio::select! {
-            biased;
-            received = next_request(&socket, &mut instance) => match received {
-                Ok(true) => {}
-                Ok(false) | Err(_) => return,
-            },
-            _ = stopping.wait_for(|&stopping| stopping) => return,
+    socket: Arc<Socket>,
+    info: Info,
+}
+
+impl Connection {
+    pub(crate) fn new(sandbox: Arc<Sandbox>, stream: TcpStream, client: SocketAddr) -> Self {
+        let server = stream.local_addr().unwrap_or(client);
+        // Small answers must not wait for acknowledgements of earlier ones.
+        let _ = stream.set_nodelay(true);
+        let info = Info {
+            client: endpoint(client),
+            server: endpoint(server),
+            encrypted: false,
+        };
+        Connection {
+            sandbox,
+            socket: Socket::new(stream),
+            info,
         }
-        socket.expect_request();
-        let next = match serve_ready(&sandbox, &socket, &mut instance, &info).await {
+    }
+
+    /// Serves it in instances of its own, until either side closes it or `stopping` turns true.
+    pub(crate) async fn serve(self, stopping: watch::Receiver<bool>) {
+        self.serve_in(&mut None, Some(KEEP_INSTANCE), stopping)
+            .await;
+    }
+
+    /// Serves it in `instance`, made anew where there is none, and let go when no request has come
+    /// for `keep`.
+    pub(crate) async fn serve_in(
+        &self,
+        instance: &mut Option<Instance>,
+        keep: Option<Duration>,
+        mut stopping: watch::Receiver<bool>,
+    ) {
+        let next = loop {
+            tokio::select! {
+                biased;
+                received = self.next_request(instance, keep) => match received {
+                    Ok(true) => {}
+                    Ok(false) | Err(_) => return,
+                },
+                _ = stopping.wait_for(|&stopping| stopping) => return,
+            }
+            let next = self.serve_ready(instance).await;
+            if self.socket.send().await.is_err() {
+                return;
+            }
+            if next != Next::KeepAlive {
+                break next;
+            }
+        };
+        if keep.is_some() {
+            *instance = None;
+        }
+        if next == Next::Linger || self.socket.has_unread() {
+            self.socket.linger().await;
+        }
+    }
+
+    /// Waits for the next request: true when it begins.
+    async fn next_request(
+        &self,
+        instance: &mut Option<Instance>,
+        keep: Option<Duration>,
+    ) -> io::Result<bool> {
+        if let (Some(keep), Some(_)) = (keep, &instance) {
+            match timeout(keep, self.socket.receive()).await {
+                Ok(received) => return received,
+                Err(_) => *instance = None,
+            }
+        }
+        timeout(IDLE_TIMEOUT, self.socket.receive())
+            .await
+            .unwrap_or(Ok(false))
+    }
+
+    /// Serves what has come. A handler that fails is logged, and answered for.
+    async fn serve_ready(&self, instance: &mut Option<Instance>) -> Next {
+        self.socket.expect_request();
+        match self.call(instance).await {
             Ok(next) => next,
             Err(error) => {
-                let reason = error.root_cause();
-                log::connection(
-                    &info.client.address,
-                    format_args!("handler failed: {reason}"),
-                );
-                instance = None;
-                if !socket.is_answered() {
-                    socket.write(FAILED);
+                *instance = None;
+                let (handler, reason) = (self.sandbox.name(), error.root_cause());
+                let message = format_args!("handler `{handler}` failed: {reason}");
+                log::connection(&self.info.client.address, message);
+                if !self.socket.is_answered() {
+                    self.socket.write(FAILED);
                 }
                 Next::Linger
             }
+        }
+    }
+
+    async fn call(&self, instance: &mut Option<Instance>) -> wasmtime::Result<Next> {
+        let instance = match instance {
+            Some(instance) => instance,
+            None => instance.insert(self.sandbox.instantiate().await?),
         };
-        if socket.send().await.is_err() {
-            return;
-        }
-        match next {
-            Next::KeepAlive => {}
-            Next::Close if !socket.has_unread() => return,
-            Next::Close | Next::Linger => {
-                drop(instance);
-                return socket.linger().await;
-            }
-        }
+        instance.serve(&self.socket, self.info.clone()).await
     }
-}
-
-/// Waits for the next request: true when it begins. The instance goes if that takes long.
-async fn next_request(socket: &Socket, instance: &mut Option<Instance>) -> std::io::Result<bool> {
-    if instance.is_some() {
-        match timeout(KEEP_INSTANCE, socket.receive()).await {
-            Ok(received) => return received,
-            Err(_) => *instance = None,
-        }
-    }
-    timeout(IDLE_TIMEOUT, socket.receive())
-        .await
-        .unwrap_or(Ok(false))
-}
-
-async fn serve_ready(
-    sandbox: &Sandbox,
-    socket: &Arc<Socket>,
-    instance: &mut Option<Instance>,
-    info: &Info,
-) -> wasmtime::Result<Next> {
-    let instance = match instance {
-        Some(instance) => instance,
-        None => instance.insert(sandbox.instantiate(socket).await?),
-    };
-    instance.serve(info.clone()).await
 }
 
 fn endpoint(address: SocketAddr) -> Endpoint {

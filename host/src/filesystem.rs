@@ -176,19 +176,13 @@ async fn blocking_splice(
     (output, input, length): (Resource<DynOutputStream>, Resource<DynInputStream>, u64),
 ) -> Result<(Result<u64, WitStreamError>,)> {
     let state = store.data_mut();
-    let file = state
-        .open_streams
-        .get(input.rep())
-        .filter(|_| output.rep() == state.output);
-    let spliced = match file {
-        Some(cursor) => {
+    let connection = (state.attached.as_ref())
+        .filter(|attached| attached.output == output.rep())
+        .map(|attached| attached.socket.clone());
+    let spliced = match (connection, state.open_streams.get(input.rep())) {
+        (Some(socket), Some(cursor)) => {
             let position = cursor.position.load(Ordering::Relaxed);
-            let spliced = state
-                .socket
-                .clone()
-                .splice(&cursor.file, position, length)
-                .await;
-            match spliced {
+            match socket.splice(&cursor.file, position, length).await {
                 Ok(0) if length > 0 => Err(StreamError::Closed),
                 Ok(spliced) => {
                     cursor.position.store(position + spliced, Ordering::Relaxed);
@@ -197,7 +191,7 @@ async fn blocking_splice(
                 Err(error) => Err(StreamError::LastOperationFailed(error.into())),
             }
         }
-        None => HostOutputStream::blocking_splice(&mut state.table, output, input, length).await,
+        _ => HostOutputStream::blocking_splice(&mut state.table, output, input, length).await,
     };
     Ok((match spliced {
         Ok(spliced) => Ok(spliced),

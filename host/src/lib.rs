@@ -1,17 +1,30 @@
 //! The host of `sandserve`: a listener, one read-only directory, and the sandbox between them.
 //!
-//! A connection goes through these modules in this order: [`listen`], [`server`] (accept),
-//! `connection` (its life), [`sandbox`] (an instance to serve it), [`socket`] and `filesystem` (what
-//! the instance sees of the world), `log`.
+//! A connection goes through these modules in this order: `listen`, `server` (accept), `connection`
+//! (its life), `sandbox` (an instance to serve it), `socket` and `filesystem` (what the instance sees
+//! of the world), `log`.
+//!
+//! A test suite can have a server of its own:
+//!
+//! ```
+//! use sandserve_host::{Grant, HttpServer, Sandbox};
+//!
+//! let sandbox = Sandbox::file_server(Grant::new(".".as_ref(), vec![])?)?;
+//! let server = HttpServer::bind("127.0.0.1:0", sandbox)?;
+//! let client = std::net::TcpStream::connect(server.server_address())?;
+//! drop(client);
+//! server.handle_request()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod connection;
 mod engine;
 mod filesystem;
-pub mod listen;
+mod listen;
 mod log;
-pub mod sandbox;
-pub mod server;
-pub mod socket;
+mod sandbox;
+mod server;
+mod socket;
 
 pub use listen::listen;
 pub use sandbox::{FILE_SERVER, Grant, Sandbox};

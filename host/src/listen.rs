@@ -28,6 +28,16 @@ pub fn listen(host: Option<&str>, port: u16, count: usize) -> io::Result<Vec<Tcp
             }
         })?,
     };
+    share(first, count)
+}
+
+/// The same for one address.
+pub(crate) fn listen_on(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    share(bind_first(address)?, count)
+}
+
+/// `first`, and as many more of its address as make `count`.
+fn share(first: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
     let address = first.local_addr()?;
     let mut listeners = vec![first];
     while listeners.len() < count {

@@ -44,7 +44,10 @@ fn run(options: &Options) -> Result<(), String> {
         Some(path) => load_handler(path, grant)
             .map_err(|error| format!("cannot use handler `{}`: {error}", path.display()))?,
     };
-    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let cores = match options.single {
+        true => 1,
+        false => thread::available_parallelism().map_or(1, usize::from),
+    };
     let listeners = listen(options.bind.as_deref(), options.port, cores).map_err(|error| {
         let host = options.bind.as_deref().unwrap_or("all interfaces");
         format!(
@@ -53,7 +56,10 @@ fn run(options: &Options) -> Result<(), String> {
             reason(error)
         )
     })?;
-    let server = HttpServer::new(listeners, sandbox).map_err(one_line("cannot listen"))?;
+    let mut server = HttpServer::new(listeners, sandbox).map_err(one_line("cannot listen"))?;
+    if options.single {
+        server = server.single();
+    }
     handle_signals(server.shutdown_handle()).map_err(one_line("cannot handle signals"))?;
     announce(server.server_address());
     server.serve_forever().map_err(one_line("cannot serve"))
@@ -61,7 +67,8 @@ fn run(options: &Options) -> Result<(), String> {
 
 fn load_handler(path: &Path, grant: Grant) -> Result<Sandbox, String> {
     let component = fs::read(path).map_err(reason)?;
-    Sandbox::handler(&component, grant).map_err(|error| reason(format_args!("{error:#}")))
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Sandbox::handler(&name, &component, grant).map_err(|error| reason(format_args!("{error:#}")))
 }
 
 fn one_line<E: Display>(what: &str) -> impl Fn(E) -> String {

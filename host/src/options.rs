@@ -40,6 +40,10 @@ pub(crate) struct Options {
     #[arg(long, env = "SANDSERVE_HANDLER", value_name = "FILE")]
     pub(crate) handler: Option<PathBuf>,
 
+    /// Serve one connection at a time in one instance, which keeps its state
+    #[arg(long, env = "SANDSERVE_SINGLE")]
+    pub(crate) single: bool,
+
     /// Write no access log
     #[arg(short, long, env = "SANDSERVE_QUIET")]
     pub(crate) quiet: bool,

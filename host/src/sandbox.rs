@@ -46,6 +46,7 @@ const MAX_COMPUTING: Duration = Duration::from_secs(30);
 
 /// A component ready to be instantiated.
 pub struct Sandbox {
+    name: String,
     pre: InstancePre<State>,
     serve: ComponentExportIndex,
     grant: Grant,
@@ -88,23 +89,24 @@ impl Sandbox {
         // SAFETY: these bytes are what `build.rs` got from `precompile_component`.
         #[allow(unsafe_code)]
         let component = unsafe { Component::deserialize(&engine, FILE_SERVER_COMPILED) }?;
-        Sandbox::new(&engine, &component, grant)
+        Sandbox::new("sandserve", &engine, &component, grant)
     }
 
-    /// A handler: a component of this kind, as bytes, compiled here and now.
+    /// A handler, which the log calls `name`: a component built with the `sandserve` crate, as bytes,
+    /// compiled here and now.
     ///
     /// # Errors
     /// What is not a component, or lacks the export, or wants more than it is given.
-    pub fn handler(component: &[u8], grant: Grant) -> Result<Self> {
+    pub fn handler(name: &str, component: &[u8], grant: Grant) -> Result<Self> {
         if !component.starts_with(b"\0asm\x0d\0\x01\0") {
             return Err(Error::msg("not a WebAssembly component"));
         }
         let engine = new_engine()?;
         let component = Component::from_binary(&engine, component)?;
-        Sandbox::new(&engine, &component, grant)
+        Sandbox::new(name, &engine, &component, grant)
     }
 
-    fn new(engine: &Engine, component: &Component, grant: Grant) -> Result<Self> {
+    fn new(name: &str, engine: &Engine, component: &Component, grant: Grant) -> Result<Self> {
         let serve = component
             .get_export_index(None, CONNECTION)
             .and_then(|interface| component.get_export_index(Some(&interface), "serve"))
@@ -114,6 +116,7 @@ impl Sandbox {
         filesystem::add_to_linker(&mut linker)?;
         stub_http(&mut linker, component)?;
         Ok(Sandbox {
+            name: name.into(),
             pre: linker.instantiate_pre(component)?,
             serve,
             grant,
@@ -122,26 +125,26 @@ impl Sandbox {
         })
     }
 
-    /// A fresh instance for one connection, when there is room for one.
+    /// What the log calls it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A fresh instance, when there is room for one.
     ///
     /// # Errors
     /// A component that cannot be instantiated.
-    pub async fn instantiate(&self, socket: &Arc<Socket>) -> Result<Instance> {
+    pub(crate) async fn instantiate(&self) -> Result<Instance> {
         let permit = self.instances.clone().acquire_owned().await?;
         let mut wasi = WasiCtx::builder()
             .envs(&self.grant.environment)
             .stderr(Log)
             .build();
         *wasi.filesystem() = self.grant.root.clone();
-        let mut table = ResourceTable::new();
-        let input: Resource<DynInputStream> = table.push(Box::new(Reader(socket.clone())) as _)?;
-        let output: Resource<DynOutputStream> = table.push(Box::new(Writer(socket.clone())) as _)?;
-        let (input, output) = (input.rep(), output.rep());
         let state = State {
-            table,
+            table: ResourceTable::new(),
             wasi,
-            socket: socket.clone(),
-            output,
+            attached: None,
             open_streams: OpenStreams::default(),
             computing: Duration::ZERO,
         };
@@ -154,8 +157,6 @@ impl Sandbox {
         Ok(Instance {
             store,
             serve,
-            input,
-            output,
             clock: self.clock.clone(),
             _permit: permit,
         })
@@ -223,34 +224,37 @@ fn new_engine() -> Result<Engine> {
     Engine::new(&config)
 }
 
-/// One instance, and the connection it serves.
-pub struct Instance {
+/// One instance of the component.
+pub(crate) struct Instance {
     store: Store<State>,
     serve: TypedFunc<(Info, Resource<DynInputStream>, Resource<DynOutputStream>), (Next,)>,
-    input: u32,
-    output: u32,
     clock: Arc<Clock>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Instance {
-    /// Serves what is ready on the connection.
+    /// Serves what is ready on the connection `socket`.
     ///
     /// # Errors
     /// A trap: the instance has failed, and cannot be called again.
-    pub async fn serve(&mut self, info: Info) -> Result<Next> {
+    pub(crate) async fn serve(&mut self, socket: &Arc<Socket>, info: Info) -> Result<Next> {
         let _running = self.clock.run();
-        self.store.data_mut().computing = Duration::ZERO;
+        let state = self.store.data_mut();
+        state.computing = Duration::ZERO;
+        let (input, output) = state.attach(socket)?;
         self.store.set_epoch_deadline(1);
-        let (input, output) = (
-            Resource::new_borrow(self.input),
-            Resource::new_borrow(self.output),
+        let arguments = (
+            info,
+            Resource::new_borrow(input),
+            Resource::new_borrow(output),
         );
-        let (next,) = self
-            .serve
-            .call_async(&mut self.store, (info, input, output))
-            .await?;
+        let (next,) = self.serve.call_async(&mut self.store, arguments).await?;
         Ok(next)
+    }
+
+    /// Takes the connection away, which the instance has finished with.
+    pub(crate) fn detach(&mut self) {
+        self.store.data_mut().detach();
     }
 }
 
@@ -263,30 +267,31 @@ impl fmt::Debug for Instance {
 /// Who is on the two ends of a connection (`info` of `wit/connection.wit`).
 #[derive(Clone, Debug, ComponentType, Lower)]
 #[component(record)]
-pub struct Info {
+pub(crate) struct Info {
     /// The peer.
-    pub client: Endpoint,
+    pub(crate) client: Endpoint,
     /// Us.
-    pub server: Endpoint,
+    pub(crate) server: Endpoint,
     /// Whether the bytes are encrypted between the two.
-    pub encrypted: bool,
+    pub(crate) encrypted: bool,
 }
 
 /// An IP address and a port.
 #[derive(Clone, Debug, ComponentType, Lower)]
 #[component(record)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// The address in its usual notation.
-    pub address: String,
+    pub(crate) address: String,
     /// The port.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 /// What to do with a connection (`next` of `wit/connection.wit`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
 #[component(enum)]
 #[repr(u8)]
-pub enum Next {
+#[allow(dead_code, reason = "made by the component")]
+pub(crate) enum Next {
     /// Wait for the next request.
     #[component(name = "keep-alive")]
     KeepAlive,
@@ -302,12 +307,54 @@ pub enum Next {
 pub(crate) struct State {
     pub(crate) table: ResourceTable,
     wasi: WasiCtx,
-    /// The connection served, and which output stream is its own.
-    pub(crate) socket: Arc<Socket>,
-    pub(crate) output: u32,
+    /// The connection it serves.
+    pub(crate) attached: Option<Attached>,
     pub(crate) open_streams: OpenStreams,
-    /// How long the instance has computed without touching its connection.
-    pub(crate) computing: Duration,
+    /// How long the instance has computed since it was called.
+    computing: Duration,
+}
+
+/// A connection, and the numbers of its two streams in the table of resources.
+pub(crate) struct Attached {
+    pub(crate) socket: Arc<Socket>,
+    input: u32,
+    pub(crate) output: u32,
+}
+
+impl State {
+    /// The streams of `socket`.
+    fn attach(&mut self, socket: &Arc<Socket>) -> Result<(u32, u32)> {
+        if let Some(attached) = &self.attached
+            && Arc::ptr_eq(&attached.socket, socket)
+        {
+            return Ok((attached.input, attached.output));
+        }
+        self.detach();
+        let input: DynInputStream = Box::new(Reader(socket.clone()));
+        let output: DynOutputStream = Box::new(Writer(socket.clone()));
+        let (input, output) = (
+            self.table.push(input)?.rep(),
+            self.table.push(output)?.rep(),
+        );
+        self.attached = Some(Attached {
+            socket: socket.clone(),
+            input,
+            output,
+        });
+        Ok((input, output))
+    }
+
+    fn detach(&mut self) {
+        if let Some(Attached { input, output, .. }) = self.attached.take() {
+            // A handler may have kept something that depends on them; then they stay, unused.
+            let _ = self
+                .table
+                .delete(Resource::<DynInputStream>::new_own(input));
+            let _ = self
+                .table
+                .delete(Resource::<DynOutputStream>::new_own(output));
+        }
+    }
 }
 
 impl WasiView for State {

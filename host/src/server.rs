@@ -1,33 +1,41 @@
-//! `HTTPServer`: accepts connections on every core and serves each in a sandbox.
+//! `HTTPServer` and `ThreadingHTTPServer`: accepts connections, and serves each in a sandbox.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tokio::runtime;
+use tokio::net::TcpStream;
+use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::connection;
+use crate::connection::Connection;
+use crate::listen::listen_on;
 use crate::log;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Instance, Sandbox};
 
 /// How long connections may finish what they are at when the server shuts down.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait when no connection can be accepted for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A server bound to an address.
+/// A server bound to an address: Python's `ThreadingHTTPServer`, or with [`HttpServer::single`] its
+/// `HTTPServer`.
 #[derive(Debug)]
 pub struct HttpServer {
     listeners: Vec<TcpListener>,
     address: SocketAddr,
     sandbox: Arc<Sandbox>,
     stopping: watch::Sender<bool>,
+    /// The one instance that serves everything, if that is how it is done.
+    single: Option<Single>,
 }
+
+#[derive(Debug, Default)]
+struct Single(Mutex<Option<Instance>>);
 
 /// Stops a server from another thread.
 #[derive(Clone, Debug)]
@@ -41,8 +49,19 @@ impl Shutdown {
 }
 
 impl HttpServer {
-    /// A server that answers connections to `listeners`, which share one address, from `sandbox`.
-    /// Each listener gets a thread.
+    /// A server on `address` (port 0: any free one), with a thread for each core and a fresh instance
+    /// of `sandbox` for each connection.
+    ///
+    /// # Errors
+    /// An address that is not ours, a port that is taken or not allowed.
+    pub fn bind(address: impl ToSocketAddrs, sandbox: Sandbox) -> io::Result<Self> {
+        let address = address.to_socket_addrs()?.next();
+        let address = address.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        HttpServer::new(listen_on(address, cores)?, sandbox)
+    }
+
+    /// A server for connections to `listeners`, which share one address. Each gets a thread.
     ///
     /// # Errors
     /// Listeners that are none, or have no address.
@@ -53,7 +72,16 @@ impl HttpServer {
             listeners,
             sandbox: Arc::new(sandbox),
             stopping: watch::Sender::new(false),
+            single: None,
         })
+    }
+
+    /// The same with one instance for the whole run and one connection at a time, so that a handler
+    /// keeps its state from one request to the next. An instance that fails is replaced.
+    pub fn single(mut self) -> Self {
+        self.listeners.truncate(1);
+        self.single = Some(Single::default());
+        self
     }
 
     /// The address it listens on.
@@ -61,27 +89,37 @@ impl HttpServer {
         self.address
     }
 
-    /// What ends [`Self::serve_forever`].
+    /// The IP address it listens on (`server_name`, for which Python would ask the name service).
+    pub fn server_name(&self) -> String {
+        self.address.ip().to_string()
+    }
+
+    /// The port it listens on (`server_port`).
+    pub fn server_port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// What ends [`Self::serve_forever`] from elsewhere.
     pub fn shutdown_handle(&self) -> Shutdown {
         Shutdown(self.stopping.clone())
     }
 
+    /// Ends [`Self::serve_forever`], which another thread is in (`shutdown`).
+    pub fn shutdown(&self) {
+        self.shutdown_handle().shutdown();
+    }
+
     /// Serves until it is shut down, and then until the connections have finished, at most ten
-    /// seconds.
+    /// seconds (`serve_forever`).
     ///
     /// # Errors
     /// A thread that cannot be set up.
-    pub fn serve_forever(self) -> io::Result<()> {
-        let HttpServer {
-            listeners,
-            sandbox,
-            stopping,
-            ..
-        } = &self;
+    pub fn serve_forever(&self) -> io::Result<()> {
         thread::scope(|scope| {
-            let workers: Vec<_> = listeners
+            let workers: Vec<_> = self
+                .listeners
                 .iter()
-                .map(|listener| scope.spawn(|| run_worker(listener, sandbox, stopping.subscribe())))
+                .map(|listener| scope.spawn(|| self.run_worker(listener)))
                 .collect();
             workers.into_iter().try_for_each(|worker| {
                 worker
@@ -90,50 +128,77 @@ impl HttpServer {
             })
         })
     }
+
+    /// Accepts one connection and serves it to its end (`handle_request`).
+    ///
+    /// # Errors
+    /// A connection that cannot be accepted.
+    pub fn handle_request(&self) -> io::Result<()> {
+        new_runtime()?.block_on(async {
+            let listener = tokio_listener(&self.listeners[0])?;
+            let (stream, client) = listener.accept().await?;
+            let connection = Connection::new(self.sandbox.clone(), stream, client);
+            match &self.single {
+                Some(single) => single.serve(&connection, self.stopping.subscribe()).await,
+                None => connection.serve(self.stopping.subscribe()).await,
+            }
+            Ok(())
+        })
+    }
+
+    /// One core: a runtime of its own, and connections that never leave it.
+    fn run_worker(&self, listener: &TcpListener) -> io::Result<()> {
+        new_runtime()?.block_on(async {
+            let listener = tokio_listener(listener)?;
+            let mut stopping = self.stopping.subscribe();
+            let stop = stopping.clone();
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, client) = tokio::select! {
+                    accepted = accept(&listener) => accepted,
+                    _ = stopping.wait_for(|&stopping| stopping) => break,
+                };
+                let connection = Connection::new(self.sandbox.clone(), stream, client);
+                match &self.single {
+                    Some(single) => single.serve(&connection, stop.clone()).await,
+                    None => drop(connections.spawn(connection.serve(stop.clone()))),
+                }
+                while connections.try_join_next().is_some() {}
+            }
+            drop(listener);
+            let drained = async { while connections.join_next().await.is_some() {} };
+            // What has not finished by then is cut off with the runtime.
+            let _ = timeout(DRAIN_TIMEOUT, drained).await;
+            Ok(())
+        })
+    }
 }
 
-/// One core: a runtime of its own, and connections that never leave it.
-fn run_worker(
-    listener: &TcpListener,
-    sandbox: &Arc<Sandbox>,
-    mut stopping: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
-        let mut connections = JoinSet::new();
-        let stop = stopping.clone();
-        tokio::select! {
-            () = accept(&listener, &mut connections, sandbox, &stop) => {}
-            _ = stopping.wait_for(|&stopping| stopping) => {}
+impl Single {
+    async fn serve(&self, connection: &Connection, stopping: watch::Receiver<bool>) {
+        let take = || self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut instance = take();
+        connection.serve_in(&mut instance, None, stopping).await;
+        if let Some(instance) = &mut instance {
+            instance.detach();
         }
-        drop(listener);
-        let drained = async { while connections.join_next().await.is_some() {} };
-        // What has not finished by then is cut off with the runtime.
-        let _ = timeout(DRAIN_TIMEOUT, drained).await;
-        Ok(())
-    })
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = instance;
+    }
 }
 
-/// Accepts connections for ever.
-async fn accept(
-    listener: &tokio::net::TcpListener,
-    connections: &mut JoinSet<()>,
-    sandbox: &Arc<Sandbox>,
-    stopping: &watch::Receiver<bool>,
-) {
+fn new_runtime() -> io::Result<Runtime> {
+    runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn tokio_listener(listener: &TcpListener) -> io::Result<tokio::net::TcpListener> {
+    tokio::net::TcpListener::from_std(listener.try_clone()?)
+}
+
+/// The next connection, however long that takes.
+async fn accept(listener: &tokio::net::TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, client)) => {
-                connections.spawn(connection::serve(
-                    sandbox.clone(),
-                    stream,
-                    client,
-                    stopping.clone(),
-                ));
-            }
+            Ok(accepted) => return accepted,
             // The client has gone already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
@@ -141,6 +206,5 @@ async fn accept(
                 sleep(ACCEPT_PAUSE).await;
             }
         }
-        while connections.try_join_next().is_some() {}
     }
 }

@@ -41,7 +41,7 @@ const LINGER_SIZE: usize = 16 * 1024 * 1024;
 
 /// One connection, shared by the task that owns it and the streams of its sandbox.
 #[derive(Debug)]
-pub struct Socket(Mutex<State>);
+pub(crate) struct Socket(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -75,7 +75,7 @@ struct FilePart {
 
 impl Socket {
     /// Takes over an accepted connection.
-    pub fn new(stream: TcpStream) -> Arc<Self> {
+    pub(crate) fn new(stream: TcpStream) -> Arc<Self> {
         Arc::new(Socket(Mutex::new(State {
             stream,
             inbox: Bytes::new(),
@@ -94,29 +94,29 @@ impl Socket {
     ///
     /// # Errors
     /// Any failure of the connection.
-    pub async fn receive(&self) -> io::Result<bool> {
+    pub(crate) async fn receive(&self) -> io::Result<bool> {
         poll_fn(|cx| self.lock().poll_receive(cx)).await
     }
 
     /// Starts the clock on a request whose first bytes have come.
-    pub fn expect_request(&self) {
+    pub(crate) fn expect_request(&self) {
         let mut state = self.lock();
         state.due = Instant::now() + RECEIVE_TIMEOUT;
         state.answered = false;
     }
 
     /// Whether anything was written since the request that came last.
-    pub fn is_answered(&self) -> bool {
+    pub(crate) fn is_answered(&self) -> bool {
         self.lock().answered
     }
 
     /// Whether bytes have come that nobody has read.
-    pub fn has_unread(&self) -> bool {
+    pub(crate) fn has_unread(&self) -> bool {
         !self.lock().inbox.is_empty()
     }
 
     /// Adds `bytes` to what will be sent.
-    pub fn write(&self, bytes: &[u8]) {
+    pub(crate) fn write(&self, bytes: &[u8]) {
         self.lock().write(bytes);
     }
 
@@ -125,7 +125,7 @@ impl Socket {
     /// # Errors
     /// A connection that failed, a client that takes nothing for [`SEND_TIMEOUT`], and a file that
     /// turned out shorter than was promised.
-    pub async fn send(&self) -> io::Result<()> {
+    pub(crate) async fn send(&self) -> io::Result<()> {
         loop {
             match timeout(SEND_TIMEOUT, poll_fn(|cx| self.lock().poll_send(cx))).await {
                 Ok(Ok(Progress::Done)) => return Ok(()),
@@ -139,7 +139,7 @@ impl Socket {
 
     /// Says that nothing more will be sent, then waits for the peer to stop sending, so that what was
     /// sent last is not lost to it (RFC 9112 9.6).
-    pub async fn linger(&self) {
+    pub(crate) async fn linger(&self) {
         if rustix::net::shutdown(&self.lock().stream, rustix::net::Shutdown::Write).is_err() {
             return;
         }
@@ -301,7 +301,7 @@ impl State {
 
 /// What the sandbox reads from.
 #[derive(Debug)]
-pub struct Reader(pub Arc<Socket>);
+pub(crate) struct Reader(pub(crate) Arc<Socket>);
 
 #[async_trait]
 impl Pollable for Reader {
@@ -337,7 +337,7 @@ impl InputStream for Reader {
 
 /// What the sandbox writes to.
 #[derive(Debug)]
-pub struct Writer(pub Arc<Socket>);
+pub(crate) struct Writer(pub(crate) Arc<Socket>);
 
 #[async_trait]
 impl Pollable for Writer {

@@ -37,7 +37,7 @@ fn sandserve(directory: &Path) -> u16 {
     let listeners = listen(Some("127.0.0.1"), 0, 1).expect("a port");
     let server = HttpServer::new(listeners, sandbox).expect("a server");
     let port = server.server_address().port();
-    thread::spawn(|| server.serve_forever());
+    thread::spawn(move || server.serve_forever());
     port
 }
 
