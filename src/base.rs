@@ -145,23 +145,22 @@ pub trait BaseHttpRequestHandler {
 
     /// Begins a response with the status line alone.
     fn send_response_only(&mut self, http: &mut Exchange, code: u16, message: Option<&str>) {
-        let message = message.unwrap_or_else(|| responses(code).0);
-        http.push_status_line(self.protocol_version(), code, message);
+        send_response_only(self, http, code, message);
     }
 
     /// Adds a field line to the head. `Connection: close` and `keep-alive` take effect.
     fn send_header(&mut self, http: &mut Exchange, keyword: &str, value: &str) {
-        http.push_header(keyword, value);
+        send_header(self, http, keyword, value);
     }
 
     /// Ends the head and writes it.
     fn end_headers(&mut self, http: &mut Exchange) -> io::Result<()> {
-        http.write_head()
+        end_headers(self, http)
     }
 
     /// Writes the head as far as it has been built.
     fn flush_headers(&mut self, http: &mut Exchange) -> io::Result<()> {
-        http.flush_headers()
+        flush_headers(self, http)
     }
 
     /// Logs an accepted request. `size` is the content in bytes, if known.
@@ -367,6 +366,39 @@ where
     let version = handler.version_string();
     handler.send_header(http, "Server", &version);
     date::with_current_http_date(|date| handler.send_header(http, "Date", date));
+}
+
+/// See [`BaseHttpRequestHandler::send_response_only`].
+pub fn send_response_only<H>(handler: &mut H, http: &mut Exchange, code: u16, message: Option<&str>)
+where
+    H: BaseHttpRequestHandler + ?Sized,
+{
+    let message = message.unwrap_or_else(|| responses(code).0);
+    http.push_status_line(handler.protocol_version(), code, message);
+}
+
+/// See [`BaseHttpRequestHandler::send_header`].
+pub fn send_header<H>(_: &mut H, http: &mut Exchange, keyword: &str, value: &str)
+where
+    H: BaseHttpRequestHandler + ?Sized,
+{
+    http.push_header(keyword, value);
+}
+
+/// See [`BaseHttpRequestHandler::end_headers`].
+pub fn end_headers<H>(_: &mut H, http: &mut Exchange) -> io::Result<()>
+where
+    H: BaseHttpRequestHandler + ?Sized,
+{
+    http.write_head()
+}
+
+/// See [`BaseHttpRequestHandler::flush_headers`].
+pub fn flush_headers<H>(_: &mut H, http: &mut Exchange) -> io::Result<()>
+where
+    H: BaseHttpRequestHandler + ?Sized,
+{
+    http.flush_headers()
 }
 
 /// See [`BaseHttpRequestHandler::log_request`].

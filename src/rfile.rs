@@ -44,6 +44,16 @@ enum Content {
     Stream,
 }
 
+impl Content {
+    fn is_finished(&self) -> bool {
+        match self {
+            Content::Length(left) => *left == 0,
+            Content::Chunked(decoder) => decoder.is_finished(),
+            Content::Stream => false,
+        }
+    }
+}
+
 impl<'a> Rfile<'a> {
     /// The bytes of a connection.
     pub(crate) fn connection(input: &'a InputStream) -> Self {
@@ -199,7 +209,7 @@ impl Read for Rfile<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
         loop {
-            if out.is_empty() || matches!(self.content, Content::Length(0)) {
+            if out.is_empty() || self.content.is_finished() {
                 return Ok(0);
             }
             // The decoder is taken out while the buffer is borrowed.
@@ -212,7 +222,6 @@ impl Read for Rfile<'_> {
                     *left -= length as u64;
                     (length, length)
                 }
-                Content::Chunked(decoder) if decoder.is_finished() => return Ok(0),
                 Content::Chunked(_) if unread.is_empty() => return Err(ended()),
                 Content::Chunked(decoder) => decoder.decode(unread, out)?,
                 Content::Stream => {

@@ -193,6 +193,25 @@ fn requests_may_come_byte_by_byte() {
 }
 
 #[test]
+fn requests_may_be_cut_anywhere() {
+    let site = Site::new();
+    let server = serve(&site, "HTTP/1.1");
+    let first = request("GET", "/hello.txt", &["Accept: */*"]);
+    let second = request("GET", "/page.html", &[]);
+    let page = fs::read(site.root().join("page.html")).expect("a file");
+    for cut in 1..second.len() {
+        let (start, end) = second.split_at(cut);
+        let mut stream = connect(server.port);
+        send(&mut stream, &[&first, start].concat());
+        let response = read_response(&mut stream, "GET");
+        assert_eq!(response.text(), "hello\n", "cut at {cut}: {response:?}");
+        send(&mut stream, end);
+        let response = read_response(&mut stream, "GET");
+        assert!(response.body == page, "cut at {cut}: {response:?}");
+    }
+}
+
+#[test]
 fn continue_comes_before_the_content_is_sent() {
     let site = Site::new();
     let server = serve(&site, "HTTP/1.1");

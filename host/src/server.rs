@@ -165,7 +165,9 @@ impl HttpServer {
                 }
                 while connections.try_join_next().is_some() {}
             }
-            drop(listener);
+            // Another server can have the port while this one drains. Where this fails, it can have it
+            // when the server is dropped.
+            let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
             let drained = async { while connections.join_next().await.is_some() {} };
             // What has not finished by then is cut off with the runtime.
             let _ = timeout(DRAIN_TIMEOUT, drained).await;

@@ -126,7 +126,7 @@ pub fn try_exchange(mut stream: TcpStream, raw: &[u8]) -> (Vec<u8>, io::Result<(
 pub fn transcript(request: &[u8], response: &[u8]) -> String {
     let show = |bytes: &[u8]| {
         let (shown, left) = bytes.split_at(bytes.len().min(MAX_SHOWN));
-        let text = shown.escape_ascii().to_string().replace("\\r\\n", "\n");
+        let text = shown.escape_ascii().to_string().replace("\\n", "\\n\n");
         match left.len() {
             0 => text,
             left => format!("{text} ... and {left} bytes"),

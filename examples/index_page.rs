@@ -1,0 +1,34 @@
+//! The file server with another index page: `index_pages` changed.
+
+use std::io;
+
+use sandserve::{BaseHttpRequestHandler, Exchange, Files, SimpleHttpRequestHandler, simple};
+
+struct ReadmeFirst(Files);
+
+impl Default for ReadmeFirst {
+    fn default() -> Self {
+        ReadmeFirst(Files {
+            index_pages: vec!["README.html".into(), "index.html".into()],
+            ..Files::default()
+        })
+    }
+}
+
+impl BaseHttpRequestHandler for ReadmeFirst {
+    fn do_get(&mut self, http: &mut Exchange) -> io::Result<()> {
+        simple::do_get(self, http)
+    }
+
+    fn do_head(&mut self, http: &mut Exchange) -> io::Result<()> {
+        simple::do_head(self, http)
+    }
+}
+
+impl SimpleHttpRequestHandler for ReadmeFirst {
+    fn files(&self) -> &Files {
+        &self.0
+    }
+}
+
+sandserve::export!(ReadmeFirst);
