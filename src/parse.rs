@@ -78,8 +78,15 @@ struct Parser<'a> {
 impl<'a> Parser<'a> {
     /// Finds the request line.
     fn new(bytes: &'a [u8]) -> Result<Self, Stop> {
-        let start =
-            (bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))).ok_or(Stop::Partial)?;
+        let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        let Some(start) = bytes.iter().position(|byte| !is_line_end(byte)) else {
+            let has_room = bytes.len() <= MAX_LINE;
+            return Err(if has_room {
+                Stop::Partial
+            } else {
+                bad_syntax(b"")
+            });
+        };
         let Some(length) = bytes[start..].iter().position(|&byte| byte == b'\n') else {
             let rest = &bytes[start..];
             if rest.len() > MAX_LINE {

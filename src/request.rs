@@ -56,10 +56,15 @@ pub(crate) struct Field {
 }
 
 impl Request {
-    /// The request that stands for one which could not be read: only its line is known.
+    /// The request that stands for one which could not be read: only its line is known, and what of
+    /// it is a method.
     pub(crate) fn unreadable(requestline: Vec<u8>) -> Request {
+        let mut words = requestline.split(|&byte| byte == b' ');
+        let is_method = |word: &&[u8]| word.iter().all(u8::is_ascii_uppercase);
+        let command = words.next().filter(is_method).map_or(0, <[u8]>::len);
         Request {
             requestline: 0..requestline.len(),
+            command: 0..command,
             bytes: requestline,
             ..Request::default()
         }

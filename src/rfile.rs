@@ -111,7 +111,7 @@ impl<'a> Rfile<'a> {
                 }
                 Parsed::Partial => {}
             }
-            let mut scanned = self.buffer.len();
+            let mut scanned = self.buffer.len() - self.start;
             loop {
                 match self.fill(Wait::Yes)? {
                     Fill::Nothing => continue,
@@ -119,10 +119,10 @@ impl<'a> Rfile<'a> {
                     Fill::Some => {}
                 }
                 let unread = &self.buffer[self.start..];
-                if ended || may_be_complete(unread, scanned.saturating_sub(self.start)) {
+                if ended || may_be_complete(unread, scanned) {
                     break;
                 }
-                scanned = self.buffer.len();
+                scanned = unread.len();
             }
         }
     }

@@ -70,7 +70,7 @@ impl Connection {
                 _ = stopping.wait_for(|&stopping| stopping) => return,
             }
             let next = self.serve_ready(instance).await;
-            if self.socket.send().await.is_err() {
+            if self.send(instance, keep).await.is_err() {
                 return;
             }
             if next != Next::KeepAlive {
@@ -92,19 +92,34 @@ impl Connection {
         keep: Option<Duration>,
     ) -> io::Result<bool> {
         if let (Some(keep), Some(_)) = (keep, &instance) {
-            match timeout(keep, self.socket.receive()).await {
+            match timeout(keep, self.socket.receive_request()).await {
                 Ok(received) => return received,
                 Err(_) => *instance = None,
             }
         }
-        timeout(IDLE_TIMEOUT, self.socket.receive())
+        timeout(IDLE_TIMEOUT, self.socket.receive_request())
             .await
             .unwrap_or(Ok(false))
     }
 
+    /// Sends what the instance has written. It goes if that takes long: a slow client holds a
+    /// connection, not a sandbox.
+    async fn send(
+        &self,
+        instance: &mut Option<Instance>,
+        keep: Option<Duration>,
+    ) -> io::Result<()> {
+        if let (Some(keep), Some(_)) = (keep, &instance) {
+            match timeout(keep, self.socket.send()).await {
+                Ok(sent) => return sent,
+                Err(_) => *instance = None,
+            }
+        }
+        self.socket.send().await
+    }
+
     /// Serves what has come. A handler that fails is logged, and answered for.
     async fn serve_ready(&self, instance: &mut Option<Instance>) -> Next {
-        self.socket.expect_request();
         match self.call(instance).await {
             Ok(next) => next,
             Err(error) => {

@@ -21,6 +21,7 @@ use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, FsError, InputStream, Pollable, StreamError, StreamResult,
 };
 
+use crate::directory;
 use crate::sandbox::State;
 
 /// The most bytes of a file that are read at once.
@@ -39,6 +40,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
         "[method]output-stream.blocking-splice",
         |store, arguments| Box::new(blocking_splice(store, arguments)),
     )?;
+    directory::add_to_linker(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The host of `sandserve`: a listener, one read-only directory, and the sandbox between them.
 //!
 //! A connection goes through these modules in this order: `listen`, `server` (accept), `connection`
-//! (its life), `sandbox` (an instance to serve it), `socket` and `filesystem` (what the instance sees
+//! (its life), `sandbox` (an instance to serve it), `socket`, `filesystem` and `directory` (what the instance sees
 //! of the world), `log`.
 //!
 //! A test suite can have a server of its own:
@@ -18,6 +18,7 @@
 //! ```
 
 mod connection;
+mod directory;
 mod engine;
 mod filesystem;
 mod listen;

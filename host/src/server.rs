@@ -1,8 +1,10 @@
 //! `HTTPServer` and `ThreadingHTTPServer`: accepts connections, and serves each in a sandbox.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -135,8 +137,13 @@ impl HttpServer {
     /// A connection that cannot be accepted.
     pub fn handle_request(&self) -> io::Result<()> {
         new_runtime()?.block_on(async {
-            let listener = tokio_listener(&self.listeners[0])?;
-            let (stream, client) = listener.accept().await?;
+            let listeners = self.listeners.iter().map(tokio_listener);
+            let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+            let accepted = poll_fn(|cx| {
+                let mut ready = listeners.iter().map(|listener| listener.poll_accept(cx));
+                ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
+            });
+            let (stream, client) = accepted.await?;
             let connection = Connection::new(self.sandbox.clone(), stream, client);
             match &self.single {
                 Some(single) => single.serve(&connection, self.stopping.subscribe()).await,

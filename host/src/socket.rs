@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -47,7 +47,9 @@ pub(crate) struct Socket(Mutex<State>);
 struct State {
     stream: TcpStream,
     /// Received and not yet read.
-    inbox: Bytes,
+    inbox: BytesMut,
+    /// How much of it is the head of one request, as far as that can be told from outside.
+    head: usize,
     /// The peer has sent its last byte.
     ended: bool,
     /// When the bytes now due must have come.
@@ -78,7 +80,8 @@ impl Socket {
     pub(crate) fn new(stream: TcpStream) -> Arc<Self> {
         Arc::new(Socket(Mutex::new(State {
             stream,
-            inbox: Bytes::new(),
+            inbox: BytesMut::new(),
+            head: 0,
             ended: false,
             due: Instant::now(),
             outbox: Vec::new(),
@@ -95,14 +98,35 @@ impl Socket {
     /// # Errors
     /// Any failure of the connection.
     pub(crate) async fn receive(&self) -> io::Result<bool> {
-        poll_fn(|cx| self.lock().poll_receive(cx)).await
+        if !self.lock().inbox.is_empty() {
+            return Ok(true);
+        }
+        self.receive_more().await
     }
 
-    /// Starts the clock on a request whose first bytes have come.
-    pub(crate) fn expect_request(&self) {
-        let mut state = self.lock();
-        state.due = Instant::now() + RECEIVE_TIMEOUT;
-        state.answered = false;
+    /// Waits until a request has come that is worth a sandbox: one whose head seems to be whole, or
+    /// bytes that go on as no head should. What they are is for the sandbox to say. False if there is
+    /// no request, or none within [`RECEIVE_TIMEOUT`] of its first byte.
+    ///
+    /// # Errors
+    /// Any failure of the connection.
+    pub(crate) async fn receive_request(&self) -> io::Result<bool> {
+        if !self.receive().await? {
+            return Ok(false);
+        }
+        self.lock().expect_request();
+        if self.lock().find_head() {
+            return Ok(true);
+        }
+        let head = async {
+            while self.receive_more().await? && !self.lock().find_head() {}
+            Ok(true)
+        };
+        timeout(RECEIVE_TIMEOUT, head).await.unwrap_or(Ok(false))
+    }
+
+    async fn receive_more(&self) -> io::Result<bool> {
+        poll_fn(|cx| self.lock().poll_receive(cx)).await
     }
 
     /// Whether anything was written since the request that came last.
@@ -202,18 +226,43 @@ enum Progress {
 
 impl State {
     fn poll_receive(&mut self, cx: &mut Context) -> Poll<io::Result<bool>> {
-        if self.ended || !self.inbox.is_empty() {
-            return Poll::Ready(Ok(!self.inbox.is_empty()));
+        if self.ended {
+            return Poll::Ready(Ok(false));
         }
         let mut bytes = Vec::with_capacity(READ_SIZE);
         let mut buffer = ReadBuf::uninit(bytes.spare_capacity_mut());
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
-        let received = Bytes::copy_from_slice(buffer.filled());
+        let received = buffer.filled();
         self.ended = received.is_empty();
         self.answered = false;
         self.due += Duration::from_secs(1) * received.len() as u32 / SLOWEST_PACE;
-        self.inbox = received;
+        self.inbox.extend_from_slice(received);
         Poll::Ready(Ok(!self.ended))
+    }
+
+    /// Starts the clock on a request whose first bytes have come.
+    fn expect_request(&mut self) {
+        self.due = Instant::now() + RECEIVE_TIMEOUT;
+        self.answered = false;
+        self.head = 0;
+    }
+
+    /// Whether what has come goes up to an empty line, or is no beginning of a request line, or so
+    /// long that the sandbox should judge it.
+    fn find_head(&mut self) -> bool {
+        let is_end = |at: &usize| {
+            let rest = &self.inbox[*at..];
+            rest.starts_with(b"\n\n") || rest.starts_with(b"\n\r\n")
+        };
+        // Two bytes of what was looked at before may belong to an empty line.
+        let end = (self.head.saturating_sub(2)..self.inbox.len()).find(is_end);
+        self.head = match end {
+            Some(end) if self.inbox[end + 1] == b'\n' => end + 2,
+            Some(end) => end + 3,
+            None => self.inbox.len(),
+        };
+        let begins_well = self.inbox.first().is_some_and(u8::is_ascii_alphabetic);
+        end.is_some() || !begins_well || self.inbox.len() >= READ_SIZE
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -323,8 +372,13 @@ impl InputStream for Reader {
         let mut state = self.0.lock();
         match state.failed {
             _ if !state.inbox.is_empty() => {
-                let size = size.min(state.inbox.len());
-                Ok(state.inbox.split_to(size))
+                // A request at a time, so that a sandbox need not stay for the next while the answer
+                // to this one is on its way.
+                let head = match std::mem::take(&mut state.head) {
+                    0 => state.inbox.len(),
+                    head => head.min(state.inbox.len()),
+                };
+                Ok(state.inbox.split_to(size.min(head)).freeze())
             }
             Some(kind) => Err(StreamError::LastOperationFailed(
                 io::Error::from(kind).into(),

@@ -7,17 +7,35 @@ use std::sync::OnceLock;
 /// The component of `examples/NAME.rs`.
 pub fn example(name: &str) -> PathBuf {
     static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
-    EXAMPLES.get_or_init(build).join(name).with_extension("wasm")
+    EXAMPLES
+        .get_or_init(build)
+        .join(name)
+        .with_extension("wasm")
 }
 
 /// Builds all of them, where `host/build.rs` builds the file server.
 fn build() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the workspace");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("the workspace");
     let target = root.join("target/component");
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(root)
-        .args(["build", "--quiet", "--release", "--package", "sandserve", "--examples"])
-        .args(["--no-default-features", "--target", "wasm32-wasip2", "--target-dir"])
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "sandserve",
+            "--examples",
+        ])
+        .args([
+            "--no-default-features",
+            "--target",
+            "wasm32-wasip2",
+            "--target-dir",
+        ])
         .arg(&target)
         .status()
         .expect("cargo runs");

@@ -1,13 +1,13 @@
 //! What the black-box tests share: a directory to serve, a server process, and HTTP as raw bytes.
 
-mod html;
 mod example;
+mod html;
 mod http;
 mod server;
 mod site;
 
-pub use html::{escape, links};
 pub use example::example;
+pub use html::{escape, links};
 pub use http::{
     Response, ask, connect, exchange, exchange_with, get, read_head, read_response, request,
     responses, transcript, try_exchange,
