@@ -12,7 +12,7 @@ use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::ReaddirIterator;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
 
-use crate::sandbox::State;
+use crate::state::State;
 
 /// Replaces `directory-entry-stream` and the function that makes one.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {

@@ -2,9 +2,8 @@
 //! waiting, in one race-free system call, and go to the connection without passing through the
 //! sandbox. The rest, and every other system, is `wasmtime-wasi`.
 
-use std::fs::File;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use wasmtime::component::{Linker, Resource};
@@ -22,7 +21,7 @@ use wasmtime_wasi::p2::{
 };
 
 use crate::directory;
-use crate::sandbox::State;
+use crate::state::{Cursor, State};
 
 /// The most bytes of a file that are read at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -199,29 +198,6 @@ async fn blocking_splice(
         Ok(spliced) => Ok(spliced),
         Err(error) => Err(state.table.convert_stream_error(error)?),
     },))
-}
-
-/// The file streams that a sandbox has open, by their number in its table of resources. A number may
-/// be given again once its stream is gone, and then the entry here is dead.
-#[derive(Default)]
-pub(crate) struct OpenStreams(Vec<(u32, Weak<Cursor>)>);
-
-impl OpenStreams {
-    fn insert(&mut self, rep: u32, cursor: Weak<Cursor>) {
-        self.0
-            .retain(|(other, cursor)| *other != rep && cursor.strong_count() > 0);
-        self.0.push((rep, cursor));
-    }
-
-    fn get(&self, rep: u32) -> Option<Arc<Cursor>> {
-        self.0.iter().find(|(other, _)| *other == rep)?.1.upgrade()
-    }
-}
-
-/// A file and how far it has been read.
-pub(crate) struct Cursor {
-    file: Arc<File>,
-    position: AtomicU64,
 }
 
 /// A file as a stream that is read in place: regular files do not keep anyone waiting.

@@ -26,6 +26,7 @@ mod log;
 mod sandbox;
 mod server;
 mod socket;
+mod state;
 
 pub use listen::listen;
 pub use sandbox::{FILE_SERVER, Grant, Sandbox};

@@ -1,5 +1,6 @@
 //! `sandserve`: the command.
 
+mod new;
 mod options;
 
 use std::fmt::Display;
@@ -13,14 +14,19 @@ use std::thread;
 use sandserve_host::{Grant, HttpServer, Sandbox, Shutdown, listen};
 use tokio::signal::unix::{SignalKind, signal};
 
-use options::Options;
+use options::{Command, Options};
 
 fn main() -> ExitCode {
     let options = match options::parse() {
         Ok(options) => options,
         Err(status) => return ExitCode::from(status),
     };
-    match run(&options) {
+    let done = match &options.command {
+        Some(Command::New { name, path }) => new::create(name, path.as_deref())
+            .map_err(|error| format!("cannot create `{name}`: {}", reason(error))),
+        None => run(&options),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("sandserve: {message}");

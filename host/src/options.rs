@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// Serve a directory over HTTP, from inside a sandbox.
 #[derive(Debug, Parser)]
 #[command(name = "sandserve", version, long_about = None)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// Bind to this port; 0 takes a free one
     #[arg(env = "SANDSERVE_PORT", default_value_t = 8000)]
     pub(crate) port: u16,
@@ -47,6 +51,18 @@ pub(crate) struct Options {
     /// Write no access log
     #[arg(short, long, env = "SANDSERVE_QUIET")]
     pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create a crate with a handler in it
+    New {
+        /// Name of the crate, and of the directory it is created in
+        name: String,
+        /// Take the sandserve crate from this directory instead of the registry
+        #[arg(long, value_name = "DIR")]
+        path: Option<PathBuf>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

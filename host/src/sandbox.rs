@@ -19,12 +19,13 @@ use wasmtime::{
 };
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{FsPerms, WasiCtx};
 
 use crate::engine;
-use crate::filesystem::{self, OpenStreams};
+use crate::filesystem;
 use crate::log::Log;
-use crate::socket::{Reader, Socket, Writer};
+use crate::socket::Socket;
+use crate::state::{OpenStreams, State};
 
 /// The component that this host was built with, as the file that other WASI hosts run.
 pub const FILE_SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sandserve.wasm"));
@@ -110,7 +111,7 @@ impl Sandbox {
         let serve = component
             .get_export_index(None, CONNECTION)
             .and_then(|interface| component.get_export_index(Some(&interface), "serve"))
-            .ok_or_else(|| Error::msg(format!("the component does not export {CONNECTION}")))?;
+            .ok_or_else(|| missing_export(component))?;
         let mut linker = Linker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         filesystem::add_to_linker(&mut linker)?;
@@ -161,6 +162,20 @@ impl Sandbox {
             _permit: permit,
         })
     }
+}
+
+/// Says why a component without [`CONNECTION`] cannot be served.
+fn missing_export(component: &Component) -> Error {
+    let ty = component.component_type();
+    let mut exports = ty.exports(component.engine()).map(|(name, _)| name);
+    let hint = match exports.any(|name| name.starts_with("wasi:http/incoming-handler@")) {
+        true => "it exports wasi:http/incoming-handler only; run it with `wasmtime serve`, or",
+        false => "it is no HTTP handler;",
+    };
+    let build = "build one with the sandserve crate";
+    Error::msg(format!(
+        "the component does not export {CONNECTION}: {hint} {build}"
+    ))
 }
 
 /// Defines the imports that belong to the other way in, `wasi:http/incoming-handler`. Nothing calls
@@ -301,69 +316,6 @@ pub(crate) enum Next {
     /// Close when the peer has stopped sending.
     #[component(name = "linger")]
     Linger,
-}
-
-/// What an instance has of the host.
-pub(crate) struct State {
-    pub(crate) table: ResourceTable,
-    wasi: WasiCtx,
-    /// The connection it serves.
-    pub(crate) attached: Option<Attached>,
-    pub(crate) open_streams: OpenStreams,
-    /// How long the instance has computed since it was called.
-    computing: Duration,
-}
-
-/// A connection, and the numbers of its two streams in the table of resources.
-pub(crate) struct Attached {
-    pub(crate) socket: Arc<Socket>,
-    input: u32,
-    pub(crate) output: u32,
-}
-
-impl State {
-    /// The streams of `socket`.
-    fn attach(&mut self, socket: &Arc<Socket>) -> Result<(u32, u32)> {
-        if let Some(attached) = &self.attached
-            && Arc::ptr_eq(&attached.socket, socket)
-        {
-            return Ok((attached.input, attached.output));
-        }
-        self.detach();
-        let input: DynInputStream = Box::new(Reader(socket.clone()));
-        let output: DynOutputStream = Box::new(Writer(socket.clone()));
-        let (input, output) = (
-            self.table.push(input)?.rep(),
-            self.table.push(output)?.rep(),
-        );
-        self.attached = Some(Attached {
-            socket: socket.clone(),
-            input,
-            output,
-        });
-        Ok((input, output))
-    }
-
-    fn detach(&mut self) {
-        if let Some(Attached { input, output, .. }) = self.attached.take() {
-            // A handler may have kept something that depends on them; then they stay, unused.
-            let _ = self
-                .table
-                .delete(Resource::<DynInputStream>::new_own(input));
-            let _ = self
-                .table
-                .delete(Resource::<DynOutputStream>::new_own(output));
-        }
-    }
-}
-
-impl WasiView for State {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
-    }
 }
 
 /// Called on an instance that has run for a tick.

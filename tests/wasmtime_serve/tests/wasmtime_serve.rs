@@ -9,42 +9,46 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use harness::{Response, Server, Site, connect, request, responses};
-use sandserve_host::{FILE_SERVER, Grant, HttpServer, Sandbox, listen};
+use harness::{Response, Server, Site, connect, example, request, responses};
+use sandserve_host::{FILE_SERVER, Grant, HttpServer, Sandbox};
 
 /// What a component may not send, and what is another in another second.
 const NOT_COMPARED: [&str; 3] = ["connection", "date", "transfer-encoding"];
 
-/// `wasmtime serve -Scli --dir DIRECTORY::/ sandserve.wasm`, with more options.
-fn wasmtime_serve(directory: &Path, options: &[&str]) -> (Server, tempfile::TempPath) {
-    let component = tempfile::NamedTempFile::with_suffix(".wasm").expect("a file");
-    fs::write(&component, FILE_SERVER).expect("written");
-    let component = component.into_temp_path();
+/// `wasmtime serve -Scli --dir DIRECTORY::/ COMPONENT`, with more options.
+fn wasmtime_serve(component: &Path, directory: &Path, options: &[&str]) -> Server {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wasmtime-serve"));
     command.args(["-Scli", "--addr", "127.0.0.1:0", "--dir"]);
-    command
-        .arg(format!("{}::/", directory.display()))
-        .args(options)
-        .arg(&component);
-    (Server::spawn(command), component)
+    let directory = format!("{}::/", directory.display());
+    command.arg(directory).args(options).arg(component);
+    Server::spawn(command)
 }
 
-/// The port of our host, serving `directory` from a thread of this process until it ends.
-fn sandserve(directory: &Path) -> u16 {
+/// The file server as a file.
+fn file_server() -> tempfile::TempPath {
+    let component = tempfile::NamedTempFile::with_suffix(".wasm").expect("a file");
+    fs::write(&component, FILE_SERVER).expect("written");
+    component.into_temp_path()
+}
+
+/// The port of our host, serving `directory` with `component` from a thread of this process until it
+/// ends.
+fn sandserve(component: &Path, directory: &Path) -> u16 {
     let environment = vec![("SANDSERVE_PROTOCOL".into(), "HTTP/1.1".into())];
     let grant = Grant::new(directory, environment).expect("a directory");
-    let sandbox = Sandbox::file_server(grant).expect("a sandbox");
-    let listeners = listen(Some("127.0.0.1"), 0, 1).expect("a port");
-    let server = HttpServer::new(listeners, sandbox).expect("a server");
-    let port = server.server_address().port();
+    let component = fs::read(component).expect("a component");
+    let sandbox = Sandbox::handler("test", &component, grant).expect("a sandbox");
+    let server = HttpServer::bind("127.0.0.1:0", sandbox).expect("a server");
+    let port = server.server_port();
     thread::spawn(move || server.serve_forever());
     port
 }
 
 /// The answer to a request that asks to close. The connection is not half-closed: hyper, which is
 /// under `wasmtime serve`, takes that for a client that has gone.
-fn answer(port: u16, method: &str, target: &str, headers: &[&str]) -> Response {
-    let raw = request(method, target, &[headers, &["Connection: close"]].concat());
+fn answer(port: u16, method: &str, target: &str, headers: &[&str], body: &[u8]) -> Response {
+    let mut raw = request(method, target, &[headers, &["Connection: close"]].concat());
+    raw.extend_from_slice(body);
     let mut stream = connect(port);
     stream.write_all(&raw).expect("sent");
     let mut bytes = Vec::new();
@@ -60,7 +64,7 @@ fn answer(port: u16, method: &str, target: &str, headers: &[&str]) -> Response {
 }
 
 fn get(port: u16, target: &str) -> Response {
-    answer(port, "GET", target, &[])
+    answer(port, "GET", target, &[], b"")
 }
 
 /// The field lines that both hosts should send, in one order and case.
@@ -91,8 +95,9 @@ fn both_hosts_give_the_same_answers() {
     let not_utf8 = std::ffi::OsStr::from_bytes(b"listed/\xff.txt");
     fs::write(site.root().join(not_utf8), "unnameable").expect("a file");
 
-    let (theirs, _component) = wasmtime_serve(&site.root(), &[]);
-    let ours = sandserve(&site.root());
+    let component = file_server();
+    let theirs = wasmtime_serve(&component, &site.root(), &[]);
+    let ours = sandserve(&component, &site.root());
     let modified = "If-Modified-Since: Sun, 13 Sep 2020 12:26:40 GMT";
     let cases: &[(&str, &str, &[&str], u16)] = &[
         ("GET", "/hello.txt", &[], 200),
@@ -151,7 +156,9 @@ fn both_hosts_give_the_same_answers() {
 #[test]
 fn settings_come_as_environment_variables() {
     let site = Site::new();
-    let (mut quiet, _component) = wasmtime_serve(&site.root(), &["--env", "SANDSERVE_QUIET=1"]);
+    let component = file_server();
+    let options = ["--env", "SANDSERVE_QUIET=1"];
+    let mut quiet = wasmtime_serve(&component, &site.root(), &options);
     assert_eq!(get(quiet.port, "/hello.txt").text(), "hello\n");
     assert_eq!(get(quiet.port, "/missing").status, 404);
     quiet.signal("TERM");
@@ -162,7 +169,9 @@ fn settings_come_as_environment_variables() {
 #[test]
 fn instances_can_serve_many_requests() {
     let site = Site::new();
-    let (server, _component) = wasmtime_serve(&site.root(), &["--max-instance-reuse-count", "128"]);
+    let component = file_server();
+    let options = ["--max-instance-reuse-count", "128"];
+    let server = wasmtime_serve(&component, &site.root(), &options);
     for _ in 0..200 {
         assert_eq!(get(server.port, "/hello.txt").text(), "hello\n");
     }
@@ -171,7 +180,8 @@ fn instances_can_serve_many_requests() {
 #[test]
 fn a_client_that_leaves_in_the_middle_does_no_harm() {
     let site = Site::new();
-    let (server, _component) = wasmtime_serve(&site.root(), &[]);
+    let component = file_server();
+    let server = wasmtime_serve(&component, &site.root(), &[]);
     for _ in 0..20 {
         let mut stream = connect(server.port);
         stream
@@ -180,4 +190,113 @@ fn a_client_that_leaves_in_the_middle_does_no_harm() {
         stream.shutdown(Shutdown::Both).expect("closed");
     }
     assert_eq!(get(server.port, "/big.bin").body.len(), 3_000_000);
+}
+
+#[test]
+fn both_hosts_give_the_same_answers_with_handlers() {
+    let site = Site::new();
+    site.write("README.html", "readme\n");
+    let type_and_length = ["Content-Type: text/plain", "Content-Length: 11"];
+    let cases: &[(&str, &str, &str, &[&str], &str, u16, &str)] = &[
+        ("add_header", "GET", "/hello.txt", &[], "", 200, "hello\n"),
+        ("add_header", "HEAD", "/hello.txt", &[], "", 200, ""),
+        (
+            "add_header",
+            "GET",
+            "/missing",
+            &[],
+            "",
+            404,
+            "File not found",
+        ),
+        ("silent", "GET", "/hello.txt", &[], "", 200, "hello\n"),
+        ("index_page", "GET", "/", &[], "", 200, "readme\n"),
+        (
+            "index_page",
+            "GET",
+            "/with-index/",
+            &[],
+            "",
+            200,
+            "<title>index.html</title>",
+        ),
+        (
+            "echo",
+            "POST",
+            "/",
+            &type_and_length,
+            "hello again",
+            200,
+            "hello again",
+        ),
+        ("echo", "GET", "/", &[], "", 501, "Unsupported method"),
+        (
+            "mock_api",
+            "GET",
+            "/counter",
+            &[],
+            "",
+            200,
+            "{\"count\": 1}",
+        ),
+        ("mock_api", "GET", "/other", &[], "", 404, "no such thing"),
+        (
+            "error_page",
+            "GET",
+            "/",
+            &[],
+            "",
+            404,
+            "Sorry: nothing &lt;here&gt;",
+        ),
+        (
+            "error_page",
+            "DELETE",
+            "/",
+            &[],
+            "",
+            501,
+            "Sorry: Unsupported method",
+        ),
+    ];
+    let mut hosts = None;
+    for &(name, method, target, headers, body, status, part) in cases {
+        if hosts.as_ref().is_none_or(|(started, ..)| *started != name) {
+            let component = example(name);
+            let theirs = wasmtime_serve(&component, &site.root(), &[]);
+            hosts = Some((name, theirs, sandserve(&component, &site.root())));
+        }
+        let Some((_, theirs, ours)) = &hosts else {
+            unreachable!()
+        };
+        let [theirs, ours] =
+            [theirs.port, *ours].map(|port| answer(port, method, target, headers, body.as_bytes()));
+        assert_eq!(ours.status, status, "{name} {method} {target}: {ours:?}");
+        assert!(
+            content(&ours).contains(part),
+            "{name} {method} {target}: {ours:?}"
+        );
+        assert_eq!(
+            theirs.status, status,
+            "{name} {method} {target}: {theirs:?}"
+        );
+        assert_eq!(fields(&theirs), fields(&ours), "{name} {method} {target}");
+        assert_eq!(content(&theirs), content(&ours), "{name} {method} {target}");
+    }
+}
+
+/// The content as text, out of its chunk if that is how it came.
+fn content(response: &Response) -> String {
+    let text = response.text();
+    if response.header("Transfer-Encoding").is_none() {
+        return text;
+    }
+    let mut rest = text.as_str();
+    let mut content = String::new();
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).expect("a chunk");
+        content.push_str(&after[..size]);
+        rest = after[size..].trim_start_matches("\r\n");
+    }
+    content
 }

@@ -1,0 +1,99 @@
+//! What one instance has of the host: its WASI context, its connection, and the files it streams.
+
+use std::fs::File;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use wasmtime::Result;
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::socket::{Reader, Socket, Writer};
+
+/// What an instance has of the host.
+pub(crate) struct State {
+    pub(crate) table: ResourceTable,
+    pub(crate) wasi: WasiCtx,
+    /// The connection it serves.
+    pub(crate) attached: Option<Attached>,
+    pub(crate) open_streams: OpenStreams,
+    /// How long the instance has computed since it was called.
+    pub(crate) computing: Duration,
+}
+
+/// A connection, and the numbers of its two streams in the table of resources.
+pub(crate) struct Attached {
+    pub(crate) socket: Arc<Socket>,
+    input: u32,
+    pub(crate) output: u32,
+}
+
+impl State {
+    /// The streams of `socket`.
+    pub(crate) fn attach(&mut self, socket: &Arc<Socket>) -> Result<(u32, u32)> {
+        if let Some(attached) = &self.attached
+            && Arc::ptr_eq(&attached.socket, socket)
+        {
+            return Ok((attached.input, attached.output));
+        }
+        self.detach();
+        let input: DynInputStream = Box::new(Reader(socket.clone()));
+        let output: DynOutputStream = Box::new(Writer(socket.clone()));
+        let (input, output) = (
+            self.table.push(input)?.rep(),
+            self.table.push(output)?.rep(),
+        );
+        self.attached = Some(Attached {
+            socket: socket.clone(),
+            input,
+            output,
+        });
+        Ok((input, output))
+    }
+
+    pub(crate) fn detach(&mut self) {
+        if let Some(Attached { input, output, .. }) = self.attached.take() {
+            // A handler may have kept something that depends on them; then they stay, unused.
+            let _ = self
+                .table
+                .delete(Resource::<DynInputStream>::new_own(input));
+            let _ = self
+                .table
+                .delete(Resource::<DynOutputStream>::new_own(output));
+        }
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// The file streams that a sandbox has open, by their number in its table of resources. A number may
+/// be given again once its stream is gone, and then the entry here is dead.
+#[derive(Default)]
+pub(crate) struct OpenStreams(Vec<(u32, Weak<Cursor>)>);
+
+impl OpenStreams {
+    pub(crate) fn insert(&mut self, rep: u32, cursor: Weak<Cursor>) {
+        self.0
+            .retain(|(other, cursor)| *other != rep && cursor.strong_count() > 0);
+        self.0.push((rep, cursor));
+    }
+
+    pub(crate) fn get(&self, rep: u32) -> Option<Arc<Cursor>> {
+        self.0.iter().find(|(other, _)| *other == rep)?.1.upgrade()
+    }
+}
+
+/// A file and how far it has been read.
+pub(crate) struct Cursor {
+    pub(crate) file: Arc<File>,
+    pub(crate) position: AtomicU64,
+}
