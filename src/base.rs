@@ -238,8 +238,13 @@ where
     }
     handler.do_command(http)?;
     // The next response must begin where this one ends, and the next request too.
-    if !http.wfile.end_content()? || (!http.close_connection && !http.rfile.skip_rest()) {
+    if !http.wfile.end_content()? {
         http.close_connection = true;
+    }
+    if !http.close_connection && http.rfile.has_unread() {
+        // The client may wait for the answer before it sends the rest.
+        http.wfile.send()?;
+        http.close_connection = !http.rfile.skip_rest();
     }
     Ok(())
 }
@@ -269,7 +274,7 @@ where
 {
     handler.send_response_only(http, 100, None);
     handler.end_headers(http)?;
-    if http.rfile.is_waiting() {
+    if http.rfile.has_unread() {
         http.wfile.send()?;
     }
     Ok(true)

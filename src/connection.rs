@@ -25,7 +25,7 @@ impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
         // An error here is a client that has gone: there is nobody left to tell.
         match handler.handle(&mut http) {
             Ok(()) if !http.close_connection => Next::KeepAlive,
-            Ok(()) if !http.rfile.is_waiting() => Next::Close,
+            Ok(()) if !http.rfile.has_unread() => Next::Close,
             _ => Next::Linger,
         }
     }

@@ -144,13 +144,9 @@ impl<'a> Rfile<'a> {
         }
     }
 
-    /// Whether the client has not yet sent all of the content in hand.
-    pub(crate) fn is_waiting(&self) -> bool {
-        match &self.content {
-            Content::Length(left) => *left > (self.buffer.len() - self.start) as u64,
-            Content::Chunked(decoder) => !decoder.is_finished(),
-            Content::Stream => false,
-        }
+    /// Whether some of the content in hand has not been read.
+    pub(crate) fn has_unread(&self) -> bool {
+        !matches!(self.content, Content::Stream) && !self.content.is_finished()
     }
 
     /// Takes one piece from the stream into the buffer.

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use harness::{Server, Site, connect, exchange_with, get, request, responses};
@@ -246,4 +247,62 @@ fn sigterm_lets_a_response_finish() {
     slow.read_to_end(&mut start).expect("the rest");
     assert_eq!(responses(&start, &[])[0].body.len(), 3_000_000);
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+}
+
+#[test]
+fn a_new_crate_is_a_handler_that_runs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace");
+    let create = |name: &str| {
+        let mut command = Command::new(SANDSERVE);
+        command
+            .args(["new", name, "--path"])
+            .arg(root)
+            .current_dir(&directory);
+        command.output().expect("it runs")
+    };
+    let created = create("hello");
+    assert!(created.status.success(), "{created:?}");
+    for (name, reason) in [
+        ("hello", "File exists"),
+        ("9", "a crate has a name of letters"),
+    ] {
+        let refused = create(name);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert!(
+            stderr.starts_with(&format!("sandserve: cannot create `{name}`: {reason}")),
+            "{stderr}"
+        );
+    }
+
+    let hello = directory.path().join("hello");
+    // The versions that are here already, so that nothing needs to be fetched.
+    std::fs::copy(root.join("Cargo.lock"), hello.join("Cargo.lock")).expect("copied");
+    let target = root.join("target/component");
+    let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--release", "--offline"])
+        .env("CARGO_TARGET_DIR", &target)
+        .current_dir(&hello)
+        .output()
+        .expect("cargo runs");
+    assert!(
+        built.status.success(),
+        "{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
+    let mut command = Command::new(SANDSERVE);
+    command.args(["-b", "127.0.0.1", "--handler"]);
+    command
+        .arg(target.join("wasm32-wasip2/release/hello.wasm"))
+        .arg("0");
+    let server = Server::spawn(command);
+    let response = get(server.port, "/there", &[]);
+    assert_eq!(
+        response.text(),
+        "Hello from hello: you asked for /there\n",
+        "{response:?}"
+    );
 }

@@ -25,16 +25,16 @@ fn start(name: &str, directory: &Path, arguments: &[&str]) -> Server {
     })
 }
 
-/// The server of `names`, shared by the tests that run at the same time: it takes long to start, and
-/// ends with the last of them.
-fn names(protocol: &str) -> Arc<Server> {
-    static SERVERS: [Mutex<Weak<Server>>; 2] = [const { Mutex::new(Weak::new()) }; 2];
-    let at = PROTOCOLS.iter().position(|known| *known == protocol);
-    let mut shared = SERVERS[at.expect("a protocol")].lock().expect("no panic");
+/// Servers of `names` under both protocols, shared by the tests that run at the same time: they take
+/// long to start, and end with the last of these tests.
+fn names() -> Arc<[Server; 2]> {
+    static SERVERS: Mutex<Weak<[Server; 2]>> = Mutex::new(Weak::new());
+    let mut shared = SERVERS.lock().expect("no panic");
     shared.upgrade().unwrap_or_else(|| {
-        let server = Arc::new(start("names", ".".as_ref(), &["--protocol", protocol]));
-        *shared = Arc::downgrade(&server);
-        server
+        let start = |protocol| start("names", ".".as_ref(), &["--protocol", protocol]);
+        let servers = Arc::new(PROTOCOLS.map(start));
+        *shared = Arc::downgrade(&servers);
+        servers
     })
 }
 
@@ -85,7 +85,7 @@ fn statuses(server: &Server, raw: &[u8], methods: &[&str]) -> (Vec<u16>, String)
 
 #[test]
 fn client_address_and_server_are_the_two_ends() {
-    let server = names("HTTP/1.1");
+    let [_, server] = &*names();
     let mut stream = connect(server.port);
     let port = stream.local_addr().expect("connected").port();
     for (target, port) in [("/client_address", port), ("/server", server.port)] {
@@ -97,8 +97,7 @@ fn client_address_and_server_are_the_two_ends() {
 
 #[test]
 fn handle_and_its_steps_come_in_order() {
-    for protocol in PROTOCOLS {
-        let server = names(protocol);
+    for (server, protocol) in names().iter().zip(PROTOCOLS) {
         for (method, step) in [
             ("GET", "do_get"),
             ("POST", "do_post"),
@@ -121,7 +120,7 @@ fn handle_and_its_steps_come_in_order() {
 
 #[test]
 fn close_connection_decides_what_becomes_of_the_connection() {
-    let server = names("HTTP/1.1");
+    let [_, server] = &*names();
     for (target, headers, wanted) in [
         ("/close_connection/false", &[][..], &[200, 200][..]),
         ("/close_connection/true", &[], &[200]),
@@ -130,7 +129,7 @@ fn close_connection_decides_what_becomes_of_the_connection() {
         ("/close_connection/false", &[CLOSE], &[200, 200]),
     ] {
         let raw = [request("GET", target, headers), request("GET", "/steps", &[])].concat();
-        let (found, shown) = statuses(&server, &raw, &[]);
+        let (found, shown) = statuses(server, &raw, &[]);
         assert_eq!(found, wanted, "{shown}");
     }
     let closing = get(server.port, "/close_connection/true", &[]);
@@ -139,8 +138,7 @@ fn close_connection_decides_what_becomes_of_the_connection() {
 
 #[test]
 fn requestline_command_path_and_request_version_are_what_came() {
-    for protocol in PROTOCOLS {
-        let server = names(protocol);
+    for (server, protocol) in names().iter().zip(PROTOCOLS) {
         for (line, shown) in [
             ("GET /request?a=%20b HTTP/1.1", "GET\n/request?a=%20b\nHTTP/1.1"),
             ("PUT //request HTTP/1.0", "PUT\n/request\nHTTP/1.0"),
@@ -157,8 +155,7 @@ fn requestline_command_path_and_request_version_are_what_came() {
 
 #[test]
 fn headers_are_found_by_any_case_in_order_and_as_latin_1() {
-    for protocol in PROTOCOLS {
-        let server = names(protocol);
+    for (server, protocol) in names().iter().zip(PROTOCOLS) {
         let raw = b"GET /headers HTTP/1.1\r\nHost: h\r\nX-Many: 1\r\nX-LATIN:  gr\xfcn \xa4\r\n\
             x-many: 2, 3\r\nX-Empty:\r\nConnection: close\r\n\r\n";
         let bytes = exchange(server.port, raw);
@@ -175,8 +172,7 @@ fn headers_are_found_by_any_case_in_order_and_as_latin_1() {
 fn rfile_gives_exactly_the_content() {
     let next = request("GET", "/steps", &[CLOSE]);
     let large: Vec<u8> = (0..5_000_000_u32).map(|at| (at / 7) as u8).collect();
-    for protocol in PROTOCOLS {
-        let server = names(protocol);
+    for (server, protocol) in names().iter().zip(PROTOCOLS) {
         for (method, content) in [
             ("POST", &b""[..]),
             ("POST", b"\0\r\n\r\n\xff"),
@@ -200,7 +196,7 @@ fn rfile_gives_exactly_the_content() {
 
 #[test]
 fn what_is_left_in_rfile_is_never_the_next_request() {
-    let server = names("HTTP/1.1");
+    let [_, server] = &*names();
     let inner = request("GET", "/request", &[]);
     let next = request("GET", "/steps", &[CLOSE]);
     let of_size = |size: usize| inner.repeat(size / inner.len() + 1);
@@ -216,7 +212,7 @@ fn what_is_left_in_rfile_is_never_the_next_request() {
             let coded = [coded, chunked(&content, inner.len())].concat();
             for raw in [upload("POST", &target, &[], &content), coded] {
                 let raw = [raw, next.clone()].concat();
-                let (found, shown) = statuses(&server, &raw, &["POST", "GET"]);
+                let (found, shown) = statuses(server, &raw, &["POST", "GET"]);
                 let wanted: &[u16] = if persists { &[200, 200] } else { &[200] };
                 assert_eq!(found, wanted, "{how}, {} bytes: {shown}", content.len());
             }
@@ -229,8 +225,7 @@ fn what_is_left_in_rfile_is_never_the_next_request() {
 
 #[test]
 fn wfile_without_a_length_is_chunked_or_ends_with_the_connection() {
-    for protocol in PROTOCOLS {
-        let server = names(protocol);
+    for (server, protocol) in names().iter().zip(PROTOCOLS) {
         for (version, is_chunked) in [("1.0", false), ("1.1", protocol == "HTTP/1.1")] {
             for (target, wanted) in [("/wfile", 13), ("/wfile/large", 4_000_000)] {
                 let raw = format!("GET {target} HTTP/{version}\r\nHost: h\r\n{CLOSE}\r\n\r\n");
@@ -247,13 +242,13 @@ fn wfile_without_a_length_is_chunked_or_ends_with_the_connection() {
         }
     }
     let bare = request("GET", "/wfile", &[]);
-    let (found, shown) = statuses(&names("HTTP/1.0"), &[&bare[..], &bare].concat(), &[]);
+    let (found, shown) = statuses(&names()[0], &[&bare[..], &bare].concat(), &[]);
     assert_eq!(found, [200], "{shown}");
 }
 
 #[test]
 fn wfile_sends_when_flushed() {
-    let server = names("HTTP/1.1");
+    let [_, server] = &*names();
     let mut stream = connect(server.port);
     let raw = request("POST", "/wfile/in_turn", &["Content-Length: 3", CLOSE]);
     stream.write_all(&raw).expect("sent");
@@ -272,12 +267,12 @@ fn wfile_sends_when_flushed() {
 
 #[test]
 fn wfile_keeps_to_the_length_it_has_promised() {
-    let server = names("HTTP/1.1");
+    let [_, server] = &*names();
     let pair = |target| [request("GET", target, &[]), request("GET", "/steps", &[])].concat();
     // As much as promised; what is too much is an error, and the next response is untouched.
-    let (found, shown) = statuses(&server, &pair("/wfile/length/13"), &[]);
+    let (found, shown) = statuses(server, &pair("/wfile/length/13"), &[]);
     assert_eq!(found, [200, 200], "{shown}");
-    let (found, shown) = statuses(&server, &pair("/wfile/length/5"), &[]);
+    let (found, shown) = statuses(server, &pair("/wfile/length/5"), &[]);
     assert_eq!(found, [200, 200], "{shown}");
     server.wait_for_log("wfile: more content than Content-Length");
     // Too little, and an error that the handler passes on: the connection closes.
@@ -296,8 +291,7 @@ fn wfile_keeps_to_the_length_it_has_promised() {
 
 #[test]
 fn head_never_gets_content() {
-    for protocol in PROTOCOLS {
-        let server = names(protocol);
+    for (server, protocol) in names().iter().zip(PROTOCOLS) {
         for target in ["/steps", "/wfile", "/wfile/length/13", "/send_error/404", "/request"] {
             let raw = request("HEAD", target, &[CLOSE]);
             let bytes = exchange(server.port, &raw);
@@ -306,6 +300,6 @@ fn head_never_gets_content() {
         }
     }
     let raw = [request("HEAD", "/wfile", &[]), request("GET", "/steps", &[])].concat();
-    let (found, shown) = statuses(&names("HTTP/1.1"), &raw, &["HEAD", "GET"]);
+    let (found, shown) = statuses(&names()[1], &raw, &["HEAD", "GET"]);
     assert_eq!(found, [200, 200], "{shown}");
 }
