@@ -39,34 +39,34 @@
 //!
 //! # Python's names
 //!
-//! | Python | here |
-//! | --- | --- |
-//! | `client_address` | [`Exchange::client_address`] |
-//! | `server` (`server_name`, `server_port`) | [`Exchange::server`] |
-//! | `close_connection` | [`Exchange::close_connection`] |
-//! | `requestline` | [`Request::requestline`] |
-//! | `command` | [`Request::command`] |
-//! | `path` | [`Request::path`] |
-//! | `request_version` | [`Request::request_version`] |
-//! | `headers` | [`Request::headers`] |
-//! | `rfile` | [`Exchange::rfile`], which gives exactly the content |
-//! | `wfile` | [`Exchange::wfile`], which is buffered until it is flushed or the request is done |
-//! | `server_version`, `sys_version` | [`BaseHttpRequestHandler::server_version`], [`sys_version`](BaseHttpRequestHandler::sys_version) |
-//! | `error_message_format`, `error_content_type` | [`BaseHttpRequestHandler::error_message_format`], [`error_content_type`](BaseHttpRequestHandler::error_content_type) |
-//! | `protocol_version` | [`BaseHttpRequestHandler::protocol_version`] |
-//! | `MessageClass` | [`Headers`] |
-//! | `responses` | [`responses`] |
-//! | `handle`, `handle_one_request`, `handle_expect_100` | the methods of [`BaseHttpRequestHandler`] of these names |
-//! | `do_GET`, `do_HEAD`, `do_POST`, `do_PUT`, `do_PATCH`, `do_DELETE`, `do_OPTIONS` | `do_get` and so on; any other command reaches [`do_other`](BaseHttpRequestHandler::do_other) |
-//! | `send_error`, `send_response`, `send_response_only`, `send_header`, `end_headers`, `flush_headers` | the methods of these names |
-//! | `log_request`, `log_error`, `log_message` | the methods of these names; a message is formatted by who logs it |
-//! | `version_string`, `date_time_string`, `log_date_time_string`, `address_string` | the methods of these names |
-//! | `directory`, `index_pages`, `extensions_map` | [`Files`] |
-//! | `SimpleHTTPRequestHandler.do_GET`, `do_HEAD` | [`simple::do_get`], [`simple::do_head`] |
-//! | `send_head`, `list_directory`, `translate_path`, `guess_type`, `copyfile` | the methods of [`SimpleHttpRequestHandler`] of these names |
-//! | `default_request_version`, `parse_request`, `raw_requestline` | left out: HTTP/0.9 is not spoken, and a handler cannot change how requests are read |
-//! | `weekdayname`, `monthname`, `wbufsize`, `rbufsize`, `timeout`, `setup`, `finish` | left out: they belong to how Python does it; the host has the timeouts |
-//! | `CGIHTTPRequestHandler` | left out: a component cannot start programs |
+//! | Python | here | shown in `tests/handlers.rs` by |
+//! | --- | --- | --- |
+//! | `client_address` | [`Exchange::client_address`] | `client_address_and_server_are_the_two_ends` |
+//! | `server` (`server_name`, `server_port`) | [`Exchange::server`] | `client_address_and_server_are_the_two_ends` |
+//! | `close_connection` | [`Exchange::close_connection`] | `close_connection_decides_what_becomes_of_the_connection` |
+//! | `requestline` | [`Request::requestline`] | `requestline_command_path_and_request_version_are_what_came` |
+//! | `command` | [`Request::command`] | `requestline_command_path_and_request_version_are_what_came` |
+//! | `path` | [`Request::path`] | `requestline_command_path_and_request_version_are_what_came` |
+//! | `request_version` | [`Request::request_version`] | `requestline_command_path_and_request_version_are_what_came` |
+//! | `headers` | [`Request::headers`] | `headers_are_found_by_any_case_in_order_and_as_latin_1` |
+//! | `rfile` | [`Exchange::rfile`], which gives exactly the content | `rfile_gives_exactly_the_content` |
+//! | `wfile` | [`Exchange::wfile`], which is buffered until it is flushed or the request is done | `wfile_sends_when_flushed` |
+//! | `server_version`, `sys_version` | [`BaseHttpRequestHandler::server_version`], [`sys_version`](BaseHttpRequestHandler::sys_version) | `version_date_and_address_strings_are_those_of_python` |
+//! | `error_message_format`, `error_content_type` | [`BaseHttpRequestHandler::error_message_format`], [`error_content_type`](BaseHttpRequestHandler::error_content_type) | `error_page_shows_its_own_page` |
+//! | `protocol_version` | [`BaseHttpRequestHandler::protocol_version`] | `protocol_version_overridden_answers_in_that_version` |
+//! | `MessageClass` | [`Headers`] | `headers_are_found_by_any_case_in_order_and_as_latin_1` |
+//! | `responses` | [`responses`] | `responses_tells_both_texts` |
+//! | `handle`, `handle_one_request`, `handle_expect_100` | the methods of [`BaseHttpRequestHandler`] of these names | `handle_and_its_steps_come_in_order`, `handle_expect_100_asks_for_the_content_or_refuses_it` |
+//! | `do_GET`, `do_HEAD`, `do_POST`, `do_PUT`, `do_PATCH`, `do_DELETE`, `do_OPTIONS` | `do_get` and so on; any other command reaches [`do_other`](BaseHttpRequestHandler::do_other) | `handle_and_its_steps_come_in_order` |
+//! | `send_error`, `send_response`, `send_response_only`, `send_header`, `end_headers`, `flush_headers` | the methods of these names | `send_error_sends_an_escaped_page_and_closes`, `send_response_begins_with_status_server_and_date`, `send_response_only_sends_a_bare_status_line`, `send_header_writes_latin_1_and_never_splits_a_head`, `flush_headers_sends_what_send_header_holds_back` |
+//! | `log_request`, `log_error`, `log_message` | the methods of these names; a message is formatted by who logs it | `log_names_write_lines_that_cannot_be_forged` |
+//! | `version_string`, `date_time_string`, `log_date_time_string`, `address_string` | the methods of these names | `version_date_and_address_strings_are_those_of_python` |
+//! | `directory`, `index_pages`, `extensions_map` | [`Files`] | `each_step_of_serving_files_can_be_overridden` in `tests/simple_handler.rs` |
+//! | `SimpleHTTPRequestHandler.do_GET`, `do_HEAD` | [`simple::do_get`], [`simple::do_head`] | `add_header_silent_and_index_page_change_the_file_server` |
+//! | `send_head`, `list_directory`, `translate_path`, `guess_type`, `copyfile` | the methods of [`SimpleHttpRequestHandler`] of these names | `each_step_of_serving_files_can_be_overridden` in `tests/simple_handler.rs` |
+//! | `default_request_version`, `parse_request`, `raw_requestline` | left out: HTTP/0.9 is not spoken, and a handler cannot change how requests are read | |
+//! | `weekdayname`, `monthname`, `wbufsize`, `rbufsize`, `timeout`, `setup`, `finish` | left out: they belong to how Python does it; the host has the timeouts | |
+//! | `CGIHTTPRequestHandler` | left out: a component cannot start programs | |
 //!
 //! # How it is built
 //!
@@ -125,6 +125,7 @@ pub use request::{Framing, Headers, Request, Version};
 pub use rfile::Rfile;
 pub use simple::{Content, Files, SimpleHttpRequestHandler};
 pub use status::responses;
+pub use wasi::filesystem::types::Descriptor;
 pub use wfile::Wfile;
 
 #[cfg(feature = "component")]

@@ -70,7 +70,7 @@ pub trait SimpleHttpRequestHandler: BaseHttpRequestHandler {
 
     /// The file that a request target names, relative to the root.
     fn translate_path(&self, path: &str) -> String {
-        path::translate_path(&self.files().directory, path)
+        translate_path(self, path)
     }
 
     /// The content type of the file `path`.
@@ -200,6 +200,14 @@ where
     handler.send_header(http, "Content-Length", &page.len().to_string());
     handler.end_headers(http)?;
     Ok(Some(Content::Page(page)))
+}
+
+/// See [`SimpleHttpRequestHandler::translate_path`].
+pub fn translate_path<H>(handler: &H, path: &str) -> String
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    path::translate_path(&handler.files().directory, path)
 }
 
 /// See [`SimpleHttpRequestHandler::guess_type`].

@@ -306,3 +306,26 @@ fn a_new_crate_is_a_handler_that_runs() {
         "{response:?}"
     );
 }
+
+#[test]
+fn the_log_shows_local_time() {
+    let site = Site::empty();
+    let mut command = Command::new(SANDSERVE);
+    command
+        .args(["-b", "127.0.0.1", "-d"])
+        .arg(site.root())
+        .arg("0")
+        .env("TZ", "XXX-9");
+    let server = Server::spawn(command);
+    let hour =
+        |date: &str, start: usize| -> u32 { date[start..start + 2].parse().expect("an hour") };
+    // Nine hours ahead, unless the hour has just changed.
+    let is_ahead = (0..3).any(|attempt| {
+        let response = get(server.port, &format!("/{attempt}"), &[]);
+        let line = server.wait_for_log(&format!("\"GET /{attempt} "));
+        let date = response.header("Date").expect("a date");
+        let logged = line.split_once('[').expect("a date").1;
+        (hour(date, 17) + 9) % 24 == hour(logged, 12)
+    });
+    assert!(is_ahead, "{}", server.log());
+}

@@ -1,0 +1,208 @@
+//! The server as a library: `HTTPServer` and `ThreadingHTTPServer` name by name, and what a sandbox
+//! refuses to load.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use harness::{Site, connect, example, get, read_response, request};
+use sandserve_host::{FILE_SERVER, Grant, HttpServer, Sandbox};
+
+/// How long a server may take to end before a test fails.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+fn grant(root: &Path) -> Grant {
+    let protocol = ("SANDSERVE_PROTOCOL".into(), "HTTP/1.1".into());
+    Grant::new(root, vec![protocol, ("SANDSERVE_QUIET".into(), "1".into())]).expect("a directory")
+}
+
+fn file_server(site: &Site) -> HttpServer {
+    let sandbox = Sandbox::file_server(grant(&site.root())).expect("a sandbox");
+    HttpServer::bind("127.0.0.1:0", sandbox).expect("a port")
+}
+
+/// A server of the example `name`.
+fn handler(name: &str) -> HttpServer {
+    let component = fs::read(example(name)).expect("a component");
+    let sandbox = Sandbox::handler(name, &component, grant(".".as_ref())).expect("a sandbox");
+    HttpServer::bind("127.0.0.1:0", sandbox).expect("a port")
+}
+
+/// Runs `serve_forever` in a thread; what is returned says when it returned, and whether all was well.
+fn serve_forever(server: &Arc<HttpServer>) -> Receiver<bool> {
+    let (ended, end) = channel();
+    let server = server.clone();
+    thread::spawn(move || ended.send(server.serve_forever().is_ok()));
+    end
+}
+
+fn count(port: u16) -> String {
+    get(port, "/counter", &[]).text()
+}
+
+#[test]
+fn server_name_and_server_port_are_what_it_is_bound_to() {
+    let site = Site::empty();
+    let server = file_server(&site);
+    assert_eq!(server.server_name(), "127.0.0.1");
+    assert_ne!(server.server_port(), 0);
+    let address = format!("127.0.0.1:{}", server.server_port());
+    assert_eq!(server.server_address().to_string(), address);
+    // One server has the port, as long as it is there.
+    let bind = |address: &str| {
+        let sandbox = Sandbox::file_server(grant(&site.root())).expect("a sandbox");
+        HttpServer::bind(address, sandbox)
+    };
+    assert!(bind(&address).is_err());
+    drop(server);
+    assert!(bind(&address).is_ok());
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+        let server = bind("[::1]:0").expect("a port");
+        assert_eq!(server.server_name(), "::1");
+    }
+    let sandbox = Sandbox::file_server(grant(&site.root())).expect("a sandbox");
+    assert!(HttpServer::new(Vec::new(), sandbox).is_err(), "no listener");
+}
+
+#[test]
+fn serve_forever_ends_when_another_thread_calls_shutdown() {
+    let site = Site::new();
+    for single in [false, true] {
+        let server = file_server(&site);
+        let server = Arc::new(if single { server.single() } else { server });
+        let port = server.server_port();
+        let end = serve_forever(&server);
+        let mut open = connect(port);
+        open.write_all(&request("GET", "/hello.txt", &[]))
+            .expect("sent");
+        assert_eq!(read_response(&mut open, "GET").text(), "hello\n");
+        if !single {
+            assert_eq!(get(port, "/page.html", &[]).status, 200);
+        }
+        assert!(end.try_recv().is_err(), "still serving");
+        server.shutdown();
+        assert_eq!(end.recv_timeout(TIMEOUT), Ok(true), "single: {single}");
+        assert!(
+            open.read(&mut [0]).is_ok_and(|length| length == 0),
+            "closed"
+        );
+        assert!(
+            TcpStream::connect(server.server_address()).is_err(),
+            "refused"
+        );
+    }
+}
+
+#[test]
+fn shutdown_may_come_first() {
+    let server = Arc::new(file_server(&Site::empty()));
+    server.shutdown_handle().shutdown();
+    assert_eq!(serve_forever(&server).recv_timeout(TIMEOUT), Ok(true));
+}
+
+#[test]
+fn handle_request_serves_one_connection_at_a_time() {
+    let site = Site::new();
+    let server = file_server(&site);
+    let port = server.server_port();
+    let clients = thread::spawn(move || {
+        let targets = ["/hello.txt", "/missing", "/page.html", "/listed/"];
+        targets.map(|target| get(port, target, &[]).status)
+    });
+    let mut asked = 0..4;
+    let mut keep_running = || asked.next().is_some();
+    while keep_running() {
+        server.handle_request().expect("a connection");
+    }
+    assert_eq!(clients.join().expect("answers"), [200, 404, 200, 200]);
+}
+
+#[test]
+fn handle_request_serves_a_connection_to_its_end() {
+    let server = file_server(&Site::new());
+    let port = server.server_port();
+    let client = thread::spawn(move || {
+        let mut stream = connect(port);
+        [(); 3].map(|()| {
+            stream
+                .write_all(&request("GET", "/page.html", &[]))
+                .expect("sent");
+            read_response(&mut stream, "GET").status
+        })
+    });
+    server.handle_request().expect("a connection");
+    assert_eq!(client.join().expect("answers"), [200; 3]);
+}
+
+#[test]
+fn single_keeps_the_state_of_a_handler_across_connections() {
+    let server = Arc::new(handler("mock_api").single());
+    let port = server.server_port();
+    // One at a time first, then for ever: the instance is the same.
+    let client = thread::spawn(move || [count(port), count(port)]);
+    for _ in 0..2 {
+        server.handle_request().expect("a connection");
+    }
+    let counted = client.join().expect("answers");
+    assert_eq!(counted, ["{\"count\": 1}", "{\"count\": 2}"]);
+    let end = serve_forever(&server);
+    assert_eq!(count(port), "{\"count\": 3}");
+    assert_eq!(count(port), "{\"count\": 4}");
+    server.shutdown();
+    assert_eq!(end.recv_timeout(TIMEOUT), Ok(true));
+}
+
+#[test]
+fn each_connection_has_an_instance_of_its_own_unless_single() {
+    let server = Arc::new(handler("mock_api"));
+    let port = server.server_port();
+    let end = serve_forever(&server);
+    assert_eq!(count(port), "{\"count\": 1}");
+    assert_eq!(count(port), "{\"count\": 1}");
+    server.shutdown();
+    assert_eq!(end.recv_timeout(TIMEOUT), Ok(true));
+}
+
+#[test]
+fn single_replaces_an_instance_that_has_failed() {
+    let server = Arc::new(handler("faulty").single());
+    let port = server.server_port();
+    let end = serve_forever(&server);
+    for target in ["/panic", "/recurse", "/allocate"] {
+        assert_eq!(get(port, "/", &[]).text(), "fine\n", "before {target}");
+        assert_eq!(get(port, target, &[]).status, 500, "{target}");
+        assert_eq!(get(port, "/", &[]).text(), "fine\n", "after {target}");
+    }
+    server.shutdown();
+    assert_eq!(end.recv_timeout(TIMEOUT), Ok(true));
+}
+
+#[test]
+fn handler_refuses_what_it_cannot_run() {
+    for (what, bytes, wanted) in [
+        ("nothing", &b""[..], "not a WebAssembly component"),
+        ("garbage", b"#!/bin/sh\n", "not a WebAssembly component"),
+        (
+            "a core module",
+            b"\0asm\x01\0\0\0",
+            "not a WebAssembly component",
+        ),
+        (
+            "no export",
+            b"\0asm\x0d\0\x01\0",
+            "does not export sandserve:http/connection@0.1.0",
+        ),
+        ("the start of one", &FILE_SERVER[..5000], "unexpected end"),
+    ] {
+        let refused = Sandbox::handler(what, bytes, grant(".".as_ref()));
+        let error = format!("{:#}", refused.expect_err(what));
+        assert!(error.contains(wanted), "{what}: {error}");
+    }
+    let refused = Grant::new("/nonexistent".as_ref(), Vec::new());
+    assert!(refused.is_err(), "a directory that is not there");
+}

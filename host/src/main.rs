@@ -14,17 +14,17 @@ use std::thread;
 use sandserve_host::{Grant, HttpServer, Sandbox, Shutdown, listen};
 use tokio::signal::unix::{SignalKind, signal};
 
-use options::{Command, Options};
+use options::{Command, New, Options};
 
 fn main() -> ExitCode {
-    let options = match options::parse() {
-        Ok(options) => options,
+    let command = match options::parse() {
+        Ok(command) => command,
         Err(status) => return ExitCode::from(status),
     };
-    let done = match &options.command {
-        Some(Command::New { name, path }) => new::create(name, path.as_deref())
+    let done = match command {
+        Command::New(New { name, path }) => new::create(&name, path.as_deref())
             .map_err(|error| format!("cannot create `{name}`: {}", reason(error))),
-        None => run(&options),
+        Command::Serve(options) => run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,17 +1,15 @@
 //! The command line, which is that of `python -m http.server` and a little more.
 
+use std::env;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, ValueEnum};
 
 /// Serve a directory over HTTP, from inside a sandbox.
 #[derive(Debug, Parser)]
 #[command(name = "sandserve", version, long_about = None)]
-#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+#[command(after_help = "`sandserve new NAME` creates a crate with a handler in it.")]
 pub(crate) struct Options {
-    #[command(subcommand)]
-    pub(crate) command: Option<Command>,
-
     /// Bind to this port; 0 takes a free one
     #[arg(env = "SANDSERVE_PORT", default_value_t = 8000)]
     pub(crate) port: u16,
@@ -53,16 +51,23 @@ pub(crate) struct Options {
     pub(crate) quiet: bool,
 }
 
-#[derive(Debug, Subcommand)]
+/// Create a crate with a handler in it.
+#[derive(Debug, Parser)]
+#[command(name = "sandserve new", long_about = None)]
+pub(crate) struct New {
+    /// Name of the crate, and of the directory it is created in
+    pub(crate) name: String,
+
+    /// Take the sandserve crate from this directory instead of the registry
+    #[arg(long, value_name = "DIR")]
+    pub(crate) path: Option<PathBuf>,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
 pub(crate) enum Command {
-    /// Create a crate with a handler in it
-    New {
-        /// Name of the crate, and of the directory it is created in
-        name: String,
-        /// Take the sandserve crate from this directory instead of the registry
-        #[arg(long, value_name = "DIR")]
-        path: Option<PathBuf>,
-    },
+    Serve(Options),
+    New(New),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -90,20 +95,26 @@ impl Options {
 }
 
 /// The command line of this process, or the exit status it has earned.
-pub(crate) fn parse() -> Result<Options, u8> {
-    Options::try_parse().map_err(|error| {
+pub(crate) fn parse() -> Result<Command, u8> {
+    let is_new = env::args_os()
+        .nth(1)
+        .is_some_and(|argument| argument == "new");
+    let parsed = match is_new {
+        true => New::try_parse_from(env::args_os().skip(1)).map(Command::New),
+        false => Options::try_parse().map(Command::Serve),
+    };
+    parsed.map_err(|error| {
         if error.exit_code() == 0 {
             // --help and --version.
             let _ = error.print();
             return 0;
         }
         let text = error.render().to_string();
-        let reason: Vec<&str> = text
+        let reason = text
             .lines()
             .take_while(|line| !line.is_empty())
-            .map(str::trim)
-            .collect();
-        let reason = reason.join(" ");
+            .map(str::trim);
+        let reason = reason.collect::<Vec<_>>().join(" ");
         eprintln!(
             "sandserve: {}; see --help",
             reason.trim_start_matches("error: ")
