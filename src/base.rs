@@ -234,11 +234,13 @@ where
     }
     http.close_connection = closes_after(&http.request, handler.protocol_version());
     if expects_100(&http.request, handler.protocol_version()) && !handler.handle_expect_100(http)? {
-        return Ok(());
+        // What was refused may come all the same.
+        http.close_connection = true;
+    } else {
+        respond(handler, http)?;
     }
-    handler.do_command(http)?;
     // The next response must begin where this one ends, and the next request too.
-    if !http.wfile.end_content()? {
+    if !http.wfile.end_content() {
         http.close_connection = true;
     }
     if !http.close_connection && http.rfile.has_unread() {
@@ -247,6 +249,34 @@ where
         http.close_connection = !http.rfile.skip_rest();
     }
     Ok(())
+}
+
+/// Calls the method for the command in hand, and answers for one that fails or does not answer.
+///
+/// # Errors
+/// Failures of the connection only.
+pub(crate) fn respond<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
+where
+    H: BaseHttpRequestHandler + ?Sized,
+{
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, UnexpectedEof};
+    let failure = match handler.do_command(http) {
+        Err(error) if matches!(error.kind(), BrokenPipe | ConnectionAborted | UnexpectedEof) => {
+            return Err(error);
+        }
+        Err(error) => error.to_string(),
+        Ok(()) if http.wfile.has_begun() => return Ok(()),
+        Ok(()) => "the handler sent no response".into(),
+    };
+    handler.log_error(http, &failure);
+    http.close_connection = true;
+    if http.wfile.has_begun() {
+        http.wfile.fail();
+        return Ok(());
+    }
+    http.drop_head();
+    let code = if http.rfile.is_broken() { 400 } else { 500 };
+    handler.send_error(http, code, None, None)
 }
 
 /// Whether the connection ends with this request, as far as the request decides it (RFC 9112 9.3):

@@ -22,7 +22,7 @@ impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
             OpenAt::NeverBlocks,
         );
         let mut handler = H::default();
-        // An error here is a client that has gone: there is nobody left to tell.
+        // An error here is a connection that has failed: there is nobody left to tell.
         match handler.handle(&mut http) {
             Ok(()) if !http.close_connection => Next::KeepAlive,
             Ok(()) if !http.rfile.has_unread() => Next::Close,

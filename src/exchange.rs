@@ -106,6 +106,11 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// Forgets the head being built.
+    pub(crate) fn drop_head(&mut self) {
+        self.headers_buffer.clear();
+    }
+
     /// Ends the head being built with an empty line, and writes it.
     pub(crate) fn write_head(&mut self) -> io::Result<()> {
         if self.head.code < 200 {
@@ -130,6 +135,10 @@ impl<'a> Exchange<'a> {
             content_length,
             ..
         } = self.head;
+        if code == 205 && content_length.is_none() {
+            // Unlike the others it is not known by its status to have none (RFC 9110 15.3.6).
+            self.push(&[b"Content-Length: 0\r\n"]);
+        }
         if self.request.command() == "HEAD" || matches!(code, 204 | 205 | 304) {
             return Content::None;
         }

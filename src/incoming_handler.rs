@@ -5,7 +5,7 @@ use std::io;
 
 use wasi::http::types::{IncomingRequest, Method, ResponseOutparam};
 
-use crate::base::BaseHttpRequestHandler;
+use crate::base::{self, BaseHttpRequestHandler};
 use crate::bindings::exports::wasi::http::incoming_handler::Guest;
 use crate::component::Component;
 use crate::exchange::{Endpoint, Exchange};
@@ -17,7 +17,7 @@ use crate::wfile::Wfile;
 
 impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
     fn handle(request: IncomingRequest, outparam: ResponseOutparam) {
-        // An error here is a client that has gone: there is nobody left to tell.
+        // An error here is a connection that has failed: there is nobody left to tell.
         let _ = answer::<H>(&request, outparam);
     }
 }
@@ -43,7 +43,7 @@ fn answer<H: BaseHttpRequestHandler + Default>(
     match parse(&head(incoming)) {
         Parsed::Complete(request, _) => {
             http.request = request;
-            handler.do_command(&mut http)?;
+            base::respond(&mut handler, &mut http)?;
         }
         Parsed::Refused(Refusal {
             requestline,

@@ -39,7 +39,7 @@
 //!
 //! # Python's names
 //!
-//! | Python | here | shown in `tests/handlers.rs` by |
+//! | Python | here | shown in `tests/handlers` by |
 //! | --- | --- | --- |
 //! | `client_address` | [`Exchange::client_address`] | `client_address_and_server_are_the_two_ends` |
 //! | `server` (`server_name`, `server_port`) | [`Exchange::server`] | `client_address_and_server_are_the_two_ends` |

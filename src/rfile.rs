@@ -42,6 +42,8 @@ enum Content {
     Chunked(Decoder),
     /// Up to the end of the stream: the host has already taken the framing off.
     Stream,
+    /// Nobody can tell: its framing is broken, or the head before it.
+    Broken,
 }
 
 impl Content {
@@ -49,7 +51,7 @@ impl Content {
         match self {
             Content::Length(left) => *left == 0,
             Content::Chunked(decoder) => decoder.is_finished(),
-            Content::Stream => false,
+            Content::Stream | Content::Broken => false,
         }
     }
 }
@@ -103,7 +105,7 @@ impl<'a> Rfile<'a> {
                 }
                 Parsed::Refused(refusal) => {
                     // Where this request ends is anyone's guess.
-                    self.content = Content::Length(u64::MAX);
+                    self.content = Content::Broken;
                     return Ok(Head::Refused(refusal));
                 }
                 Parsed::Partial if ended => {
@@ -144,6 +146,11 @@ impl<'a> Rfile<'a> {
         }
     }
 
+    /// Whether the content in hand is framed as no content can be.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self.content, Content::Broken)
+    }
+
     /// Whether some of the content in hand has not been read.
     pub(crate) fn has_unread(&self) -> bool {
         !matches!(self.content, Content::Stream) && !self.content.is_finished()
@@ -174,7 +181,8 @@ impl<'a> Rfile<'a> {
             }
             Err(StreamError::Closed) => Ok(Fill::End),
             Err(StreamError::LastOperationFailed(error)) => {
-                Err(io::Error::other(error.to_debug_string()))
+                let reason = error.to_debug_string();
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason))
             }
         }
     }
@@ -208,8 +216,12 @@ impl Read for Rfile<'_> {
             if out.is_empty() || self.content.is_finished() {
                 return Ok(0);
             }
-            // The decoder is taken out while the buffer is borrowed.
-            let mut content = std::mem::replace(&mut self.content, Content::Length(0));
+            if self.is_broken() {
+                let reason = "the framing of the content is broken";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            }
+            // Taken out while the buffer is borrowed; what fails leaves it broken.
+            let mut content = std::mem::replace(&mut self.content, Content::Broken);
             let unread = self.unread()?;
             let (used, written) = match &mut content {
                 Content::Length(_) if unread.is_empty() => return Err(ended()),
@@ -220,7 +232,7 @@ impl Read for Rfile<'_> {
                 }
                 Content::Chunked(_) if unread.is_empty() => return Err(ended()),
                 Content::Chunked(decoder) => decoder.decode(unread, out)?,
-                Content::Stream => {
+                Content::Stream | Content::Broken => {
                     let length = copy(unread, out, u64::MAX);
                     (length, length)
                 }

@@ -19,11 +19,15 @@ pub struct Wfile<'a> {
     content: Content,
 }
 
-/// How the content that follows a head is delimited (RFC 9112 6.3).
+/// Where a response is, and how its content is delimited (RFC 9112 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// As it is written: no head has come, or whoever wrote it frames the content too, or the
-    /// content ends with the connection.
+    /// No response has begun.
+    Awaited,
+    /// A part of its head was written.
+    Head,
+    /// As it is written: whoever wrote the head frames the content too, or it ends with the
+    /// connection, or all of the response is written by hand.
     AsWritten,
     /// None, whatever is written: the answer to HEAD, for one.
     None,
@@ -31,6 +35,8 @@ pub(crate) enum Content {
     Length(u64),
     /// In chunks. The one that is being gathered starts here in the buffer.
     Chunked(Option<usize>),
+    /// It will not be ended, so that the client sees that it is not all.
+    Failed,
 }
 
 enum Sink<'a> {
@@ -64,8 +70,13 @@ impl<'a> Wfile<'a> {
         Wfile {
             sink,
             buffer: Vec::new(),
-            content: Content::AsWritten,
+            content: Content::Awaited,
         }
+    }
+
+    /// Whether a response has begun: its final head was written, or something without one.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.content != Content::Awaited
     }
 
     /// Whether the host writes the heads, and frames the content.
@@ -73,44 +84,66 @@ impl<'a> Wfile<'a> {
         matches!(self.sink, Sink::Response(_))
     }
 
-    /// Writes a response head: a status line and field lines, each ended by CRLF, and an empty line.
-    /// An interim (1xx) head goes nowhere where the host writes the heads, which it takes whole.
+    /// Writes a response head: a status line and field lines, each ended by CRLF, and an empty line;
+    /// or a part of one. An interim (1xx) head goes nowhere where the host writes the heads, which it
+    /// takes whole.
+    ///
+    /// # Errors
+    /// A head where a response has already begun, besides failures of the connection.
     pub(crate) fn write_head(&mut self, head: &[u8]) -> io::Result<()> {
+        if !matches!(self.content, Content::Awaited | Content::Head) {
+            return Err(io::Error::other("a response has already begun"));
+        }
         let Sink::Response(response) = &mut self.sink else {
-            self.content = Content::AsWritten;
-            return self.write_all(head);
+            self.buffer.extend_from_slice(head);
+            let is_whole = head.ends_with(b"\r\n\r\n");
+            self.content = if is_whole {
+                Content::Awaited
+            } else {
+                Content::Head
+            };
+            return Ok(());
         };
         let Some((status, fields)) = parse_head(head).filter(|(status, _)| *status >= 200) else {
             return Ok(());
         };
         let Response::Unanswered(outparam) = std::mem::replace(response, Response::Finished) else {
-            return Err(io::Error::other("the response has already begun"));
+            return Ok(());
         };
         *response = answer(outparam, status, fields)?;
         Ok(())
     }
 
-    /// Says how the content of the head just written is delimited.
+    /// Says that the head is complete, and how its content is delimited.
     pub(crate) fn begin_content(&mut self, content: Content) {
         self.content = content;
     }
 
+    /// Leaves the content as it is, short.
+    pub(crate) fn fail(&mut self) {
+        self.close_chunk();
+        self.content = Content::Failed;
+    }
+
     /// Ends the content. False if it is shorter than was promised: only closing tells the client.
-    pub(crate) fn end_content(&mut self) -> io::Result<bool> {
-        let is_complete = !matches!(self.content, Content::Length(1..));
+    pub(crate) fn end_content(&mut self) -> bool {
+        let is_short = matches!(
+            self.content,
+            Content::Head | Content::Length(1..) | Content::Failed
+        );
         if let Content::Chunked(_) = self.content {
             self.close_chunk();
             self.buffer.extend_from_slice(b"0\r\n\r\n");
         }
-        self.content = Content::AsWritten;
-        Ok(is_complete)
+        self.content = Content::Awaited;
+        !is_short
     }
 
     /// Copies `length` bytes from `source`, without taking them through the component where the
     /// host can avoid it.
     ///
     /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] if `source` ends early: a file that was truncated meanwhile.
+    /// [`io::ErrorKind::InvalidData`] if `source` ends early: a file that was truncated meanwhile.
     pub fn splice(&mut self, source: &InputStream, length: u64) -> io::Result<()> {
         if length == 0 || !self.take(length)? {
             return Ok(());
@@ -134,7 +167,10 @@ impl<'a> Wfile<'a> {
         while left > 0 {
             match stream.blocking_splice(source, left) {
                 Ok(copied) => left -= copied.min(left),
-                Err(StreamError::Closed) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(StreamError::Closed) => {
+                    let reason = "a file has become shorter while it was sent";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+                }
                 Err(error) => return Err(stream_error(error)),
             }
         }
@@ -157,6 +193,10 @@ impl<'a> Wfile<'a> {
     /// Ends a response whose head the host writes.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.send()?;
+        if self.content == Content::Failed {
+            // A body that is dropped unfinished tells the host that it is not all.
+            return Ok(());
+        }
         if let Sink::Response(Response::Answered { stream, body }) = self.sink {
             drop(stream);
             OutgoingBody::finish(body, None)
@@ -168,7 +208,7 @@ impl<'a> Wfile<'a> {
     /// Counts `length` bytes of content; false if they must not be written.
     fn take(&mut self, length: u64) -> io::Result<bool> {
         match &mut self.content {
-            Content::None => Ok(false),
+            Content::None | Content::Failed => Ok(false),
             Content::Length(left) => {
                 *left = left.checked_sub(length).ok_or_else(|| {
                     io::Error::new(
@@ -176,6 +216,10 @@ impl<'a> Wfile<'a> {
                         "more content than Content-Length",
                     )
                 })?;
+                Ok(true)
+            }
+            Content::Awaited | Content::Head => {
+                self.content = Content::AsWritten;
                 Ok(true)
             }
             Content::AsWritten | Content::Chunked(_) => Ok(true),
@@ -246,7 +290,9 @@ fn write_to(stream: &OutputStream, mut bytes: &[u8]) -> io::Result<()> {
 fn stream_error(error: StreamError) -> io::Error {
     match error {
         StreamError::Closed => io::ErrorKind::BrokenPipe.into(),
-        StreamError::LastOperationFailed(error) => io::Error::other(error.to_debug_string()),
+        StreamError::LastOperationFailed(error) => {
+            io::Error::new(io::ErrorKind::ConnectionAborted, error.to_debug_string())
+        }
     }
 }
 

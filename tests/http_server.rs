@@ -100,7 +100,8 @@ fn serve_forever_ends_when_another_thread_calls_shutdown() {
 
 #[test]
 fn shutdown_may_come_first() {
-    let server = Arc::new(file_server(&Site::empty()));
+    let site = Site::empty();
+    let server = Arc::new(file_server(&site));
     server.shutdown_handle().shutdown();
     assert_eq!(serve_forever(&server).recv_timeout(TIMEOUT), Ok(true));
 }
@@ -124,7 +125,8 @@ fn handle_request_serves_one_connection_at_a_time() {
 
 #[test]
 fn handle_request_serves_a_connection_to_its_end() {
-    let server = file_server(&Site::new());
+    let site = Site::new();
+    let server = file_server(&site);
     let port = server.server_port();
     let client = thread::spawn(move || {
         let mut stream = connect(port);

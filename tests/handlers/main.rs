@@ -19,10 +19,8 @@ fn start(name: &str, directory: &Path, arguments: &[&str]) -> Server {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandserve"));
     command.args(["--bind", "127.0.0.1", "--handler"]);
     command.arg(example(name)).arg("--directory").arg(directory);
-    Server::spawn({
-        command.args(arguments).arg("0");
-        command
-    })
+    command.args(arguments).arg("0");
+    Server::spawn(command)
 }
 
 /// Servers of `names` under both protocols, shared by the tests that run at the same time: they take

@@ -194,9 +194,9 @@ fn wfile_without_a_length_is_chunked_or_ends_with_the_connection() {
                 assert_eq!(found[0].header("Transfer-Encoding"), coding, "{found:?}");
                 let content = content(&found[0]);
                 assert_eq!(content.len(), wanted, "{protocol} {version}: {found:?}");
-                let lines = content.chunks(10).enumerate();
+                let mut lines = content.chunks(10).enumerate();
                 let is_line = |(at, line)| line == format!("{at:09}\n").as_bytes();
-                let intact = content == b"one two three" || lines.map(is_line).all(|is| is);
+                let intact = content == b"one two three" || lines.all(is_line);
                 assert!(intact, "{protocol} {version} {target}");
             }
         }
