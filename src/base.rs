@@ -1,7 +1,8 @@
 //! `BaseHTTPRequestHandler`: the steps of handling a request, each a method that can be overridden.
 //!
-//! The functions of this module are what the methods do unless overridden; an overriding method
-//! calls the function of its name where Python's would call `super()`.
+//! The functions of this module are what the methods that do something do unless overridden; an
+//! overriding method calls the function of its name where Python's would call `super()`. Methods that
+//! only tell something have their default in the trait.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -122,8 +123,7 @@ pub trait BaseHttpRequestHandler {
 
     /// Handles every command that has no method of its own: 501.
     fn do_other(&mut self, http: &mut Exchange) -> io::Result<()> {
-        let message = format!("Unsupported method ({})", repr(http.request.command()));
-        self.send_error(http, 501, Some(&message), None)
+        do_other(self, http)
     }
 
     /// Sends and logs a complete error response, after which the connection closes. `message`
@@ -325,6 +325,15 @@ where
         "OPTIONS" => handler.do_options(http),
         _ => handler.do_other(http),
     }
+}
+
+/// See [`BaseHttpRequestHandler::do_other`].
+pub fn do_other<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
+where
+    H: BaseHttpRequestHandler + ?Sized,
+{
+    let message = format!("Unsupported method ({})", repr(http.request.command()));
+    handler.send_error(http, 501, Some(&message), None)
 }
 
 /// See [`BaseHttpRequestHandler::send_error`].

@@ -185,6 +185,24 @@ fn single_replaces_an_instance_that_has_failed() {
 }
 
 #[test]
+fn a_handler_that_computes_for_ever_is_ended_and_answered_for() {
+    let server = Arc::new(handler("faulty"));
+    serve_forever(&server);
+    let mut stream = connect(server.server_port());
+    stream
+        .set_read_timeout(Some(4 * TIMEOUT))
+        .expect("a timeout");
+    stream
+        .write_all(&request("GET", "/loop", &[]))
+        .expect("sent");
+    assert_eq!(get(server.server_port(), "/", &[]).text(), "fine\n");
+    let response = read_response(&mut stream, "GET");
+    assert_eq!(response.status, 500, "{response:?}");
+    assert_eq!(get(server.server_port(), "/", &[]).text(), "fine\n");
+    server.shutdown();
+}
+
+#[test]
 fn handler_refuses_what_it_cannot_run() {
     for (what, bytes, wanted) in [
         ("nothing", &b""[..], "not a WebAssembly component"),
@@ -204,6 +222,23 @@ fn handler_refuses_what_it_cannot_run() {
         let refused = Sandbox::handler(what, bytes, grant(".".as_ref()));
         let error = format!("{:#}", refused.expect_err(what));
         assert!(error.contains(wanted), "{what}: {error}");
+    }
+    for (source, wanted) in [
+        (
+            "(component (import \"nowhere:here/it\" (instance (export \"f\" (func)))))",
+            "component imports instance `nowhere:here/it`",
+        ),
+        (
+            "(component (core module $m (func (export \"f\"))) (core instance $i (instantiate $m))
+               (func $f (canon lift (core func $i \"f\"))) (instance $h (export \"handle\" (func $f)))
+               (export \"wasi:http/incoming-handler@0.2.0\" (instance $h)))",
+            "it exports wasi:http/incoming-handler only; run it with `wasmtime serve`",
+        ),
+    ] {
+        let component = wat::parse_str(source).expect("a component");
+        let refused = Sandbox::handler("refused", &component, grant(".".as_ref()));
+        let error = format!("{:#}", refused.expect_err(source));
+        assert!(error.contains(wanted), "{source}: {error}");
     }
     let refused = Grant::new("/nonexistent".as_ref(), Vec::new());
     assert!(refused.is_err(), "a directory that is not there");

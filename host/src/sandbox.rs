@@ -108,17 +108,18 @@ impl Sandbox {
     }
 
     fn new(name: &str, engine: &Engine, component: &Component, grant: Grant) -> Result<Self> {
-        let serve = component
-            .get_export_index(None, CONNECTION)
-            .and_then(|interface| component.get_export_index(Some(&interface), "serve"))
-            .ok_or_else(|| missing_export(component))?;
         let mut linker = Linker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         filesystem::add_to_linker(&mut linker)?;
         stub_http(&mut linker, component)?;
+        let pre = linker.instantiate_pre(component)?;
+        let serve = component
+            .get_export_index(None, CONNECTION)
+            .and_then(|interface| component.get_export_index(Some(&interface), "serve"))
+            .ok_or_else(|| missing_export(component))?;
         Ok(Sandbox {
             name: name.into(),
-            pre: linker.instantiate_pre(component)?,
+            pre,
             serve,
             grant,
             instances: Arc::new(Semaphore::new(MAX_INSTANCES as usize)),
