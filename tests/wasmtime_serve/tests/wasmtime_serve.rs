@@ -138,7 +138,8 @@ fn both_hosts_give_the_same_answers() {
         ("M-SEARCH", "/hello.txt", &[], 501),
     ];
     for &(method, target, headers, status) in cases {
-        let [theirs, ours] = [theirs.port, ours].map(|port| answer(port, method, target, headers));
+        let [theirs, ours] =
+            [theirs.port, ours].map(|port| answer(port, method, target, headers, b""));
         assert_eq!(ours.status, status, "{method} {target}: {ours:?}");
         assert_eq!(theirs.status, status, "{method} {target}: {theirs:?}");
         assert_eq!(fields(&theirs), fields(&ours), "{method} {target}");
@@ -259,7 +260,7 @@ fn both_hosts_give_the_same_answers_with_handlers() {
             "Sorry: Unsupported method",
         ),
     ];
-    let mut hosts = None;
+    let mut hosts: Option<(&str, Server, u16)> = None;
     for &(name, method, target, headers, body, status, part) in cases {
         if hosts.as_ref().is_none_or(|(started, ..)| *started != name) {
             let component = example(name);
