@@ -381,3 +381,124 @@ pub(crate) fn repr(text: &str) -> String {
     out.push(quote);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `head` comes to: command, path, and how many bytes it took; or the code and the message.
+    fn outcome(head: &[u8]) -> Result<(String, String, usize), (u16, String)> {
+        match parse(head) {
+            Parsed::Complete(request, used) => {
+                Ok((request.command().into(), request.path().into(), used))
+            }
+            Parsed::Partial => Err((0, "partial".into())),
+            Parsed::Refused(Refusal { code, message, .. }) => Err((code, message)),
+        }
+    }
+
+    #[test]
+    fn a_head_is_taken_and_nothing_behind_it() {
+        let cases: &[(&[u8], &str, &str)] = &[
+            (b"GET / HTTP/1.0\r\n\r\n", "GET", "/"),
+            (
+                b"GET /a?b=c#d HTTP/1.1\r\nHost: x\r\n\r\n",
+                "GET",
+                "/a?b=c#d",
+            ),
+            (b"GET /a HTTP/1.1\nhost:x\n\n", "GET", "/a"),
+            (b"\r\n\r\nHEAD ///a//b HTTP/1.0\r\n\r\n", "HEAD", "/a//b"),
+            (b"GET http://x HTTP/1.0\r\n\r\n", "GET", "/"),
+            (b"GET HTTPS://x/a?b HTTP/1.0\r\n\r\n", "GET", "/a?b"),
+            (b"GET http://x?b HTTP/1.0\r\n\r\n", "GET", "/?b"),
+            (b"GET http://x//y/ HTTP/1.0\r\n\r\n", "GET", "/y/"),
+            (b"OPTIONS * HTTP/1.0\r\n\r\n", "OPTIONS", "*"),
+            (b"CONNECT x:1 HTTP/1.0\r\n\r\n", "CONNECT", "x:1"),
+            (
+                b"!#$%&'*+-.^_`|~09 / HTTP/1.0\r\n\r\n",
+                "!#$%&'*+-.^_`|~09",
+                "/",
+            ),
+        ];
+        for (head, command, path) in cases {
+            let wanted = Ok((command.to_string(), path.to_string(), head.len()));
+            assert_eq!(outcome(head), wanted, "{}", head.escape_ascii());
+            assert_eq!(
+                outcome(&[head, b"GET".as_slice()].concat()),
+                wanted,
+                "{}",
+                head.escape_ascii()
+            );
+            let partial = Err((0, "partial".into()));
+            for end in 0..head.len() {
+                assert_eq!(
+                    outcome(&head[..end]),
+                    partial,
+                    "{}",
+                    head[..end].escape_ascii()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_two_servers_might_read_differently_is_refused() {
+        let cases: &[(&[u8], u16, &str)] = &[
+            (b"GET\r\n", 400, "Bad request syntax ('GET')"),
+            (b"GET /\r\n", 400, "Bad request syntax ('GET /')"),
+            (b"GET  / HTTP/1.1\r\n", 400, "Bad request syntax ('GET  / HTTP/1.1')"),
+            (b"G\"T / HTTP/1.1\r\n", 400, "Bad request syntax ('G\"T / HTTP/1.1')"),
+            (b"GET /\x7f HTTP/1.1\r\n", 400, "Bad request syntax ('GET /\\x7f HTTP/1.1')"),
+            (b"GET / HTTP/1.10\r\n", 400, "Bad request version ('HTTP/1.10')"),
+            (b"GET / HTTP/2.0\r\n", 505, "Invalid HTTP version (2.0)"),
+            (b"\x16\x03\x01", 400, "Bad request syntax ('\\x16\\x03\\x01')"),
+            (b"GET a HTTP/1.0\r\n\r\n", 400, "Bad request target ('a')"),
+            (b"GET ftp://x/ HTTP/1.0\r\n\r\n", 400, "Bad request target ('ftp://x/')"),
+            (b"GET / HTTP/1.1\r\n\r\n", 400, "Bad Host header"),
+            (b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", 400, "Bad Host header"),
+            (b"GET / HTTP/1.0\r\nA : b\r\n\r\n", 400, "Bad header line"),
+            (b"GET / HTTP/1.0\r\nA: b\r\n c\r\n\r\n", 400, "Bad header line"),
+            (b"GET / HTTP/1.0\r\nContent-Length: +1\r\n\r\n", 400, "Bad Content-Length header"),
+            (
+                b"GET / HTTP/1.0\r\nContent-Length: 99999999999999999999\r\n\r\n",
+                400,
+                "Bad Content-Length header",
+            ),
+            (
+                b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+                400,
+                "Bad Transfer-Encoding header",
+            ),
+            (
+                b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                501,
+                "Unsupported transfer coding ('gzip, chunked')",
+            ),
+            (
+                b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
+                400,
+                "Both Content-Length and Transfer-Encoding",
+            ),
+        ];
+        for (head, code, message) in cases {
+            let wanted = Err((*code, message.to_string()));
+            assert_eq!(outcome(head), wanted, "{}", head.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn text_is_shown_as_python_shows_it() {
+        let cases = [
+            ("a", "'a'"),
+            ("it's", "\"it's\""),
+            ("'\"", "'\\'\"'"),
+            (
+                "\\\r\n\t\0\u{7f}\u{a0}\u{ad}\u{fc}",
+                "'\\\\\\r\\n\\t\\x00\\x7f\\xa0\\xad\u{fc}'",
+            ),
+        ];
+        for (text, shown) in cases {
+            assert_eq!(repr(text), shown);
+        }
+    }
+}
