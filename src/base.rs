@@ -221,15 +221,7 @@ where
     http.close_connection = true;
     match http.rfile.read_head()? {
         Head::End => return Ok(()),
-        Head::Refused(Refusal {
-            requestline,
-            code,
-            message,
-            explain,
-        }) => {
-            http.request = Request::unreadable(requestline);
-            return handler.send_error(http, code, Some(&message), explain.as_deref());
-        }
+        Head::Refused(refusal) => return refuse(handler, http, refusal),
         Head::Request(request) => http.request = request,
     }
     http.close_connection = closes_after(&http.request, handler.protocol_version());
@@ -249,6 +241,21 @@ where
         http.close_connection = !http.rfile.skip_rest();
     }
     Ok(())
+}
+
+/// Answers a request whose head cannot be read.
+pub(crate) fn refuse<H>(handler: &mut H, http: &mut Exchange, refusal: Refusal) -> io::Result<()>
+where
+    H: BaseHttpRequestHandler + ?Sized,
+{
+    let Refusal {
+        requestline,
+        code,
+        message,
+        explain,
+    } = refusal;
+    http.request = Request::unreadable(requestline);
+    handler.send_error(http, code, Some(&message), explain.as_deref())
 }
 
 /// Calls the method for the command in hand, and answers for one that fails or does not answer.

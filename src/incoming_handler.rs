@@ -10,8 +10,7 @@ use crate::bindings::exports::wasi::http::incoming_handler::Guest;
 use crate::component::Component;
 use crate::exchange::{Endpoint, Exchange};
 use crate::open::OpenAt;
-use crate::parse::{Parsed, Refusal, parse};
-use crate::request::Request;
+use crate::parse::{Parsed, parse};
 use crate::rfile::Rfile;
 use crate::wfile::Wfile;
 
@@ -45,15 +44,7 @@ fn answer<H: BaseHttpRequestHandler + Default>(
             http.request = request;
             base::respond(&mut handler, &mut http)?;
         }
-        Parsed::Refused(Refusal {
-            requestline,
-            code,
-            message,
-            explain,
-        }) => {
-            http.request = Request::unreadable(requestline);
-            handler.send_error(&mut http, code, Some(&message), explain.as_deref())?;
-        }
+        Parsed::Refused(refusal) => base::refuse(&mut handler, &mut http, refusal)?,
         Parsed::Partial => {
             handler.send_error(&mut http, 400, None, None)?;
         }
