@@ -1,5 +1,6 @@
 //! A file server that overrides every step of `SimpleHTTPRequestHandler`, for the tests.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use sandserve::{BaseHttpRequestHandler, Content, Descriptor, Exchange, Files};
@@ -68,7 +69,7 @@ impl SimpleHttpRequestHandler for Steps {
         }
     }
 
-    fn guess_type(&self, path: &str) -> String {
+    fn guess_type(&self, path: &str) -> Cow<'_, str> {
         match path.ends_with("hello.txt") {
             true => "text/x-guessed".into(),
             false => simple::guess_type(self, path),

@@ -54,6 +54,10 @@ fn build_component(root: &Path, out: &Path) -> PathBuf {
         ])
         .arg("--target-dir")
         .arg(&target_dir)
+        // Small, and worth every optimization; what generates code for it is not.
+        .env("CARGO_PROFILE_RELEASE_LTO", "fat")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+        .env("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_OPT_LEVEL", "0")
         // What the outer cargo was told about the host is not meant for the component.
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTC_WRAPPER")

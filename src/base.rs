@@ -180,7 +180,7 @@ pub trait BaseHttpRequestHandler {
 
     /// The value of `Server`: `server_version` and `sys_version`.
     fn version_string(&self) -> String {
-        format!("{} {}", self.server_version(), self.sys_version())
+        [&self.server_version(), " ", &self.sys_version()].concat()
     }
 
     /// A time in seconds since the epoch as a field shows it, the current one for `None`.

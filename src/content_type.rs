@@ -1,5 +1,7 @@
 //! The content type of a file, from its name alone: Python's table, and a larger one behind it.
 
+use std::borrow::Cow;
+
 /// `SimpleHTTPRequestHandler.extensions_map`: extensions looked up before anything else.
 pub(crate) const EXTENSIONS_MAP: &[(&str, &str)] = &[
     (".gz", "application/gzip"),
@@ -13,16 +15,21 @@ pub(crate) const DEFAULT: &str = "application/octet-stream";
 
 /// The type of the file `path` (`SimpleHTTPRequestHandler.guess_type`): its extension in
 /// `extensions_map`, then in the table of Python's `mimetypes`, then among all registered types.
-pub(crate) fn guess_type<'t>(path: &str, extensions_map: &[(&'t str, &'t str)]) -> &'t str {
+pub(crate) fn guess_type<'t, T: AsRef<str>>(path: &str, extensions_map: &'t [(T, T)]) -> &'t str {
     let extension = extension(path);
-    let lower = extension.to_ascii_lowercase();
-    let mapped = [extension, &lower]
-        .into_iter()
-        .find_map(|wanted| extensions_map.iter().find(|(known, _)| *known == wanted));
+    let lower = match extension.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(extension.to_ascii_lowercase()),
+        false => Cow::Borrowed(extension),
+    };
+    let mapped = [extension, &lower].into_iter().find_map(|wanted| {
+        extensions_map
+            .iter()
+            .find(|(known, _)| known.as_ref() == wanted)
+    });
     if let Some((_, content_type)) = mapped {
-        return content_type;
+        return content_type.as_ref();
     }
-    let extension = match lower.as_str() {
+    let extension = match &*lower {
         ".svgz" => ".svg",
         // A compressed archive is the archive (`mimetypes.suffix_map`).
         ".tgz" | ".taz" | ".tz" | ".tbz2" | ".txz" => ".tar",

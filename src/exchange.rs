@@ -8,6 +8,9 @@ use crate::request::{Request, Version};
 use crate::rfile::Rfile;
 use crate::wfile::{Content, Wfile};
 
+/// What most heads have room in, in bytes.
+const HEAD_SIZE: usize = 512;
+
 /// An address and a port; the port is 0 where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoint {
@@ -76,6 +79,7 @@ impl<'a> Exchange<'a> {
             code,
             ..Head::default()
         };
+        self.headers_buffer.reserve(HEAD_SIZE);
         let code = [
             b'0' + (code / 100 % 10) as u8,
             b'0' + (code / 10 % 10) as u8,
@@ -172,7 +176,7 @@ impl<'a> Exchange<'a> {
     pub(crate) fn flush_headers(&mut self) -> io::Result<()> {
         let is_whole = self.headers_buffer.ends_with(b"\r\n\r\n");
         if is_whole || !(self.headers_buffer.is_empty() || self.wfile.is_framed_by_host()) {
-            self.wfile.write_head(&self.headers_buffer)?;
+            self.wfile.write_head(&mut self.headers_buffer)?;
             self.headers_buffer.clear();
         }
         Ok(())
@@ -186,10 +190,7 @@ impl<'a> Exchange<'a> {
 
     /// Adds text as Latin-1, leaving out what would end the line: a head cannot be split.
     fn push_text(&mut self, text: &str) {
-        if text
-            .bytes()
-            .all(|byte| byte.is_ascii() && !matches!(byte, b'\r' | b'\n' | b'\0'))
-        {
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             self.push(&[text.as_bytes()]);
         } else {
             let bytes = text

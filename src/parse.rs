@@ -9,6 +9,8 @@ use crate::request::{Field, Framing, Request, Version, latin1};
 pub(crate) const MAX_LINE: usize = 65_536;
 /// Most field lines a request may have (`http.client._MAXHEADERS`).
 pub(crate) const MAX_FIELDS: usize = 100;
+/// How many most requests have at most.
+const FEW_FIELDS: usize = 24;
 /// Longest head in bytes. Python has no such bound; lines of `MAX_LINE` are allowed, but not 100.
 pub(crate) const MAX_HEAD: usize = 4 * MAX_LINE;
 
@@ -169,8 +171,14 @@ impl<'a> Parser<'a> {
     /// The field lines, and where the head ends.
     fn field_lines(&self) -> Result<(Vec<Field>, usize), Stop> {
         let section = &self.bytes[self.fields..];
-        let mut lines = [httparse::EMPTY_HEADER; MAX_FIELDS];
-        let (used, headers) = match httparse::parse_headers(section, &mut lines) {
+        let mut few = [httparse::EMPTY_HEADER; FEW_FIELDS];
+        let mut many;
+        let mut parsed = httparse::parse_headers(section, &mut few);
+        if let Err(httparse::Error::TooManyHeaders) = parsed {
+            many = [httparse::EMPTY_HEADER; MAX_FIELDS];
+            parsed = httparse::parse_headers(section, &mut many);
+        }
+        let (used, headers) = match parsed {
             Ok(httparse::Status::Complete(complete)) => complete,
             Ok(httparse::Status::Partial) if section.len() > MAX_HEAD => {
                 return Err(self.too_large("got more than 256 KiB of headers"));

@@ -8,19 +8,20 @@ use percent_encoding::percent_decode_str;
 pub(crate) fn translate_path(directory: &str, path: &str) -> String {
     let path = split_target(path).0;
     let decoded = percent_decode_str(path).decode_utf8_lossy();
-    let mut words: Vec<&str> = Vec::new();
+    let mut name = String::with_capacity(directory.len() + decoded.len() + 1);
+    name.push_str(directory);
     for word in decoded.split('/') {
         match word {
             "" | "." => {}
-            ".." => drop(words.pop()),
-            _ => words.push(word),
+            ".." => {
+                let parent = name[directory.len()..].rfind('/');
+                name.truncate(directory.len() + parent.unwrap_or(0));
+            }
+            _ => {
+                name.push('/');
+                name.push_str(word);
+            }
         }
-    }
-    let mut name = String::with_capacity(directory.len() + decoded.len() + 1);
-    name.push_str(directory);
-    for word in words {
-        name.push('/');
-        name.push_str(word);
     }
     if path.ends_with('/') {
         name.push('/');

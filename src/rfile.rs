@@ -79,9 +79,9 @@ impl<'a> Rfile<'a> {
         }
     }
 
-    /// Whether bytes of another request are at hand, or the end of the connection, without waiting.
-    pub(crate) fn is_ready(&mut self) -> bool {
-        self.start < self.buffer.len() || !matches!(self.fill(Wait::No), Ok(Fill::Nothing))
+    /// Whether bytes of another request are at hand, so that only this value knows of them.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.start < self.buffer.len()
     }
 
     /// Waits for the head of the next request, and makes its content the one in hand.
@@ -115,7 +115,7 @@ impl<'a> Rfile<'a> {
             }
             let mut scanned = self.buffer.len() - self.start;
             loop {
-                match self.fill(Wait::Yes)? {
+                match self.fill()? {
                     Fill::Nothing => continue,
                     Fill::End => ended = true,
                     Fill::Some => {}
@@ -157,15 +157,16 @@ impl<'a> Rfile<'a> {
     }
 
     /// Takes one piece from the stream into the buffer.
-    fn fill(&mut self, wait: Wait) -> io::Result<Fill> {
+    fn fill(&mut self) -> io::Result<Fill> {
         let stream = match &self.source {
             Source::Connection(stream) => stream,
             Source::Content(stream) => stream,
             Source::Empty => return Ok(Fill::End),
         };
-        let read = match wait {
-            Wait::No => stream.read(READ_SIZE as u64),
-            Wait::Yes => stream.blocking_read(READ_SIZE as u64),
+        // What is there already comes without waiting, which costs the host more.
+        let read = match stream.read(READ_SIZE as u64) {
+            Ok(bytes) if bytes.is_empty() => stream.blocking_read(READ_SIZE as u64),
+            read => read,
         };
         match read {
             Ok(bytes) if bytes.is_empty() => Ok(Fill::Nothing),
@@ -190,17 +191,12 @@ impl<'a> Rfile<'a> {
     /// Bytes at hand, waiting for some if there are none; empty at the end of the stream.
     fn unread(&mut self) -> io::Result<&[u8]> {
         while self.start == self.buffer.len() {
-            if let Fill::End = self.fill(Wait::Yes)? {
+            if let Fill::End = self.fill()? {
                 break;
             }
         }
         Ok(&self.buffer[self.start..])
     }
-}
-
-enum Wait {
-    No,
-    Yes,
 }
 
 enum Fill {

@@ -2,9 +2,10 @@
 //!
 //! As in [`crate::base`], the functions are what the methods do unless overridden.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
-use wasi::filesystem::types::Descriptor;
+use wasi::filesystem::types::{Descriptor, ErrorCode};
 
 use crate::base::BaseHttpRequestHandler;
 use crate::conditional::is_not_modified;
@@ -14,26 +15,31 @@ use crate::listing;
 use crate::open::{File, OpenAt, Opened, open};
 use crate::path;
 
+/// A file up to this size, in bytes, goes with the head, in one write. Beyond, the host can do better
+/// with a stream.
+const SMALL_FILE: u64 = 4096;
+
 /// What a file server is told: where the files are and how they are named.
 #[derive(Clone, Debug)]
 pub struct Files {
     /// The directory served, relative to the root that the host has granted.
-    pub directory: String,
+    pub directory: Cow<'static, str>,
     /// Names that stand for their directory, the first that exists.
-    pub index_pages: Vec<String>,
+    pub index_pages: Vec<Cow<'static, str>>,
     /// Content types by extension (with its dot), looked up before the built-in tables.
-    pub extensions_map: Vec<(String, String)>,
+    pub extensions_map: Vec<(Cow<'static, str>, Cow<'static, str>)>,
 }
 
 impl Default for Files {
     /// Python's defaults.
     fn default() -> Self {
-        let owned =
-            |&(extension, content_type): &(&str, &str)| (extension.into(), content_type.into());
+        let borrowed = |&(extension, content_type): &(_, _)| {
+            (Cow::Borrowed(extension), Cow::Borrowed(content_type))
+        };
         Files {
             directory: ".".into(),
             index_pages: vec!["index.html".into(), "index.htm".into()],
-            extensions_map: content_type::EXTENSIONS_MAP.iter().map(owned).collect(),
+            extensions_map: content_type::EXTENSIONS_MAP.iter().map(borrowed).collect(),
         }
     }
 }
@@ -74,7 +80,7 @@ pub trait SimpleHttpRequestHandler: BaseHttpRequestHandler {
     }
 
     /// The content type of the file `path`.
-    fn guess_type(&self, path: &str) -> String {
+    fn guess_type(&self, path: &str) -> Cow<'_, str> {
         guess_type(self, path)
     }
 
@@ -144,7 +150,7 @@ where
         handler.end_headers(http)?;
         return Ok(None);
     }
-    let content_type = handler.guess_type(path);
+    let content_type = handler.guess_type(path).into_owned();
     handler.send_response(http, 200, None);
     handler.send_header(http, "Content-type", &content_type);
     handler.send_header(http, "Content-Length", &file.size.to_string());
@@ -171,7 +177,11 @@ where
 
 /// The index page of the directory `path`, which ends in a slash. It is opened from the root, so that
 /// a link may lead anywhere inside it.
-fn open_index_page(index_pages: &[String], path: &str, open_at: OpenAt) -> Option<(String, File)> {
+fn open_index_page(
+    index_pages: &[Cow<str>],
+    path: &str,
+    open_at: OpenAt,
+) -> Option<(String, File)> {
     index_pages.iter().find_map(|name| {
         let path = format!("{path}{name}");
         match open(&path, open_at)? {
@@ -211,16 +221,14 @@ where
 }
 
 /// See [`SimpleHttpRequestHandler::guess_type`].
-pub fn guess_type<H>(handler: &H, path: &str) -> String
+pub fn guess_type<'h, H>(handler: &'h H, path: &str) -> Cow<'h, str>
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    let map = &handler.files().extensions_map;
-    let map: Vec<_> = map
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
-    content_type::guess_type(path, &map).to_owned()
+    Cow::Borrowed(content_type::guess_type(
+        path,
+        &handler.files().extensions_map,
+    ))
 }
 
 /// See [`SimpleHttpRequestHandler::copyfile`].
@@ -228,12 +236,19 @@ pub fn copyfile(http: &mut Exchange, content: Content) -> io::Result<()> {
     match content {
         Content::Page(page) => http.wfile.write_all(page.as_bytes()),
         Content::File(file) if file.size == 0 => Ok(()),
+        Content::File(file) if file.size <= SMALL_FILE => {
+            let read = file.descriptor.read(file.size, 0);
+            let (bytes, _) = read.map_err(unreadable)?;
+            // One that has become shorter leaves the response short, which then is not reused.
+            http.wfile.write_all(&bytes)
+        }
         Content::File(file) => {
-            let stream = file
-                .descriptor
-                .read_via_stream(0)
-                .map_err(|error| io::Error::other(error.message()))?;
+            let stream = file.descriptor.read_via_stream(0).map_err(unreadable)?;
             http.wfile.splice(&stream, file.size)
         }
     }
+}
+
+fn unreadable(error: ErrorCode) -> io::Error {
+    io::Error::other(error.message())
 }

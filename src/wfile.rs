@@ -85,23 +85,25 @@ impl<'a> Wfile<'a> {
     }
 
     /// Writes a response head: a status line and field lines, each ended by CRLF, and an empty line;
-    /// or a part of one. An interim (1xx) head goes nowhere where the host writes the heads, which it
+    /// or a part of one. It may be taken out of `head`. An interim (1xx) head goes nowhere where the host writes the heads, which it
     /// takes whole.
     ///
     /// # Errors
     /// A head where a response has already begun, besides failures of the connection.
-    pub(crate) fn write_head(&mut self, head: &[u8]) -> io::Result<()> {
+    pub(crate) fn write_head(&mut self, head: &mut Vec<u8>) -> io::Result<()> {
         if !matches!(self.content, Content::Awaited | Content::Head) {
             return Err(io::Error::other("a response has already begun"));
         }
         let Sink::Response(response) = &mut self.sink else {
-            self.buffer.extend_from_slice(head);
-            let is_whole = head.ends_with(b"\r\n\r\n");
-            self.content = if is_whole {
-                Content::Awaited
-            } else {
-                Content::Head
+            self.content = match head.ends_with(b"\r\n\r\n") {
+                true => Content::Awaited,
+                false => Content::Head,
             };
+            if self.buffer.is_empty() {
+                std::mem::swap(&mut self.buffer, head);
+            } else {
+                self.buffer.extend_from_slice(head);
+            }
             return Ok(());
         };
         let Some((status, fields)) = parse_head(head).filter(|(status, _)| *status >= 200) else {

@@ -1,22 +1,24 @@
 //! The life of one connection: wait for a request, serve it in a sandbox, send, and again.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::log;
+use crate::patience::Patience;
 use crate::sandbox::{Endpoint, Info, Instance, Next, Sandbox};
-use crate::socket::Socket;
+use crate::socket::{Progress, Socket};
 
 /// How long a connection may be open without a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// How long a connection keeps its instance for the next request.
-const KEEP_INSTANCE: Duration = Duration::from_millis(250);
+/// How long a connection keeps its instance for the next request, and at most twice that. Much longer,
+/// and clients that come and stay idle would cost memory.
+const KEEP_INSTANCE: Duration = Duration::from_millis(25);
 
 /// What a client gets when its handler has failed and nothing was sent yet.
 const FAILED: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\n\
@@ -30,10 +32,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// `stream` does not block.
     pub(crate) fn new(sandbox: Arc<Sandbox>, stream: TcpStream, client: SocketAddr) -> Self {
         let server = stream.local_addr().unwrap_or(client);
-        // Small answers must not wait for acknowledgements of earlier ones.
-        let _ = stream.set_nodelay(true);
         let info = Info {
             client: endpoint(client),
             server: endpoint(server),
@@ -60,28 +61,34 @@ impl Connection {
         keep: Option<Duration>,
         mut stopping: watch::Receiver<bool>,
     ) {
+        let mut patience = Patience::default();
+        let mut stopped = pin!(stopping.wait_for(|&stopping| stopping));
         let next = loop {
             tokio::select! {
                 biased;
-                received = self.next_request(instance, keep) => match received {
+                received = self.next_request(instance, keep, &mut patience) => match received {
                     Ok(true) => {}
                     Ok(false) | Err(_) => return,
                 },
-                _ = stopping.wait_for(|&stopping| stopping) => return,
+                _ = &mut stopped => return,
             }
-            let next = self.serve_ready(instance).await;
+            // In a box, as are other short or rare states, so that idle connections are small.
+            let next = Box::pin(self.serve_ready(instance)).await;
             if self.send(instance, keep).await.is_err() {
                 return;
             }
             if next != Next::KeepAlive {
                 break next;
             }
+            if keep.is_some() && self.sandbox.is_crowded() {
+                *instance = None;
+            }
         };
         if keep.is_some() {
             *instance = None;
         }
         if next == Next::Linger || self.socket.has_unread() {
-            self.socket.linger().await;
+            Box::pin(self.socket.linger()).await;
         }
     }
 
@@ -90,16 +97,17 @@ impl Connection {
         &self,
         instance: &mut Option<Instance>,
         keep: Option<Duration>,
+        patience: &mut Patience,
     ) -> io::Result<bool> {
         if let (Some(keep), Some(_)) = (keep, &instance) {
-            match timeout(keep, self.socket.receive_request()).await {
-                Ok(received) => return received,
-                Err(_) => *instance = None,
+            match patience.wait(keep, self.socket.receive_request()).await {
+                Some(received) => return received,
+                None => *instance = None,
             }
         }
-        timeout(IDLE_TIMEOUT, self.socket.receive_request())
-            .await
-            .unwrap_or(Ok(false))
+        self.socket.release_memory();
+        let received = patience.wait(IDLE_TIMEOUT, self.socket.receive_request());
+        received.await.unwrap_or(Ok(false))
     }
 
     /// Sends what the instance has written. It goes if that takes long: a slow client holds a
@@ -109,13 +117,19 @@ impl Connection {
         instance: &mut Option<Instance>,
         keep: Option<Duration>,
     ) -> io::Result<()> {
-        if let (Some(keep), Some(_)) = (keep, &instance) {
-            match timeout(keep, self.socket.send()).await {
-                Ok(sent) => return sent,
-                Err(_) => *instance = None,
-            }
+        if self.socket.send_now()? == Progress::Done {
+            return Ok(());
         }
-        self.socket.send().await
+        Box::pin(async {
+            if let (Some(keep), Some(_)) = (keep, &instance) {
+                match timeout(keep, self.socket.send()).await {
+                    Ok(sent) => return sent,
+                    Err(_) => *instance = None,
+                }
+            }
+            self.socket.send().await
+        })
+        .await
     }
 
     /// Serves what has come. A handler that fails is logged, and answered for.
@@ -147,7 +161,7 @@ impl Connection {
 fn endpoint(address: SocketAddr) -> Endpoint {
     // A dual-stack listener shows IPv4 peers as `::ffff:192.0.2.1`.
     Endpoint {
-        address: address.ip().to_canonical().to_string(),
+        address: address.ip().to_canonical().to_string().into(),
         port: address.port(),
     }
 }

@@ -104,7 +104,8 @@ fn read_directory_entry(
     Ok((Ok(None),))
 }
 
-fn descriptor_type(file_type: FileType) -> DescriptorType {
+/// A kind of file in the words of WASI.
+pub(crate) fn descriptor_type(file_type: FileType) -> DescriptorType {
     match file_type {
         FileType::RegularFile => DescriptorType::RegularFile,
         FileType::Directory => DescriptorType::Directory,

@@ -1,26 +1,30 @@
 //! Where the host does better than the stock `wasi:filesystem`: files are opened without ever
-//! waiting, in one race-free system call, and go to the connection without passing through the
-//! sandbox. The rest, and every other system, is `wasmtime-wasi`.
+//! waiting, in one race-free system call, and looked at once. The rest, and every other system, is
+//! `wasmtime-wasi`.
 
-use std::sync::Arc;
+use std::fs::File;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::fs::{FileType, Stat};
 use wasmtime::component::{Linker, Resource};
-use wasmtime::{Result, StoreContextMut};
+use wasmtime::{Error, Result, StoreContextMut};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
+use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
-    DescriptorFlags, DescriptorType, ErrorCode, HostDescriptor, OpenFlags, PathFlags,
-};
-use wasmtime_wasi::p2::bindings::io::streams::{
-    Host as _, HostOutputStream, StreamError as WitStreamError,
+    DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, HostDescriptor, OpenFlags,
+    PathFlags,
 };
 use wasmtime_wasi::p2::{
-    DynInputStream, DynOutputStream, FsError, InputStream, Pollable, StreamError, StreamResult,
+    DynInputStream, FsError, InputStream, Pollable, StreamError, StreamResult,
 };
 
-use crate::directory;
+use crate::directory::descriptor_type;
 use crate::state::{Cursor, State};
 
 /// The most bytes of a file that are read at once.
@@ -28,19 +32,11 @@ const READ_SIZE: usize = 64 * 1024;
 
 /// Replaces the functions that this module is about.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
-    linker.allow_shadowing(true);
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
-    types.func_wrap_async("[method]descriptor.open-at", |store, arguments| {
-        Box::new(open_at(store, arguments))
-    })?;
+    types.func_wrap("[method]descriptor.open-at", open_at)?;
+    types.func_wrap("[method]descriptor.read", read)?;
+    types.func_wrap("[method]descriptor.stat", stat)?;
     types.func_wrap("[method]descriptor.read-via-stream", read_via_stream)?;
-    let mut streams = linker.instance("wasi:io/streams@0.2.12")?;
-    streams.func_wrap_async(
-        "[method]output-stream.blocking-splice",
-        |store, arguments| Box::new(blocking_splice(store, arguments)),
-    )?;
-    directory::add_to_linker(linker)?;
-    linker.allow_shadowing(false);
     Ok(())
 }
 
@@ -53,18 +49,37 @@ type OpenAt = (
 );
 
 /// `descriptor.open-at`, which must not wait whatever the path names.
-async fn open_at(
+fn open_at(
     mut store: StoreContextMut<'_, State>,
     (directory, path_flags, path, open_flags, flags): OpenAt,
 ) -> Result<(Result<Resource<Descriptor>, ErrorCode>,)> {
     #[cfg(target_os = "linux")]
     if open_flags == OpenFlags::empty() && flags == DescriptorFlags::READ {
-        let opened = beneath::open(&store.data().table, &directory, path_flags, &path)?;
-        if let Some(opened) = opened {
-            let pushed = opened.map(|descriptor| store.data_mut().table.push(descriptor));
-            return Ok((pushed.map_or_else(|error| Ok(Err(error)), |pushed| pushed.map(Ok))?,));
+        let State {
+            table, looked_at, ..
+        } = store.data_mut();
+        match beneath::open(table, &directory, path_flags, &path)? {
+            Some(Ok((descriptor, stat))) => {
+                *looked_at = LookedAt::new(&descriptor, stat);
+                return Ok((Ok(table.push(descriptor)?),));
+            }
+            Some(Err(error)) => return Ok((Err(error),)),
+            None => {}
         }
     }
+    let opened = look_and_open(store, directory, path_flags, path, open_flags, flags);
+    Ok((or_error_code(at_once(opened)?)?,))
+}
+
+/// The same in two steps, by the stock functions.
+async fn look_and_open(
+    mut store: StoreContextMut<'_, State>,
+    directory: Resource<Descriptor>,
+    path_flags: PathFlags,
+    path: String,
+    open_flags: OpenFlags,
+    flags: DescriptorFlags,
+) -> Result<Resource<Descriptor>, FsError> {
     let mut filesystem = store.data_mut().filesystem();
     let again = Resource::new_borrow(directory.rep());
     // Opening a FIFO would wait for a writer, so it is looked at first.
@@ -75,15 +90,23 @@ async fn open_at(
             DescriptorType::RegularFile | DescriptorType::Directory
         )
     });
-    let opened = match servable {
+    match servable {
         Ok(false) => Err(ErrorCode::Unsupported.into()),
         Ok(true) | Err(_) => {
             filesystem
                 .open_at(directory, path_flags, path, open_flags, flags)
                 .await
         }
-    };
-    Ok((or_error_code(opened)?,))
+    }
+}
+
+/// What `future` comes to, which never waits: the stock functions block in place
+/// (`allow_blocking_current_thread`).
+fn at_once<F: Future>(future: F) -> Result<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Ok(output),
+        Poll::Pending => Err(Error::msg("a file system call waits")),
+    }
 }
 
 fn or_error_code<T>(result: Result<T, FsError>) -> Result<Result<T, ErrorCode>> {
@@ -96,7 +119,7 @@ fn or_error_code<T>(result: Result<T, FsError>) -> Result<Result<T, ErrorCode>> 
 /// `openat2`: the kernel resolves the whole path beneath the directory, or refuses.
 #[cfg(target_os = "linux")]
 mod beneath {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+    use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
     use rustix::io::Errno;
     use wasmtime::Result;
     use wasmtime::component::{Resource, ResourceTable};
@@ -112,7 +135,7 @@ mod beneath {
         directory: &Resource<Descriptor>,
         path_flags: PathFlags,
         path: &str,
-    ) -> Result<Option<Result<Descriptor, ErrorCode>>> {
+    ) -> Result<Option<Result<(Descriptor, Stat), ErrorCode>>> {
         let Descriptor::Dir(directory) = table.get(directory)? else {
             return Ok(Some(Err(ErrorCode::NotDirectory)));
         };
@@ -130,13 +153,13 @@ mod beneath {
                 Ok(opened) => break std::fs::File::from(opened),
             }
         };
-        let is_directory = opened.metadata()?.is_dir();
+        let stat = fstat(&opened)?;
         let (perms, mode) = (directory.perms, OpenMode::READ);
-        Ok(Some(Ok(if is_directory {
-            Descriptor::Dir(Dir::new(opened, perms, mode, true))
-        } else {
-            Descriptor::File(File::new(opened, perms, mode, true))
-        })))
+        let descriptor = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Descriptor::Dir(Dir::new(opened, perms, mode, true)),
+            _ => Descriptor::File(File::new(opened, perms, mode, true)),
+        };
+        Ok(Some(Ok((descriptor, stat))))
     }
 
     fn error_code(error: Errno) -> ErrorCode {
@@ -148,7 +171,103 @@ mod beneath {
     }
 }
 
-/// `descriptor.read-via-stream`, giving a stream that [`blocking_splice`] knows.
+/// `descriptor.stat`, which was just done where the file was just opened.
+fn stat(
+    mut store: StoreContextMut<'_, State>,
+    (descriptor,): (Resource<Descriptor>,),
+) -> Result<(Result<DescriptorStat, ErrorCode>,)> {
+    let State {
+        table, looked_at, ..
+    } = store.data_mut();
+    let descriptor = table.get(&descriptor)?;
+    let stat = match looked_at.tell(file_of(descriptor)) {
+        Some(stat) => Ok(stat),
+        None => rustix::fs::fstat(file_of(descriptor)),
+    };
+    Ok((stat
+        .map(descriptor_stat)
+        .map_err(|error| std::io::Error::from(error).into()),))
+}
+
+fn file_of(descriptor: &Descriptor) -> &Arc<File> {
+    match descriptor {
+        Descriptor::File(file) => &file.file,
+        Descriptor::Dir(directory) => &directory.dir,
+    }
+}
+
+fn descriptor_stat(stat: Stat) -> DescriptorStat {
+    let datetime = |seconds, nanoseconds| {
+        Some(Datetime {
+            seconds: u64::try_from(seconds).ok()?,
+            nanoseconds: u32::try_from(nanoseconds).ok()?,
+        })
+    };
+    DescriptorStat {
+        type_: descriptor_type(FileType::from_raw_mode(stat.st_mode)),
+        link_count: stat.st_nlink,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        data_access_timestamp: datetime(stat.st_atime, stat.st_atime_nsec),
+        data_modification_timestamp: datetime(stat.st_mtime, stat.st_mtime_nsec),
+        status_change_timestamp: datetime(stat.st_ctime, stat.st_ctime_nsec),
+    }
+}
+
+/// What was seen of the descriptor opened last.
+#[derive(Default)]
+pub(crate) struct LookedAt(Option<Seen>);
+
+struct Seen {
+    /// Weakly held, so that it is closed in time, and its address is not given to another.
+    file: Weak<File>,
+    stat: Stat,
+    told: bool,
+}
+
+impl LookedAt {
+    fn new(descriptor: &Descriptor, stat: Stat) -> Self {
+        LookedAt(Some(Seen {
+            file: Arc::downgrade(file_of(descriptor)),
+            stat,
+            told: false,
+        }))
+    }
+
+    fn get(&mut self, file: &Arc<File>) -> Option<&mut Seen> {
+        (self.0.as_mut()).filter(|seen| seen.file.as_ptr() == Arc::as_ptr(file))
+    }
+
+    /// Tells it once: who asks again wants to know what has changed.
+    fn tell(&mut self, file: &Arc<File>) -> Option<Stat> {
+        let seen = self.get(file).filter(|seen| !seen.told)?;
+        seen.told = true;
+        Some(seen.stat)
+    }
+}
+
+type BytesAndEnd = (Vec<u8>, bool);
+
+/// `descriptor.read`.
+fn read(
+    mut store: StoreContextMut<'_, State>,
+    (descriptor, size, offset): (Resource<Descriptor>, u64, u64),
+) -> Result<(Result<BytesAndEnd, ErrorCode>,)> {
+    let Descriptor::File(file) = store.data_mut().table.get(&descriptor)? else {
+        return Ok((Err(ErrorCode::IsDirectory),));
+    };
+    let size = usize::try_from(size).unwrap_or(READ_SIZE).min(READ_SIZE);
+    let mut bytes = Vec::with_capacity(size);
+    let read = rustix::io::pread(&file.file, spare_capacity(&mut bytes), offset);
+    Ok((match read {
+        Ok(read) => {
+            bytes.truncate(size);
+            Ok((bytes, read == 0 && size > 0))
+        }
+        Err(error) => Err(std::io::Error::from(error).into()),
+    },))
+}
+
+/// `descriptor.read-via-stream`, giving a stream that `blocking-splice` knows.
 fn read_via_stream(
     mut store: StoreContextMut<'_, State>,
     (descriptor, offset): (Resource<Descriptor>, u64),
@@ -156,48 +275,22 @@ fn read_via_stream(
     let State {
         table,
         open_streams,
+        looked_at,
         ..
     } = store.data_mut();
     let Descriptor::File(file) = table.get(&descriptor)? else {
         return Ok((Err(ErrorCode::IsDirectory),));
     };
+    let size = looked_at.get(&file.file).map(|seen| seen.stat.st_size);
     let cursor = Arc::new(Cursor {
         file: file.file.clone(),
+        size: size.and_then(|size| u64::try_from(size).ok()),
         position: AtomicU64::new(offset),
     });
     let known = Arc::downgrade(&cursor);
     let stream: Resource<DynInputStream> = table.push(Box::new(FileStream(cursor)) as _)?;
     open_streams.insert(stream.rep(), known);
     Ok((Ok(stream),))
-}
-
-/// `output-stream.blocking-splice`: a file that goes to the connection is handed to the kernel.
-async fn blocking_splice(
-    mut store: StoreContextMut<'_, State>,
-    (output, input, length): (Resource<DynOutputStream>, Resource<DynInputStream>, u64),
-) -> Result<(Result<u64, WitStreamError>,)> {
-    let state = store.data_mut();
-    let connection = (state.attached.as_ref())
-        .filter(|attached| attached.output == output.rep())
-        .map(|attached| attached.socket.clone());
-    let spliced = match (connection, state.open_streams.get(input.rep())) {
-        (Some(socket), Some(cursor)) => {
-            let position = cursor.position.load(Ordering::Relaxed);
-            match socket.splice(&cursor.file, position, length).await {
-                Ok(0) if length > 0 => Err(StreamError::Closed),
-                Ok(spliced) => {
-                    cursor.position.store(position + spliced, Ordering::Relaxed);
-                    Ok(spliced)
-                }
-                Err(error) => Err(StreamError::LastOperationFailed(error.into())),
-            }
-        }
-        _ => HostOutputStream::blocking_splice(&mut state.table, output, input, length).await,
-    };
-    Ok((match spliced {
-        Ok(spliced) => Ok(spliced),
-        Err(error) => Err(state.table.convert_stream_error(error)?),
-    },))
 }
 
 /// A file as a stream that is read in place: regular files do not keep anyone waiting.

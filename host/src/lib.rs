@@ -1,8 +1,9 @@
 //! The host of `sandserve`: a listener, one read-only directory, and the sandbox between them.
 //!
 //! A connection goes through these modules in this order: `listen`, `server` (accept), `connection`
-//! (its life), `sandbox` (an instance to serve it), `socket`, `filesystem` and `directory` (what the instance sees
-//! of the world), `log`.
+//! (its life), `sandbox` (an instance to serve it), then what the instance sees of the world:
+//! `filesystem`, `directory`, `streams`, and behind them `socket` (bytes that have come or will go)
+//! and `stream` (system calls). `log` is beside the way.
 //!
 //! A test suite can have a server of its own:
 //!
@@ -23,10 +24,13 @@ mod engine;
 mod filesystem;
 mod listen;
 mod log;
+mod patience;
 mod sandbox;
 mod server;
 mod socket;
 mod state;
+mod stream;
+mod streams;
 
 pub use listen::listen;
 pub use sandbox::{FILE_SERVER, Grant, Sandbox};

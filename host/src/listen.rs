@@ -77,6 +77,9 @@ fn bind(address: SocketAddr, share: Share) -> io::Result<TcpListener> {
     }
     socket.bind(&address.into())?;
     if share == Share::Yes {
+        // Connections take this over: small answers must not wait for acknowledgements of earlier
+        // ones.
+        socket.set_tcp_nodelay(true)?;
         socket.listen(BACKLOG)?;
     }
     socket.set_nonblocking(true)?;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -11,21 +11,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker, Lower, Resource,
-    ResourceTable, ResourceType, TypedFunc,
+    ResourceType, TypedFunc,
 };
 use wasmtime::{
-    Enabled, Engine, Error, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store,
-    StoreContextMut, UpdateDeadline,
+    Config, Enabled, Engine, Error, InstanceAllocationStrategy, PoolingAllocationConfig, Result,
+    Store, StoreContextMut, UpdateDeadline,
 };
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
+use crate::directory;
 use crate::engine;
 use crate::filesystem;
 use crate::log::Log;
 use crate::socket::Socket;
-use crate::state::{OpenStreams, State};
+use crate::state::State;
+use crate::streams;
 
 /// The component that this host was built with, as the file that other WASI hosts run.
 pub const FILE_SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sandserve.wasm"));
@@ -34,14 +36,19 @@ const FILE_SERVER_COMPILED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sa
 
 /// The interface that a component is served through.
 const CONNECTION: &str = "sandserve:http/connection@0.1.0";
-/// How many instances may run at once; connections beyond that wait for one.
-const MAX_INSTANCES: u32 = 1000;
+/// How many instances there may be at once, or less where the system does not have the address space;
+/// connections beyond that wait for one.
+const MAX_INSTANCES: [u32; 4] = [4096, 512, 64, 8];
 /// How many core instances, memories and tables one component may consist of.
 const MAX_PARTS: u32 = 8;
+/// The most memory an instance may use, in bytes.
+const MAX_MEMORY: usize = 64 * 1024 * 1024;
 /// How much memory an instance leaves behind for the next in its place, in bytes.
 const KEEP_RESIDENT: usize = 256 * 1024;
 /// How often running instances let others run.
-const TICK: Duration = Duration::from_millis(2);
+const TICK: Duration = Duration::from_millis(5);
+/// The same when none has run for a while: one may still wake up and compute.
+const SLOW_TICK: Duration = Duration::from_secs(1);
 /// How long an instance may compute without reading or writing a byte of its connection.
 const MAX_COMPUTING: Duration = Duration::from_secs(30);
 
@@ -52,6 +59,9 @@ pub struct Sandbox {
     serve: ComponentExportIndex,
     grant: Grant,
     instances: Arc<Semaphore>,
+    /// WASI contexts of instances that have gone, for those to come. An instance cannot change its
+    /// own, and making one takes longer than making an instance.
+    contexts: Arc<Mutex<Vec<WasiCtx>>>,
     clock: Arc<Clock>,
 }
 
@@ -86,11 +96,11 @@ impl Sandbox {
     /// # Errors
     /// An engine that cannot be set up on this machine.
     pub fn file_server(grant: Grant) -> Result<Self> {
-        let engine = new_engine()?;
+        let (engine, max_instances) = new_engine()?;
         // SAFETY: these bytes are what `build.rs` got from `precompile_component`.
         #[allow(unsafe_code)]
         let component = unsafe { Component::deserialize(&engine, FILE_SERVER_COMPILED) }?;
-        Sandbox::new("sandserve", &engine, &component, grant)
+        Sandbox::new("sandserve", &engine, max_instances, &component, grant)
     }
 
     /// A handler, which the log calls `name`: a component built with the `sandserve` crate, as bytes,
@@ -102,15 +112,25 @@ impl Sandbox {
         if !component.starts_with(b"\0asm\x0d\0\x01\0") {
             return Err(Error::msg("not a WebAssembly component"));
         }
-        let engine = new_engine()?;
+        let (engine, max_instances) = new_engine()?;
         let component = Component::from_binary(&engine, component)?;
-        Sandbox::new(name, &engine, &component, grant)
+        Sandbox::new(name, &engine, max_instances, &component, grant)
     }
 
-    fn new(name: &str, engine: &Engine, component: &Component, grant: Grant) -> Result<Self> {
+    fn new(
+        name: &str,
+        engine: &Engine,
+        max_instances: usize,
+        component: &Component,
+        grant: Grant,
+    ) -> Result<Self> {
         let mut linker = Linker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        linker.allow_shadowing(true);
         filesystem::add_to_linker(&mut linker)?;
+        directory::add_to_linker(&mut linker)?;
+        streams::add_to_linker(&mut linker)?;
+        linker.allow_shadowing(false);
         stub_http(&mut linker, component)?;
         let pre = linker.instantiate_pre(component)?;
         let serve = component
@@ -122,7 +142,8 @@ impl Sandbox {
             pre,
             serve,
             grant,
-            instances: Arc::new(Semaphore::new(MAX_INSTANCES as usize)),
+            instances: Arc::new(Semaphore::new(max_instances)),
+            contexts: Arc::default(),
             clock: Clock::start(engine.clone()),
         })
     }
@@ -132,37 +153,47 @@ impl Sandbox {
         &self.name
     }
 
+    /// Whether connections may have to wait for an instance.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.instances.available_permits() == 0
+    }
+
     /// A fresh instance, when there is room for one.
     ///
     /// # Errors
     /// A component that cannot be instantiated.
     pub(crate) async fn instantiate(&self) -> Result<Instance> {
         let permit = self.instances.clone().acquire_owned().await?;
+        let recycled = lock(&self.contexts).pop();
+        let state = State::new(recycled.unwrap_or_else(|| self.new_context()));
+        let mut store = Store::new(self.pre.engine(), state);
+        store.set_epoch_deadline(1);
+        let clock = self.clock.clone();
+        store.epoch_deadline_callback(move |store| interrupt(store, &clock));
+        self.clock.wake();
+        let instance = self.pre.instantiate_async(&mut store).await?;
+        let serve = instance.get_typed_func(&mut store, self.serve)?;
+        Ok(Instance {
+            store: Some(store),
+            serve,
+            contexts: self.contexts.clone(),
+            clock: self.clock.clone(),
+            _permit: permit,
+        })
+    }
+
+    fn new_context(&self) -> WasiCtx {
         let mut wasi = WasiCtx::builder()
             .envs(&self.grant.environment)
             .stderr(Log)
             .build();
         *wasi.filesystem() = self.grant.root.clone();
-        let state = State {
-            table: ResourceTable::new(),
-            wasi,
-            attached: None,
-            open_streams: OpenStreams::default(),
-            computing: Duration::ZERO,
-        };
-        let mut store = Store::new(self.pre.engine(), state);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(interrupt);
-        let _running = self.clock.run();
-        let instance = self.pre.instantiate_async(&mut store).await?;
-        let serve = instance.get_typed_func(&mut store, self.serve)?;
-        Ok(Instance {
-            store,
-            serve,
-            clock: self.clock.clone(),
-            _permit: permit,
-        })
+        wasi
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says why a component without [`CONNECTION`] cannot be served.
@@ -222,28 +253,41 @@ impl fmt::Debug for Sandbox {
     }
 }
 
-/// The engine for this machine: the configuration components were compiled with, and a pool that
-/// makes instances cheap.
-fn new_engine() -> Result<Engine> {
+/// The engine for this machine, and how many instances it has room for.
+fn new_engine() -> Result<(Engine, usize)> {
+    let mut engine = Err(Error::msg("no room for an instance"));
+    for max_instances in MAX_INSTANCES {
+        engine = Engine::new(&engine_config(max_instances)?);
+        if let Ok(engine) = engine {
+            return Ok((engine, max_instances as usize));
+        }
+    }
+    engine.map(|engine| (engine, 0))
+}
+
+/// The configuration components were compiled with, and a pool that makes instances cheap.
+fn engine_config(max_instances: u32) -> Result<Config> {
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(MAX_INSTANCES)
-        .total_core_instances(MAX_INSTANCES * MAX_PARTS)
-        .total_memories(MAX_INSTANCES)
-        .total_tables(MAX_INSTANCES * MAX_PARTS)
-        .total_stacks(MAX_INSTANCES)
-        .max_memory_size(engine::MAX_MEMORY as usize)
+    pool.total_component_instances(max_instances)
+        .total_core_instances(max_instances * MAX_PARTS)
+        .total_memories(max_instances)
+        .total_tables(max_instances * MAX_PARTS)
+        .total_stacks(max_instances)
+        .max_memory_size(MAX_MEMORY)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
     let mut config = engine::config(env!("SANDSERVE_TARGET"))?;
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    Engine::new(&config)
+    Ok(config)
 }
 
 /// One instance of the component.
 pub(crate) struct Instance {
-    store: Store<State>,
+    /// `None` only while it is dropped.
+    store: Option<Store<State>>,
     serve: TypedFunc<(Info, Resource<DynInputStream>, Resource<DynOutputStream>), (Next,)>,
+    contexts: Arc<Mutex<Vec<WasiCtx>>>,
     clock: Arc<Clock>,
     _permit: OwnedSemaphorePermit,
 }
@@ -254,23 +298,36 @@ impl Instance {
     /// # Errors
     /// A trap: the instance has failed, and cannot be called again.
     pub(crate) async fn serve(&mut self, socket: &Arc<Socket>, info: Info) -> Result<Next> {
-        let _running = self.clock.run();
-        let state = self.store.data_mut();
+        let Some(store) = &mut self.store else {
+            return Err(Error::msg("the instance has gone"));
+        };
+        self.clock.wake();
+        let state = store.data_mut();
         state.computing = Duration::ZERO;
         let (input, output) = state.attach(socket)?;
-        self.store.set_epoch_deadline(1);
+        store.set_epoch_deadline(1);
         let arguments = (
             info,
             Resource::new_borrow(input),
             Resource::new_borrow(output),
         );
-        let (next,) = self.serve.call_async(&mut self.store, arguments).await?;
+        let (next,) = self.serve.call_async(store, arguments).await?;
         Ok(next)
     }
 
     /// Takes the connection away, which the instance has finished with.
     pub(crate) fn detach(&mut self) {
-        self.store.data_mut().detach();
+        if let Some(store) = &mut self.store {
+            store.data_mut().detach();
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let store = self.store.take();
+        let context = store.map(|store| store.into_data().into_context());
+        lock(&self.contexts).extend(context);
     }
 }
 
@@ -297,7 +354,7 @@ pub(crate) struct Info {
 #[component(record)]
 pub(crate) struct Endpoint {
     /// The address in its usual notation.
-    pub(crate) address: String,
+    pub(crate) address: Arc<str>,
     /// The port.
     pub(crate) port: u16,
 }
@@ -320,7 +377,8 @@ pub(crate) enum Next {
 }
 
 /// Called on an instance that has run for a tick.
-fn interrupt(mut store: StoreContextMut<State>) -> Result<UpdateDeadline> {
+fn interrupt(mut store: StoreContextMut<State>, clock: &Clock) -> Result<UpdateDeadline> {
+    clock.wake();
     let state = store.data_mut();
     state.computing += TICK;
     if state.computing > MAX_COMPUTING {
@@ -335,59 +393,39 @@ fn interrupt(mut store: StoreContextMut<State>) -> Result<UpdateDeadline> {
     ))
 }
 
-/// Moves the engine's epoch on while instances run, and sleeps while none does.
+/// Moves the engine's epoch on, every [`TICK`] while instances run, and else every [`SLOW_TICK`].
+#[derive(Default)]
 struct Clock {
-    running: AtomicUsize,
-    asleep: AtomicBool,
-    thread: Thread,
+    /// Whether an instance has run since the last tick.
+    awake: AtomicBool,
+    thread: OnceLock<Thread>,
 }
 
 impl Clock {
     fn start(engine: Engine) -> Arc<Self> {
-        let (send, receive) = std::sync::mpsc::channel::<Arc<Clock>>();
+        let clock = Arc::<Clock>::default();
+        let ticking = Arc::downgrade(&clock);
         let thread = thread::spawn(move || {
-            let Ok(clock) = receive.recv() else { return };
-            let clock = Arc::downgrade(&clock);
-            while let Some(clock) = clock.upgrade() {
-                clock.tick(&engine);
+            while let Some(clock) = ticking.upgrade() {
+                if clock.awake.swap(false, Ordering::Relaxed) {
+                    thread::sleep(TICK);
+                } else {
+                    thread::park_timeout(SLOW_TICK);
+                }
+                engine.increment_epoch();
             }
         });
-        let clock = Arc::new(Clock {
-            running: AtomicUsize::new(0),
-            asleep: AtomicBool::new(false),
-            thread: thread.thread().clone(),
-        });
-        let _ = send.send(clock.clone());
+        let _ = clock.thread.set(thread.thread().clone());
         clock
     }
 
-    fn tick(&self, engine: &Engine) {
-        if self.running.load(Ordering::SeqCst) > 0 {
-            thread::sleep(TICK);
-            engine.increment_epoch();
-            return;
+    /// Says that an instance runs. Costs nothing when that is known, so that cores do not meet here.
+    fn wake(&self) {
+        if !self.awake.load(Ordering::Relaxed) {
+            self.awake.store(true, Ordering::Relaxed);
+            if let Some(thread) = self.thread.get() {
+                thread.unpark();
+            }
         }
-        self.asleep.store(true, Ordering::SeqCst);
-        if self.running.load(Ordering::SeqCst) == 0 {
-            thread::park_timeout(Duration::from_secs(1));
-        }
-        self.asleep.store(false, Ordering::SeqCst);
-    }
-
-    /// Keeps the clock going until the value returned is dropped.
-    fn run(self: &Arc<Self>) -> Running {
-        self.running.fetch_add(1, Ordering::SeqCst);
-        if self.asleep.load(Ordering::SeqCst) {
-            self.thread.unpark();
-        }
-        Running(self.clone())
-    }
-}
-
-struct Running(Arc<Clock>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::SeqCst);
     }
 }

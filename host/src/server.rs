@@ -2,13 +2,13 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::thread;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -137,10 +137,10 @@ impl HttpServer {
     /// A connection that cannot be accepted.
     pub fn handle_request(&self) -> io::Result<()> {
         new_runtime()?.block_on(async {
-            let listeners = self.listeners.iter().map(tokio_listener);
+            let listeners = self.listeners.iter().map(watch_listener);
             let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
             let accepted = poll_fn(|cx| {
-                let mut ready = listeners.iter().map(|listener| listener.poll_accept(cx));
+                let mut ready = listeners.iter().map(|listener| poll_accept(listener, cx));
                 ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
             });
             let (stream, client) = accepted.await?;
@@ -156,7 +156,7 @@ impl HttpServer {
     /// One core: a runtime of its own, and connections that never leave it.
     fn run_worker(&self, listener: &TcpListener) -> io::Result<()> {
         new_runtime()?.block_on(async {
-            let listener = tokio_listener(listener)?;
+            let listener = watch_listener(listener)?;
             let mut stopping = self.stopping.subscribe();
             let stop = stopping.clone();
             let mut connections = JoinSet::new();
@@ -174,7 +174,7 @@ impl HttpServer {
             }
             // Another server can have the port while this one drains. Where this fails, it can have it
             // when the server is dropped.
-            let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
+            let _ = rustix::net::shutdown(listener.get_ref(), rustix::net::Shutdown::Both);
             let drained = async { while connections.join_next().await.is_some() {} };
             // What has not finished by then is cut off with the runtime.
             let _ = timeout(DRAIN_TIMEOUT, drained).await;
@@ -199,14 +199,18 @@ fn new_runtime() -> io::Result<Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
 }
 
-fn tokio_listener(listener: &TcpListener) -> io::Result<tokio::net::TcpListener> {
-    tokio::net::TcpListener::from_std(listener.try_clone()?)
+fn watch_listener(listener: &TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    let listener = listener.try_clone()?;
+    // SAFETY: a `TcpListener` owns its descriptor, and keeps it while the event loop watches it.
+    #[allow(unsafe_code)]
+    let listener = unsafe { AsyncFd::register(listener) }?;
+    Ok(listener)
 }
 
 /// The next connection, however long that takes.
-async fn accept(listener: &tokio::net::TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept(listener: &AsyncFd<TcpListener>) -> (TcpStream, SocketAddr) {
     loop {
-        match listener.accept().await {
+        match poll_fn(|cx| poll_accept(listener, cx)).await {
             Ok(accepted) => return accepted,
             // The client has gone already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -216,4 +220,34 @@ async fn accept(listener: &tokio::net::TcpListener) -> (TcpStream, SocketAddr) {
             }
         }
     }
+}
+
+/// A connection that is not yet known to the event loop, and does not block.
+fn poll_accept(
+    listener: &AsyncFd<TcpListener>,
+    cx: &mut Context,
+) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    loop {
+        let mut ready = ready!(listener.poll_read_ready(cx))?;
+        match ready.try_io(|listener| accept_now(listener.get_ref())) {
+            Ok(accepted) => return Poll::Ready(accepted),
+            Err(_would_block) => {}
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    use rustix::net::{SocketFlags, acceptfrom_with};
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (stream, client) = acceptfrom_with(listener, flags)?;
+    let client = client.and_then(|client| SocketAddr::try_from(client).ok());
+    Ok((stream.into(), client.ok_or(io::ErrorKind::InvalidData)?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, client) = listener.accept()?;
+    stream.set_nonblocking(true)?;
+    Ok((stream, client))
 }

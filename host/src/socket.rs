@@ -5,22 +5,23 @@
 //! sandbox need not wait for a slow client: a file that was spliced is sent after the sandbox has
 //! gone.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::AsFd;
-use std::pin::Pin;
+use std::mem;
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use rustix::net::SendFlags;
-use tokio::io::{AsyncRead, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use rustix::buffer::spare_capacity;
 use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
+
+use crate::stream::{More, Stream};
 
 /// How many bytes are read at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -45,15 +46,15 @@ pub(crate) struct Socket(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    stream: TcpStream,
+    stream: Stream,
     /// Received and not yet read.
     inbox: BytesMut,
     /// How much of it is the head of one request, as far as that can be told from outside.
     head: usize,
     /// The peer has sent its last byte.
     ended: bool,
-    /// When the bytes now due must have come.
-    due: Instant,
+    /// When the bytes that someone waits for must have come.
+    due: Option<Instant>,
     /// Written and not yet sent: the bytes from `sent` on, then the file part.
     outbox: Vec<u8>,
     sent: usize,
@@ -79,11 +80,11 @@ impl Socket {
     /// Takes over an accepted connection.
     pub(crate) fn new(stream: TcpStream) -> Arc<Self> {
         Arc::new(Socket(Mutex::new(State {
-            stream,
+            stream: Stream::new(stream),
             inbox: BytesMut::new(),
             head: 0,
             ended: false,
-            due: Instant::now(),
+            due: None,
             outbox: Vec::new(),
             sent: 0,
             file: None,
@@ -122,7 +123,9 @@ impl Socket {
             while self.receive_more().await? && !self.lock().find_head() {}
             Ok(true)
         };
-        timeout(RECEIVE_TIMEOUT, head).await.unwrap_or(Ok(false))
+        Box::pin(timeout(RECEIVE_TIMEOUT, head))
+            .await
+            .unwrap_or(Ok(false))
     }
 
     async fn receive_more(&self) -> io::Result<bool> {
@@ -139,6 +142,14 @@ impl Socket {
         !self.lock().inbox.is_empty()
     }
 
+    /// Gives back what memory it has for later.
+    pub(crate) fn release_memory(&self) {
+        let mut state = self.lock();
+        if state.outbox.is_empty() {
+            state.outbox = Vec::new();
+        }
+    }
+
     /// Adds `bytes` to what will be sent.
     pub(crate) fn write(&self, bytes: &[u8]) {
         self.lock().write(bytes);
@@ -151,27 +162,45 @@ impl Socket {
     /// turned out shorter than was promised.
     pub(crate) async fn send(&self) -> io::Result<()> {
         loop {
-            match timeout(SEND_TIMEOUT, poll_fn(|cx| self.lock().poll_send(cx))).await {
-                Ok(Ok(Progress::Done)) => return Ok(()),
+            // Most answers leave at once, and need no clock.
+            let progress = self.send_now()?;
+            match progress {
+                Progress::Done => return Ok(()),
                 // Other connections of this core get their turn.
-                Ok(Ok(Progress::Some)) => tokio::task::yield_now().await,
-                Ok(Err(error)) => return Err(error),
-                Err(_) => return Err(self.lock().fail(io::ErrorKind::TimedOut.into())),
+                Progress::Some => tokio::task::yield_now().await,
+                Progress::None => self.writable().await?,
             }
+        }
+    }
+
+    /// Sends what can be sent without waiting, a large file only in part.
+    ///
+    /// # Errors
+    /// Those of [`Self::send`], but for time.
+    pub(crate) fn send_now(&self) -> io::Result<Progress> {
+        self.lock().send_now()
+    }
+
+    /// Waits until something can be sent.
+    async fn writable(&self) -> io::Result<()> {
+        let writable = poll_fn(|cx| self.lock().poll_writable(cx));
+        match timeout(SEND_TIMEOUT, writable).await {
+            Ok(writable) => writable,
+            Err(_) => Err(self.lock().fail(io::ErrorKind::TimedOut.into())),
         }
     }
 
     /// Says that nothing more will be sent, then waits for the peer to stop sending, so that what was
     /// sent last is not lost to it (RFC 9112 9.6).
     pub(crate) async fn linger(&self) {
-        if rustix::net::shutdown(&self.lock().stream, rustix::net::Shutdown::Write).is_err() {
+        if self.lock().stream.shutdown_write().is_err() {
             return;
         }
         let drained = async {
             let mut size = 0;
             while size < LINGER_SIZE {
                 match self.receive().await {
-                    Ok(true) => size += std::mem::take(&mut self.lock().inbox).len(),
+                    Ok(true) => size += mem::take(&mut self.lock().inbox).len(),
                     _ => return,
                 }
             }
@@ -180,20 +209,25 @@ impl Socket {
     }
 
     /// Hands the next `length` bytes of `file` from `offset` over to be sent; returns how many of
-    /// them there are, 0 at the end of the file. Waits for the file part before.
+    /// them there are, 0 at the end of the file. Waits for the file part before. `size` is what the
+    /// file had when it was opened, if that is known.
     pub(crate) async fn splice(
         &self,
         file: &Arc<File>,
         offset: u64,
         length: u64,
+        size: Option<u64>,
     ) -> io::Result<u64> {
         if self.lock().file.is_some() {
             self.send().await?;
         }
-        let length = length.min(file.metadata()?.len().saturating_sub(offset));
+        let length = match size {
+            Some(size) if offset.saturating_add(length) <= size => length,
+            _ => length.min(file.metadata()?.len().saturating_sub(offset)),
+        };
+        let mut state = self.lock();
+        state.answered = true;
         if length > SMALL_FILE || !cfg!(target_os = "linux") {
-            let mut state = self.lock();
-            state.answered = true;
             state.file = Some(FilePart {
                 file: file.clone(),
                 offset,
@@ -201,13 +235,46 @@ impl Socket {
             });
             return Ok(length);
         }
-        let mut state = self.lock();
-        state.answered = true;
         let start = state.outbox.len();
-        state.outbox.resize(start + length as usize, 0);
-        let read = rustix::io::pread(file, &mut state.outbox[start..], offset)?;
+        state.outbox.reserve(length as usize);
+        let read = rustix::io::pread(file, spare_capacity(&mut state.outbox), offset)?;
+        let read = read.min(length as usize);
         state.outbox.truncate(start + read);
         Ok(read as u64)
+    }
+
+    /// What has come, up to `size` bytes and up to the end of a request, without waiting.
+    pub(crate) fn read(&self, size: usize) -> StreamResult<Vec<u8>> {
+        let mut state = self.lock();
+        if state.inbox.is_empty() {
+            return match state.failed {
+                Some(kind) => Err(StreamError::LastOperationFailed(
+                    io::Error::from(kind).into(),
+                )),
+                None if state.ended => Err(StreamError::Closed),
+                None => Ok(Vec::new()),
+            };
+        }
+        // A request at a time, so that a sandbox need not stay for the next while the answer to this
+        // one is on its way.
+        let size = match mem::take(&mut state.head) {
+            0 => size,
+            head => size.min(head),
+        };
+        if size >= state.inbox.len() {
+            return Ok(mem::take(&mut state.inbox).into());
+        }
+        Ok(state.inbox.split_to(size).to_vec())
+    }
+
+    /// How many bytes may be written now: 0 while too many wait to leave.
+    pub(crate) fn check_write(&self) -> StreamResult<usize> {
+        let state = self.lock();
+        match state.failed {
+            Some(_) => Err(StreamError::Closed),
+            None if state.is_full() => Ok(0),
+            None => Ok(OUTBOX_SIZE),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -217,32 +284,40 @@ impl Socket {
     }
 }
 
-enum Progress {
+/// How far sending has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
     /// Nothing is left to send.
     Done,
     /// Something was sent.
     Some,
+    /// Nothing could be sent.
+    None,
 }
 
 impl State {
     fn poll_receive(&mut self, cx: &mut Context) -> Poll<io::Result<bool>> {
+        thread_local! {
+            static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
+        }
         if self.ended {
             return Poll::Ready(Ok(false));
         }
-        let mut bytes = Vec::with_capacity(READ_SIZE);
-        let mut buffer = ReadBuf::uninit(bytes.spare_capacity_mut());
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
-        let received = buffer.filled();
-        self.ended = received.is_empty();
-        self.answered = false;
-        self.due += Duration::from_secs(1) * received.len() as u32 / SLOWEST_PACE;
-        self.inbox.extend_from_slice(received);
-        Poll::Ready(Ok(!self.ended))
+        BUFFER.with_borrow_mut(|buffer| {
+            let size = ready!(self.stream.poll_read(cx, buffer))?;
+            self.ended = size == 0;
+            self.answered = false;
+            self.due = self
+                .due
+                .map(|due| due + Duration::from_secs(1) * size as u32 / SLOWEST_PACE);
+            self.inbox.extend_from_slice(&buffer[..size]);
+            Poll::Ready(Ok(!self.ended))
+        })
     }
 
-    /// Starts the clock on a request whose first bytes have come.
+    /// Makes ready for a request whose first bytes have come.
     fn expect_request(&mut self) {
-        self.due = Instant::now() + RECEIVE_TIMEOUT;
+        self.due = None;
         self.answered = false;
         self.head = 0;
     }
@@ -250,17 +325,17 @@ impl State {
     /// Whether what has come goes up to an empty line, or is no beginning of a request line, or so
     /// long that the sandbox should judge it.
     fn find_head(&mut self) -> bool {
-        let is_end = |at: &usize| {
-            let rest = &self.inbox[*at..];
-            rest.starts_with(b"\n\n") || rest.starts_with(b"\n\r\n")
-        };
         // Two bytes of what was looked at before may belong to an empty line.
-        let end = (self.head.saturating_sub(2)..self.inbox.len()).find(is_end);
-        self.head = match end {
-            Some(end) if self.inbox[end + 1] == b'\n' => end + 2,
-            Some(end) => end + 3,
-            None => self.inbox.len(),
-        };
+        let from = self.head.saturating_sub(2);
+        let end = memchr::memchr_iter(b'\n', &self.inbox[from..]).find_map(|at| {
+            let after = from + at + 1;
+            match &self.inbox[after..] {
+                [b'\n', ..] => Some(after + 1),
+                [b'\r', b'\n', ..] => Some(after + 2),
+                _ => None,
+            }
+        });
+        self.head = end.unwrap_or(self.inbox.len());
         let begins_well = self.inbox.first().is_some_and(u8::is_ascii_alphabetic);
         end.is_some() || !begins_well || self.inbox.len() >= READ_SIZE
     }
@@ -270,62 +345,48 @@ impl State {
         self.answered = true;
     }
 
-    /// Sends some of what was written, or waits until some can be.
-    fn poll_send(&mut self, cx: &mut Context) -> Poll<io::Result<Progress>> {
+    /// Sends what can be sent without waiting, a large file only in part.
+    fn send_now(&mut self) -> io::Result<Progress> {
         if let Some(kind) = self.failed {
-            return Poll::Ready(Err(kind.into()));
+            return Err(kind.into());
         }
-        let mut progress = Progress::Done;
+        let mut progress = Progress::None;
         while self.sent < self.outbox.len() || self.file.is_some() {
+            let is_file = self.sent == self.outbox.len();
             match self.send_some() {
-                Ok(_) if self.file.is_some() => return Poll::Ready(Ok(Progress::Some)),
-                Ok(_) => progress = Progress::Some,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let Progress::Some = progress {
-                        return Poll::Ready(Ok(progress));
-                    }
-                    ready!(self.stream.poll_write_ready(cx)).map_err(|error| self.fail(error))?;
-                }
-                Err(error) => return Poll::Ready(Err(self.fail(error))),
+                Ok(()) if is_file && self.file.is_some() => return Ok(Progress::Some),
+                Ok(()) => progress = Progress::Some,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(progress),
+                Err(error) => return Err(self.fail(error)),
             }
         }
         self.outbox.clear();
         self.sent = 0;
         self.flushing = false;
-        Poll::Ready(Ok(Progress::Done))
+        Ok(Progress::Done)
+    }
+
+    fn poll_writable(&mut self, cx: &mut Context) -> Poll<io::Result<()>> {
+        let ready = ready!(self.stream.poll_writable(cx));
+        Poll::Ready(ready.map_err(|error| self.fail(error)))
     }
 
     /// Sends as much as one system call takes.
     fn send_some(&mut self) -> io::Result<()> {
-        let socket = self.stream.as_fd();
         if self.sent < self.outbox.len() {
             let more = if self.file.is_some() {
-                SendFlags::MORE
+                More::Yes
             } else {
-                SendFlags::empty()
+                More::No
             };
-            let bytes = &self.outbox[self.sent..];
-            self.sent += self.stream.try_io(Interest::WRITABLE, || {
-                Ok(rustix::net::send(
-                    socket,
-                    bytes,
-                    more | SendFlags::NOSIGNAL,
-                )?)
-            })?;
+            self.sent += self.stream.send(&self.outbox[self.sent..], more)?;
             return Ok(());
         }
         let Some(part) = &mut self.file else {
             return Ok(());
         };
         let size = part.left.min(SEND_SIZE) as usize;
-        let sent = self.stream.try_io(Interest::WRITABLE, || {
-            Ok(rustix::fs::sendfile(
-                socket,
-                &part.file,
-                Some(&mut part.offset),
-                size,
-            )?)
-        })?;
+        let sent = self.stream.send_file(&part.file, &mut part.offset, size)?;
         if sent == 0 {
             // Cut off meanwhile. The client was promised more: only closing tells it.
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -359,7 +420,7 @@ impl Pollable for Reader {
         if self.0.send().await.is_err() {
             return;
         }
-        let due = self.0.lock().due;
+        let due = *(self.0.lock().due).get_or_insert_with(|| Instant::now() + RECEIVE_TIMEOUT);
         if timeout_at(due, self.0.receive()).await.is_err() {
             self.0.lock().fail(io::ErrorKind::TimedOut.into());
         }
@@ -369,23 +430,7 @@ impl Pollable for Reader {
 #[async_trait]
 impl InputStream for Reader {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        let mut state = self.0.lock();
-        match state.failed {
-            _ if !state.inbox.is_empty() => {
-                // A request at a time, so that a sandbox need not stay for the next while the answer
-                // to this one is on its way.
-                let head = match std::mem::take(&mut state.head) {
-                    0 => state.inbox.len(),
-                    head => head.min(state.inbox.len()),
-                };
-                Ok(state.inbox.split_to(size.min(head)).freeze())
-            }
-            Some(kind) => Err(StreamError::LastOperationFailed(
-                io::Error::from(kind).into(),
-            )),
-            None if state.ended => Err(StreamError::Closed),
-            None => Ok(Bytes::new()),
-        }
+        self.0.read(size).map(Bytes::from)
     }
 }
 
@@ -406,12 +451,7 @@ impl Pollable for Writer {
 #[async_trait]
 impl OutputStream for Writer {
     fn check_write(&mut self) -> StreamResult<usize> {
-        let state = self.0.lock();
-        match state.failed {
-            Some(_) => Err(StreamError::Closed),
-            None if state.is_full() => Ok(0),
-            None => Ok(OUTBOX_SIZE),
-        }
+        self.0.check_write()
     }
 
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {

@@ -10,6 +10,7 @@ use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::filesystem::LookedAt;
 use crate::socket::{Reader, Socket, Writer};
 
 /// What an instance has of the host.
@@ -19,6 +20,7 @@ pub(crate) struct State {
     /// The connection it serves.
     pub(crate) attached: Option<Attached>,
     pub(crate) open_streams: OpenStreams,
+    pub(crate) looked_at: LookedAt,
     /// How long the instance has computed since it was called.
     pub(crate) computing: Duration,
 }
@@ -26,11 +28,27 @@ pub(crate) struct State {
 /// A connection, and the numbers of its two streams in the table of resources.
 pub(crate) struct Attached {
     pub(crate) socket: Arc<Socket>,
-    input: u32,
+    pub(crate) input: u32,
     pub(crate) output: u32,
 }
 
 impl State {
+    pub(crate) fn new(wasi: WasiCtx) -> Self {
+        State {
+            table: ResourceTable::new(),
+            wasi,
+            attached: None,
+            open_streams: OpenStreams::default(),
+            looked_at: LookedAt::default(),
+            computing: Duration::ZERO,
+        }
+    }
+
+    /// What of it another instance can have.
+    pub(crate) fn into_context(self) -> WasiCtx {
+        self.wasi
+    }
+
     /// The streams of `socket`.
     pub(crate) fn attach(&mut self, socket: &Arc<Socket>) -> Result<(u32, u32)> {
         if let Some(attached) = &self.attached
@@ -95,5 +113,7 @@ impl OpenStreams {
 /// A file and how far it has been read.
 pub(crate) struct Cursor {
     pub(crate) file: Arc<File>,
+    /// Its size in bytes when it was opened, if that is known.
+    pub(crate) size: Option<u64>,
     pub(crate) position: AtomicU64,
 }

@@ -1,0 +1,125 @@
+//! A TCP connection as system calls: tried at once, and known to the event loop only when one of them
+//! has to wait. A connection that asks, is answered and closes may never have to.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem;
+use std::net;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustix::net::{SendFlags, Shutdown};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A connected socket that does not block.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    /// Nothing had to wait yet.
+    New(net::TcpStream),
+    /// The event loop watches it.
+    Registered(TcpStream),
+    /// It could not be registered.
+    Lost,
+}
+
+/// Whether more bytes follow at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum More {
+    Yes,
+    No,
+}
+
+impl Stream {
+    /// `stream` must be set not to block.
+    pub(crate) fn new(stream: net::TcpStream) -> Self {
+        Stream::New(stream)
+    }
+
+    /// Reads into `buffer`; 0 bytes at the end.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if let Stream::New(stream) = self {
+            match stream.read(buffer) {
+                Err(error) if would_block(&error) => {}
+                read => return Poll::Ready(read),
+            }
+        }
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(Pin::new(self.registered()?).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Waits until bytes can be sent.
+    pub(crate) fn poll_writable(&mut self, cx: &mut Context) -> Poll<io::Result<()>> {
+        self.registered()?.poll_write_ready(cx)
+    }
+
+    /// Sends some of `bytes`; returns how many.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if none can be sent now.
+    pub(crate) fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize> {
+        let mut flags = SendFlags::NOSIGNAL;
+        if more == More::Yes {
+            flags |= SendFlags::MORE;
+        }
+        self.try_send(|socket| Ok(rustix::net::send(socket, bytes, flags)?))
+    }
+
+    /// Sends up to `size` bytes of `file` from `offset`, which moves on; returns how many.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if none can be sent now.
+    pub(crate) fn send_file(
+        &mut self,
+        file: &File,
+        offset: &mut u64,
+        size: usize,
+    ) -> io::Result<usize> {
+        self.try_send(|socket| Ok(rustix::fs::sendfile(socket, file, Some(offset), size)?))
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        let socket = match self {
+            Stream::New(stream) => stream.as_fd(),
+            Stream::Registered(stream) => stream.as_fd(),
+            Stream::Lost => return Err(io::ErrorKind::NotConnected.into()),
+        };
+        Ok(rustix::net::shutdown(socket, Shutdown::Write)?)
+    }
+
+    fn try_send(
+        &mut self,
+        send: impl FnOnce(BorrowedFd) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        match self {
+            Stream::New(stream) => send(stream.as_fd()),
+            Stream::Registered(stream) => {
+                stream.try_io(Interest::WRITABLE, || send(stream.as_fd()))
+            }
+            Stream::Lost => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn registered(&mut self) -> io::Result<&mut TcpStream> {
+        if let Stream::New(_) = self
+            && let Stream::New(stream) = mem::replace(self, Stream::Lost)
+        {
+            *self = Stream::Registered(TcpStream::from_std(stream)?);
+        }
+        match self {
+            Stream::Registered(stream) => Ok(stream),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}

@@ -1,0 +1,113 @@
+//! Where the host does better than the stock `wasi:io/streams`: the bytes of the connection go
+//! straight between it and the memory of the sandbox, and a file goes to it without entering the
+//! sandbox at all. Every other stream is left to `wasmtime-wasi`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use wasmtime::component::{Linker, Resource, WasmList};
+use wasmtime::{Result, StoreContextMut};
+use wasmtime_wasi::p2::bindings::io::streams::{
+    Host, HostInputStream, HostOutputStream, StreamError as WitStreamError,
+};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, StreamError, StreamResult};
+
+use crate::socket::Socket;
+use crate::state::State;
+
+/// Replaces the functions that this module is about.
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
+    let mut streams = linker.instance("wasi:io/streams@0.2.12")?;
+    streams.func_wrap("[method]input-stream.read", read)?;
+    streams.func_wrap("[method]output-stream.check-write", check_write)?;
+    streams.func_wrap("[method]output-stream.write", write)?;
+    streams.func_wrap_async(
+        "[method]output-stream.blocking-splice",
+        |store, arguments| Box::new(blocking_splice(store, arguments)),
+    )
+}
+
+type StreamReturn<T> = Result<(Result<T, WitStreamError>,)>;
+
+fn read(
+    mut store: StoreContextMut<'_, State>,
+    (input, size): (Resource<DynInputStream>, u64),
+) -> StreamReturn<Vec<u8>> {
+    let state = store.data_mut();
+    let read = match &state.attached {
+        Some(attached) if attached.input == input.rep() => attached
+            .socket
+            .read(usize::try_from(size).unwrap_or(usize::MAX)),
+        _ => HostInputStream::read(&mut state.table, input, size),
+    };
+    returned(state, read)
+}
+
+fn check_write(
+    mut store: StoreContextMut<'_, State>,
+    (output,): (Resource<DynOutputStream>,),
+) -> StreamReturn<u64> {
+    let state = store.data_mut();
+    let permit = match connection(state, &output) {
+        Some(socket) => socket.check_write().map(|permit| permit as u64),
+        None => HostOutputStream::check_write(&mut state.table, output),
+    };
+    returned(state, permit)
+}
+
+fn write(
+    mut store: StoreContextMut<'_, State>,
+    (output, bytes): (Resource<DynOutputStream>, WasmList<u8>),
+) -> StreamReturn<()> {
+    if let Some(socket) = connection(store.data(), &output) {
+        let socket = socket.clone();
+        socket.write(bytes.as_le_slice(&store));
+        return Ok((Ok(()),));
+    }
+    let bytes = bytes.as_le_slice(&store).to_vec();
+    let state = store.data_mut();
+    let written = HostOutputStream::write(&mut state.table, output, bytes);
+    returned(state, written)
+}
+
+/// A file that goes to the connection is handed to the kernel.
+async fn blocking_splice(
+    mut store: StoreContextMut<'_, State>,
+    (output, input, length): (Resource<DynOutputStream>, Resource<DynInputStream>, u64),
+) -> StreamReturn<u64> {
+    let state = store.data_mut();
+    let spliced = match (
+        connection(state, &output).cloned(),
+        state.open_streams.get(input.rep()),
+    ) {
+        (Some(socket), Some(cursor)) => {
+            let position = cursor.position.load(Ordering::Relaxed);
+            match socket
+                .splice(&cursor.file, position, length, cursor.size)
+                .await
+            {
+                Ok(0) if length > 0 => Err(StreamError::Closed),
+                Ok(spliced) => {
+                    cursor.position.store(position + spliced, Ordering::Relaxed);
+                    Ok(spliced)
+                }
+                Err(error) => Err(StreamError::LastOperationFailed(error.into())),
+            }
+        }
+        _ => HostOutputStream::blocking_splice(&mut state.table, output, input, length).await,
+    };
+    returned(state, spliced)
+}
+
+/// The connection, if it is what `output` writes to.
+fn connection<'s>(state: &'s State, output: &Resource<DynOutputStream>) -> Option<&'s Arc<Socket>> {
+    let attached = state.attached.as_ref()?;
+    (attached.output == output.rep()).then_some(&attached.socket)
+}
+
+fn returned<T>(state: &mut State, result: StreamResult<T>) -> StreamReturn<T> {
+    Ok((match result {
+        Ok(value) => Ok(value),
+        Err(error) => Err(state.table.convert_stream_error(error)?),
+    },))
+}

@@ -1,0 +1,436 @@
+#!/usr/bin/env python3
+"""Measures sandserve beside the other servers on this machine, all in one run, and prints Markdown.
+
+Needs wrk; takes what it finds of nginx, lighttpd, caddy, static-web-server, miniserve, dufs and
+python3.13, and a C compiler for the floor. CPU is user and system time of all the processes of a
+server, divided by the requests it answered. Every row is measured in several rounds, the servers
+taking turns; shown are medians, and behind ± half the distance between the best and the worst round.
+
+    tests/bench/bench.py [--seconds 3] [--rounds 3] [--only SECTION,...] [--peers NAME,...]
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import datetime
+import os
+import pathlib
+import platform
+import re
+import resource
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SANDSERVE = ROOT / "target/release/sandserve"
+COMPONENT = ROOT / "target/component/wasm32-wasip2/release/sandserve.wasm"
+WASMTIME_SERVE = ROOT / "target/release/wasmtime-serve"
+TICKS = os.sysconf("SC_CLK_TCK")
+KIB, MIB = 1024, 1024 * 1024
+
+NGINX_CONF = """
+daemon off; worker_processes 2; pid {work}/nginx.pid; error_log {work}/nginx-error.log;
+worker_rlimit_nofile 65536;
+events {{ worker_connections 20000; }}
+http {{
+  types {{ text/plain txt; text/html html; }}
+  default_type application/octet-stream;
+  access_log {log}; sendfile on; keepalive_requests 1000000000; autoindex on;
+  server {{ listen 127.0.0.1:{port} reuseport backlog=4096; root {site}; }}
+}}
+"""
+
+LIGHTTPD_CONF = """
+server.document-root = "{site}"
+server.bind = "127.0.0.1"
+server.port = {port}
+server.max-worker = 2
+server.max-keep-alive-requests = 100000
+mimetype.assign = (".txt" => "text/plain", ".html" => "text/html")
+"""
+
+
+@dataclasses.dataclass
+class Place:
+    """Where a server serves from, and where it may write."""
+
+    site: pathlib.Path
+    work: pathlib.Path
+    port: int
+    log: bool
+
+    def write(self, name, text, **more):
+        path = self.work / name
+        path.write_text(text.format(site=self.site, work=self.work, port=self.port, **more))
+        return str(path)
+
+
+def sandserve(place):
+    argv = [str(SANDSERVE), "-p", "HTTP/1.1", "-b", "127.0.0.1", "-d", str(place.site)]
+    return argv + ([] if place.log else ["-q"]) + [str(place.port)]
+
+
+def nginx(place):
+    log = f"{place.work}/nginx-access.log" if place.log else "off"
+    return ["nginx", "-c", place.write("nginx.conf", NGINX_CONF, log=log)]
+
+
+def lighttpd(place):
+    return ["lighttpd", "-D", "-f", place.write("lighttpd.conf", LIGHTTPD_CONF)]
+
+
+def caddy(place):
+    return ["caddy", "file-server", "--root", str(place.site), "--listen", f"127.0.0.1:{place.port}"]
+
+
+def static_web_server(place):
+    argv = ["static-web-server", "--host", "127.0.0.1", "--port", str(place.port)]
+    return argv + ["--root", str(place.site), "--log-level", "error"]
+
+
+def miniserve(place):
+    return ["miniserve", "-i", "127.0.0.1", "-p", str(place.port), str(place.site)]
+
+
+def dufs(place):
+    return ["dufs", "-b", "127.0.0.1", "-p", str(place.port), "--log-format", "", str(place.site)]
+
+
+def python(place):
+    argv = ["python3.13", "-m", "http.server", "-p", "HTTP/1.1", "-b", "127.0.0.1"]
+    return argv + ["-d", str(place.site), str(place.port)]
+
+
+def floor(place):
+    return [str(place.work / "floor"), str(place.site), str(place.port)]
+
+
+def wasmtime_serve(*options):
+    def start(place, component=COMPONENT):
+        argv = [str(WASMTIME_SERVE), "-Scli", "--dir", f"{place.site}::/", *options]
+        argv += ["--env", "SANDSERVE_QUIET=1", "--addr", f"127.0.0.1:{place.port}"]
+        return argv + [str(component)]
+
+    return start
+
+
+PEERS = {
+    "sandserve": sandserve,
+    "nginx": nginx,
+    "lighttpd": lighttpd,
+    "caddy": caddy,
+    "static-web-server": static_web_server,
+    "miniserve": miniserve,
+    "dufs": dufs,
+    "python3.13": python,
+    "floor (C)": floor,
+}
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, start, place):
+        self.port = place.port
+        err = open(place.work / "server.log", "wb")
+        began = time.monotonic()
+        self.process = subprocess.Popen(
+            start(place), stdout=subprocess.PIPE, stderr=err, start_new_session=True
+        )
+        while not self.answers():
+            if time.monotonic() - began > 20 or self.process.poll() is not None:
+                self.stop()
+                raise RuntimeError(f"{start(place)[0]} does not start")
+            time.sleep(0.02)
+
+    def answers(self):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+    def pids(self):
+        parents = {}
+        for entry in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = entry.read_text().rpartition(")")[2].split()
+                parents[int(entry.parent.name)] = int(fields[1])
+        found = [self.process.pid]
+        for pid in found:
+            found += [child for child, parent in parents.items() if parent == pid]
+        return found
+
+    def cpu(self):
+        """User and system time so far, in seconds."""
+        total = 0
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                total += int(fields[11]) + int(fields[12])
+        return total / TICKS
+
+    def resident(self):
+        """Resident memory in bytes."""
+        total = 0
+        for pid in self.pids():
+            status = pathlib.Path(f"/proc/{pid}/status").read_text()
+            total += int(re.search(r"VmRSS:\s+(\d+)", status)[1]) * KIB
+        return total
+
+    def stop(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(2)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclasses.dataclass
+class Sample:
+    """What one run of wrk showed."""
+
+    requests: float
+    """Per second."""
+    cpu: float
+    """Of the server, in microseconds per request."""
+    p99: float
+    """Latency in milliseconds."""
+
+
+def load(server, path, seconds, connections=32, close=False):
+    """Runs wrk with one thread."""
+    argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "--timeout", "10"]
+    if close:
+        argv += ["-H", "Connection: close"]
+    cpu = server.cpu()
+    out = subprocess.run(
+        argv + [f"http://127.0.0.1:{server.port}{path}"], capture_output=True, text=True, check=True
+    ).stdout
+    cpu = server.cpu() - cpu
+    count = int(re.search(r"(\d+) requests in", out)[1])
+    errors = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+    if count == 0 or errors:
+        raise RuntimeError(f"{path}: {out}")
+    number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", out).groups()
+    p99 = float(number) * {"us": 1e-3, "ms": 1, "s": 1e3}[unit]
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])
+    return Sample(rate, cpu / count * 1e6, p99)
+
+
+def spread(values):
+    return f"{statistics.median(values):.4g} ±{(max(values) - min(values)) / 2:.2g}"
+
+
+class Bench:
+    def __init__(self, options, work):
+        self.options = options
+        self.work = work
+        self.site = work / "site"
+        self.site.mkdir()
+        for name, size in [("1k", KIB), ("10k", 10 * KIB), ("100k", 100 * KIB), ("100m", 100 * MIB)]:
+            with open(self.site / f"{name}.txt", "wb") as file:
+                file.write(os.urandom(min(size, MIB)) * max(1, size // MIB))
+        self.peers = {
+            name: start for name, start in PEERS.items() if name in options.peers or not options.peers
+        }
+        if "floor (C)" in self.peers:
+            source = ROOT / "tests/bench/floor.c"
+            argv = ["cc", "-O2", "-pthread", str(source), "-o", str(work / "floor")]
+            if not shutil.which("cc") or subprocess.run(argv).returncode:
+                del self.peers["floor (C)"]
+        for name in list(self.peers):
+            if name not in ("sandserve", "floor (C)") and not shutil.which(name):
+                del self.peers[name]
+
+    def start(self, start, site=None, log=False):
+        return Server(start, Place(site or self.site, self.work, free_port(), log))
+
+    def measure(self, title, path, peers=None, **how):
+        """One row: every server in turn, in several rounds."""
+        log = how.pop("log", False)
+        samples = {}
+        for _ in range(self.options.rounds):
+            for name, start in (peers or self.peers).items():
+                try:
+                    with self.start(start, log=log) as server:
+                        load(server, path, 1, **how)
+                        sample = load(server, path, self.options.seconds, **how)
+                except RuntimeError as error:
+                    print(f"{name}: {error}", file=sys.stderr)
+                    continue
+                samples.setdefault(name, []).append(sample)
+                print(f"{title}: {name}: {sample}", file=sys.stderr)
+        base = samples.get("nginx") or next(iter(samples.values()))
+        cpu = statistics.median(sample.cpu for sample in base)
+        rate = statistics.median(sample.requests for sample in base)
+        print(f"\n**{title}**\n")
+        print("| server | CPU us/request | over nginx | requests/s | over nginx | p99 ms |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        for name, taken in samples.items():
+            cpus = [sample.cpu for sample in taken]
+            rates = [sample.requests for sample in taken]
+            print(
+                f"| {name} | {spread(cpus)} | {statistics.median(cpus) / cpu:.2f}"
+                f" | {spread(rates)} | {statistics.median(rates) / rate:.2f}"
+                f" | {spread([sample.p99 for sample in taken])} |",
+                flush=True,
+            )
+
+    # The sections.
+
+    def files(self):
+        self.measure("1 KiB, keep-alive", "/1k.txt")
+        self.measure("10 KiB, keep-alive", "/10k.txt")
+        self.measure("100 KiB, keep-alive", "/100k.txt")
+        self.measure("100 MiB, keep-alive", "/100m.txt")
+        self.measure("1 KiB, new connection each", "/1k.txt", close=True)
+
+    def log(self):
+        peers = {name: self.peers[name] for name in ("sandserve", "nginx") if name in self.peers}
+        self.measure("1 KiB, keep-alive, access log to a file", "/1k.txt", peers, log=True)
+
+    def connections(self):
+        peers = {name: self.peers[name] for name in ("sandserve", "nginx") if name in self.peers}
+        for count in (1, 32, 256, 2000):
+            self.measure(f"1 KiB, {count} connections", "/1k.txt", peers, connections=count)
+
+    def start_time(self):
+        times = []
+        for _ in range(20):
+            began = time.monotonic()
+            argv = sandserve(Place(self.site, self.work, 0, False))
+            with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+                process.stdout.readline()
+                times.append((time.monotonic() - began) * 1e3)
+                process.terminate()
+        print(f"\nStart, from exec to the banner: {spread(times)} ms.")
+        with self.start(sandserve) as server:
+            print(f"\nResident memory after start: {server.resident() / MIB:.1f} MiB.", flush=True)
+
+    def idle(self):
+        count = 10_000
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+        with self.start(sandserve) as server:
+            address = ("127.0.0.1", server.port)
+            request = b"GET /1k.txt HTTP/1.1\r\nHost: bench\r\n\r\n"
+
+            def connect():
+                connection = socket.create_connection(address)
+                connection.sendall(request)
+                while not connection.recv(65536):
+                    pass
+                return connection
+
+            connect().close()
+            before = server.resident()
+            idle = [connect() for _ in range(count)]
+            time.sleep(3)
+            each = (server.resident() - before) / count
+            began = time.monotonic()
+            connect().close()
+            answered = (time.monotonic() - began) * 1e3
+            cpu = server.cpu()
+            time.sleep(1)
+            cpu = server.cpu() - cpu
+            print(
+                f"\n{len(idle)} idle connections: {each:.0f} bytes of resident memory each,"
+                f" {cpu * 100:.1f} % of a core; a new client is answered in {answered:.2f} ms.",
+                flush=True,
+            )
+
+    def listing(self):
+        site = self.work / "many"
+        site.mkdir()
+        for number in range(100_000):
+            (site / f"file-{number:06}.txt").touch()
+        peers = {name: self.peers[name] for name in ("sandserve", "nginx") if name in self.peers}
+        print("\n**Listing of 100,000 entries**\n\n| server | CPU ms | page MiB | peak MiB |\n| --- | --- | --- | --- |")
+        for name, start in peers.items():
+            with self.start(start, site=site) as server:
+                times = []
+                for _ in range(self.options.rounds + 1):
+                    cpu = server.cpu()
+                    url = f"http://127.0.0.1:{server.port}/"
+                    page = subprocess.run(["curl", "-s", url], capture_output=True, check=True).stdout
+                    times.append((server.cpu() - cpu) * 1e3)
+                peak = max(
+                    int(re.search(r"VmHWM:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1])
+                    for pid in server.pids()
+                )
+                print(f"| {name} | {spread(times[1:])} | {len(page) / MIB:.1f} | {peak / KIB:.0f} |", flush=True)
+
+    def wasmtime(self):
+        cargo = ["cargo", "build", "--release", "--quiet", "-p"]
+        subprocess.run([*cargo, "wasmtime-serve"], cwd=ROOT, check=True)
+        example = ["sandserve", "--example", "hello", "--target", "wasm32-wasip2"]
+        subprocess.run([*cargo, *example], cwd=ROOT, check=True)
+        hello = ROOT / "target/wasm32-wasip2/release/examples/hello.wasm"
+        reuse = wasmtime_serve("--max-instance-reuse-count", "128")
+        peers = {
+            "hello world": lambda place: wasmtime_serve()(place, hello),
+            "files": wasmtime_serve(),
+            "hello world, 128 requests an instance": lambda place: reuse(place, hello),
+            "files, 128 requests an instance": reuse,
+        }
+        self.measure("Under `wasmtime serve`: 1 KiB, keep-alive", "/1k.txt", peers)
+        peers = {name: start for name, start in peers.items() if name.startswith("files")}
+        self.measure("Under `wasmtime serve`: 100 KiB, keep-alive", "/100k.txt", peers)
+
+
+SECTIONS = {
+    "files": Bench.files,
+    "log": Bench.log,
+    "connections": Bench.connections,
+    "start": Bench.start_time,
+    "idle": Bench.idle,
+    "listing": Bench.listing,
+    "wasmtime": Bench.wasmtime,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=3, help="length of a round (default 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds for each row (default 3)")
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, of: %(default)s")
+    parser.add_argument("--peers", default="", help="servers (default: all found)")
+    parser.add_argument("--no-build", action="store_true", help="measure the binary that is there")
+    options = parser.parse_args()
+    if not shutil.which("wrk"):
+        sys.exit("bench: wrk is not installed")
+    if not options.no_build:
+        subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
+    processor = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    print(
+        f"{datetime.date.today()}, {os.cpu_count()} cores ({processor[1] if processor else 'unknown'}),"
+        f" Linux {platform.release()}; wrk, 1 thread, 32 connections unless said otherwise;"
+        f" {options.rounds} rounds of {options.seconds} s."
+    )
+    with tempfile.TemporaryDirectory() as work:
+        os.chmod(work, 0o755)
+        bench = Bench(options, pathlib.Path(work))
+        for name in options.only.split(","):
+            SECTIONS[name](bench)
+
+
+if __name__ == "__main__":
+    main()
