@@ -210,6 +210,7 @@ fn both_hosts_give_the_same_answers_with_handlers() {
             200,
             "<title>index.html<",
         ),
+        ("hello", "GET", "/", 200, "Hello, world!"),
         ("echo", "POST", "/", 200, "hello again"),
         ("echo", "GET", "/", 501, "Unsupported method"),
         ("mock_api", "GET", "/counter", 200, "{\"count\": 1}"),
