@@ -80,7 +80,7 @@
 //! | serve files | [`simple`] (`SimpleHTTPRequestHandler`) |
 //! | map the path | `path` |
 //! | open beneath the root | `open` |
-//! | decide | `conditional`, `content_type`, `listing` |
+//! | decide | `content_type`, `encoding`, `conditional`, `range` and `multipart`, `listing` |
 //! | bytes out | `exchange`, `wfile`, `log` |
 //!
 //! `component` makes a component of a handler. With the default feature `component` this crate is
@@ -102,14 +102,17 @@ mod conditional;
 mod connection;
 mod content_type;
 mod date;
+mod encoding;
 mod exchange;
 mod html;
 mod incoming_handler;
 mod listing;
 mod log;
+mod multipart;
 mod open;
 mod parse;
 mod path;
+mod range;
 mod request;
 mod rfile;
 mod settings;
@@ -120,7 +123,9 @@ mod wfile;
 pub use base::BaseHttpRequestHandler;
 pub use component::{Component, FileServer};
 pub use exchange::{Endpoint, Exchange};
+pub use multipart::Multipart;
 pub use open::File;
+pub use range::ByteRange;
 pub use request::{Framing, Headers, Request, Version};
 pub use rfile::Rfile;
 pub use simple::{Content, Files, SimpleHttpRequestHandler};

@@ -25,6 +25,8 @@ pub struct File {
     pub size: u64,
     /// When its content last changed, if the host tells.
     pub modified: Option<Datetime>,
+    /// What the host knows it by, so that another file in its place is not taken for it.
+    pub(crate) identity: Option<u64>,
 }
 
 /// How a host opens files: whether looking before opening can be left out.
@@ -61,6 +63,7 @@ pub(crate) fn open(path: &str, open_at: OpenAt) -> Option<Opened> {
         match stat.type_ {
             DescriptorType::Directory => Some(Opened::Directory(Some(descriptor))),
             DescriptorType::RegularFile => Some(Opened::File(File {
+                identity: identity(&descriptor),
                 descriptor,
                 size: stat.size,
                 modified: stat.data_modification_timestamp,
@@ -68,6 +71,11 @@ pub(crate) fn open(path: &str, open_at: OpenAt) -> Option<Opened> {
             _ => None,
         }
     })
+}
+
+fn identity(descriptor: &Descriptor) -> Option<u64> {
+    let hash = descriptor.metadata_hash().ok()?;
+    Some(hash.lower ^ hash.upper.rotate_left(32))
 }
 
 /// What `path` beneath `directory` is, following symbolic links; `None` if that cannot be told.

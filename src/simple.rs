@@ -8,14 +8,17 @@ use std::io::{self, Write};
 use wasi::filesystem::types::{Descriptor, ErrorCode};
 
 use crate::base::BaseHttpRequestHandler;
-use crate::conditional::is_not_modified;
+use crate::conditional::{self, Outcome, Validators};
 use crate::content_type;
+use crate::encoding::{self, Representation};
 use crate::exchange::Exchange;
 use crate::listing;
+use crate::multipart::Multipart;
 use crate::open::{File, OpenAt, Opened, open};
 use crate::path;
+use crate::range::{self, ByteRange, Selection};
 
-/// A file up to this size, in bytes, goes with the head, in one write. Beyond, the host can do better
+/// Content up to this size, in bytes, goes with the head, in one write. Beyond, the host can do better
 /// with a stream.
 const SMALL_FILE: u64 = 4096;
 
@@ -46,8 +49,10 @@ impl Default for Files {
 
 /// What follows a head, if anything does.
 pub enum Content {
-    /// The content of a file, from its start.
-    File(File),
+    /// A file, or a part of it.
+    File(File, ByteRange),
+    /// Several parts of a file.
+    Parts(File, Multipart),
     /// A page made for this response.
     Page(String),
 }
@@ -144,22 +149,103 @@ fn send_file_head<H>(
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    let modified = file.modified.map(|time| time.seconds);
-    if is_not_modified(&http.request, modified) {
-        handler.send_response(http, 304, None);
-        handler.end_headers(http)?;
-        return Ok(None);
-    }
     let content_type = handler.guess_type(path).into_owned();
-    handler.send_response(http, 200, None);
-    handler.send_header(http, "Content-type", &content_type);
-    handler.send_header(http, "Content-Length", &file.size.to_string());
-    if modified.is_some() {
-        let date = handler.date_time_string(modified);
+    let representation = encoding::choose(&http.request, path, &content_type, file, http.open_at);
+    let validators = Validators::of(&representation.file);
+    match conditional::evaluate(&http.request, &validators) {
+        Outcome::Send => {}
+        Outcome::NotModified => {
+            handler.send_response(http, 304, None);
+            send_validators(handler, http, &representation, &validators);
+            handler.end_headers(http)?;
+            return Ok(None);
+        }
+        Outcome::Failed => {
+            handler.send_error(http, 412, None, None)?;
+            return Ok(None);
+        }
+    }
+    let size = representation.file.size;
+    let selection = match validators.match_if_range(&http.request) {
+        true => range::select(&http.request, size),
+        false => Selection::Whole,
+    };
+    let whole = ByteRange {
+        start: 0,
+        end: size,
+    };
+    match selection {
+        Selection::Whole => {
+            handler.send_response(http, 200, None);
+            handler.send_header(http, "Content-type", &content_type);
+            handler.send_header(http, "Content-Length", &size.to_string());
+            send_validators(handler, http, &representation, &validators);
+            handler.send_header(http, "Accept-Ranges", "bytes");
+            handler.end_headers(http)?;
+            Ok(Some(Content::File(representation.file, whole)))
+        }
+        Selection::Part(range) => {
+            handler.send_response(http, 206, None);
+            handler.send_header(http, "Content-type", &content_type);
+            handler.send_header(http, "Content-Length", &range.length().to_string());
+            handler.send_header(http, "Content-Range", &range.content_range(size));
+            send_validators(handler, http, &representation, &validators);
+            handler.end_headers(http)?;
+            Ok(Some(Content::File(representation.file, range)))
+        }
+        Selection::Parts(ranges) => {
+            let parts = Multipart::new(boundary(&validators), &ranges, &content_type, size);
+            handler.send_response(http, 206, None);
+            handler.send_header(http, "Content-type", &parts.content_type());
+            handler.send_header(http, "Content-Length", &parts.length().to_string());
+            send_validators(handler, http, &representation, &validators);
+            handler.end_headers(http)?;
+            Ok(Some(Content::Parts(representation.file, parts)))
+        }
+        Selection::Unsatisfiable => {
+            handler.send_response(http, 416, None);
+            handler.send_header(http, "Content-Range", &format!("bytes */{size}"));
+            handler.send_header(http, "Content-Length", "0");
+            handler.end_headers(http)?;
+            Ok(None)
+        }
+    }
+}
+
+/// What tells this representation from others: the same with 200, 206 and 304.
+fn send_validators<H>(
+    handler: &mut H,
+    http: &mut Exchange,
+    representation: &Representation,
+    validators: &Validators,
+) where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    if validators.last_modified.is_some() {
+        let date = handler.date_time_string(validators.last_modified);
         handler.send_header(http, "Last-Modified", &date);
     }
-    handler.end_headers(http)?;
-    Ok(Some(Content::File(file)))
+    if let Some(etag) = &validators.etag {
+        handler.send_header(http, "ETag", etag);
+    }
+    if let Some(coding) = representation.coding {
+        handler.send_header(http, "Content-Encoding", coding);
+    }
+    if representation.varies {
+        handler.send_header(http, "Vary", "Accept-Encoding");
+    }
+}
+
+/// A line that is in no file: none that was written before this nanosecond foresaw it.
+fn boundary(validators: &Validators) -> String {
+    let now = wasi::clocks::wall_clock::now();
+    let tag = validators.etag.as_deref().unwrap_or_default();
+    format!(
+        "{:x}-{:x}-{}",
+        now.seconds,
+        now.nanoseconds,
+        tag.trim_matches('"')
+    )
 }
 
 /// Relative links in a directory's page need the slash.
@@ -235,16 +321,34 @@ where
 pub fn copyfile(http: &mut Exchange, content: Content) -> io::Result<()> {
     match content {
         Content::Page(page) => http.wfile.write_all(page.as_bytes()),
-        Content::File(file) if file.size == 0 => Ok(()),
-        Content::File(file) if file.size <= SMALL_FILE => {
-            let read = file.descriptor.read(file.size, 0);
-            let (bytes, _) = read.map_err(unreadable)?;
-            // One that has become shorter leaves the response short, which then is not reused.
+        Content::File(file, range) => copy_range(http, &file, range),
+        Content::Parts(file, parts) => {
+            for (head, range) in parts.parts() {
+                http.wfile.write_all(head.as_bytes())?;
+                copy_range(http, &file, range)?;
+            }
+            http.wfile.write_all(parts.end().as_bytes())
+        }
+    }
+}
+
+fn copy_range(http: &mut Exchange, file: &File, range: ByteRange) -> io::Result<()> {
+    match range.length() {
+        0 => Ok(()),
+        length @ ..=SMALL_FILE => {
+            let (bytes, _) = file
+                .descriptor
+                .read(length, range.start)
+                .map_err(unreadable)?;
+            // A file that has become shorter leaves the response short, and the connection closes.
             http.wfile.write_all(&bytes)
         }
-        Content::File(file) => {
-            let stream = file.descriptor.read_via_stream(0).map_err(unreadable)?;
-            http.wfile.splice(&stream, file.size)
+        length => {
+            let stream = file
+                .descriptor
+                .read_via_stream(range.start)
+                .map_err(unreadable)?;
+            http.wfile.splice(&stream, length)
         }
     }
 }

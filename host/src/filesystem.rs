@@ -17,8 +17,8 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
-    DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, HostDescriptor, OpenFlags,
-    PathFlags,
+    DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, HostDescriptor, MetadataHashValue,
+    OpenFlags, PathFlags,
 };
 use wasmtime_wasi::p2::{
     DynInputStream, FsError, InputStream, Pollable, StreamError, StreamResult,
@@ -36,6 +36,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     types.func_wrap("[method]descriptor.open-at", open_at)?;
     types.func_wrap("[method]descriptor.read", read)?;
     types.func_wrap("[method]descriptor.stat", stat)?;
+    types.func_wrap("[method]descriptor.metadata-hash", metadata_hash)?;
     types.func_wrap("[method]descriptor.read-via-stream", read_via_stream)?;
     Ok(())
 }
@@ -186,6 +187,27 @@ fn stat(
     };
     Ok((stat
         .map(descriptor_stat)
+        .map_err(|error| std::io::Error::from(error).into()),))
+}
+
+/// `descriptor.metadata-hash`: what the system knows the file by.
+fn metadata_hash(
+    mut store: StoreContextMut<'_, State>,
+    (descriptor,): (Resource<Descriptor>,),
+) -> Result<(Result<MetadataHashValue, ErrorCode>,)> {
+    let State {
+        table, looked_at, ..
+    } = store.data_mut();
+    let file = file_of(table.get(&descriptor)?);
+    let stat = match looked_at.get(file) {
+        Some(seen) => Ok(seen.stat),
+        None => rustix::fs::fstat(file),
+    };
+    Ok((stat
+        .map(|stat| MetadataHashValue {
+            lower: stat.st_ino,
+            upper: stat.st_dev,
+        })
         .map_err(|error| std::io::Error::from(error).into()),))
 }
 

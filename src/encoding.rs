@@ -1,0 +1,192 @@
+//! Files that lie ready compressed beside a file, `app.js.br` beside `app.js`, and which of them a
+//! client takes (RFC 9110 12.5.3).
+
+use std::cmp::Reverse;
+
+use crate::open::{File, OpenAt, Opened, open};
+use crate::request::{Headers, Request};
+
+/// A content coding: its name in HTTP, and the extension of files in it. The one that makes files
+/// smallest is first.
+const CODINGS: [(&str, &str); 3] = [("br", ".br"), ("zstd", ".zst"), ("gzip", ".gz")];
+
+/// What of a file is sent.
+pub(crate) struct Representation {
+    pub(crate) file: File,
+    /// The coding of `file`; as it is, for `None`.
+    pub(crate) coding: Option<&'static str>,
+    /// Whether another client may get another one.
+    pub(crate) varies: bool,
+}
+
+/// The representation of the file `path`, of type `content_type`, that the client prefers: a sibling
+/// in a coding it accepts, or `file` itself.
+pub(crate) fn choose(
+    request: &Request,
+    path: &str,
+    content_type: &str,
+    file: File,
+    open_at: OpenAt,
+) -> Representation {
+    let varies = is_compressible(content_type);
+    let codings = accepted(request.headers()).filter(|_| varies);
+    let sibling = |(coding, extension)| match open(&[path, extension].concat(), open_at)? {
+        Opened::File(file) => Some((file, Some(coding))),
+        Opened::Directory(_) => None,
+    };
+    let (file, coding) = { codings }.find_map(sibling).unwrap_or((file, None));
+    Representation {
+        file,
+        coding,
+        varies,
+    }
+}
+
+/// Whether files of this type may have compressed siblings: most that are text, and not what is
+/// compressed already.
+fn is_compressible(content_type: &str) -> bool {
+    let (essence, _) = content_type.split_once(';').unwrap_or((content_type, ""));
+    match essence.split_once('/') {
+        Some(("text", _)) => true,
+        Some(("application", subtype)) => {
+            matches!(
+                subtype,
+                "javascript" | "json" | "manifest+json" | "wasm" | "xml" | "x-sh" | "rtf"
+            ) || subtype.ends_with("+json")
+                || subtype.ends_with("+xml")
+        }
+        Some(("image", subtype)) => matches!(subtype, "svg+xml" | "bmp" | "vnd.microsoft.icon"),
+        Some(("font", subtype)) => matches!(subtype, "ttf" | "otf" | "collection"),
+        _ => false,
+    }
+}
+
+/// The codings that the client accepts at least as gladly as none, the most welcome first.
+fn accepted(headers: Headers) -> impl Iterator<Item = (&'static str, &'static str)> {
+    // What is not mentioned is acceptable only as a last resort.
+    let identity = weight(headers, "identity").unwrap_or(1);
+    let mut weighed = CODINGS.map(|coding| (weight(headers, coding.0).unwrap_or(0), coding));
+    weighed.sort_by_key(|&(weight, _)| Reverse(weight));
+    let accepted = weighed.into_iter();
+    let accepted = accepted.filter(move |&(weight, _)| weight > 0 && weight >= identity);
+    accepted.map(|(_, coding)| coding)
+}
+
+/// How welcome `coding` is, in thousandths; `None` if it is not mentioned, not even by `*`.
+fn weight(headers: Headers, coding: &str) -> Option<u16> {
+    let mut any = None;
+    for member in headers
+        .values("Accept-Encoding")
+        .flat_map(|value| value.split(|&byte| byte == b','))
+    {
+        let mut parts = member.split(|&byte| byte == b';');
+        let name = parts.next().unwrap_or_default().trim_ascii();
+        let quality = parts.find_map(quality).unwrap_or(1000);
+        let is_gzip = coding == "gzip" && name.eq_ignore_ascii_case(b"x-gzip");
+        if name.eq_ignore_ascii_case(coding.as_bytes()) || is_gzip {
+            return Some(quality);
+        }
+        // `*` is for what is not mentioned; `identity` is acceptable anyway.
+        if name == b"*" && coding != "identity" {
+            any = Some(quality);
+        }
+    }
+    any
+}
+
+/// `q=0.5` in thousandths, 0 if it is malformed: what a client means by it is not known, and the file
+/// as it is does no harm.
+fn quality(parameter: &[u8]) -> Option<u16> {
+    let parameter = parameter.trim_ascii();
+    let value = parameter
+        .strip_prefix(b"q=")
+        .or_else(|| parameter.strip_prefix(b"Q="))?;
+    let thousandths = match value {
+        [b'0'] | [b'0', b'.'] => Some(0),
+        [b'1'] | [b'1', b'.'] => Some(1000),
+        [b'0', b'.', digits @ ..] if digits.len() <= 3 => digits
+            .iter()
+            .chain(b"000")
+            .take(3)
+            .try_fold(0, |sum, digit| {
+                Some(sum * 10 + char::from(*digit).to_digit(10)?)
+            }),
+        [b'1', b'.', digits @ ..] if digits.len() <= 3 => {
+            digits.iter().all(|&digit| digit == b'0').then_some(1000)
+        }
+        _ => None,
+    };
+    Some(thousandths.map_or(0, |thousandths| thousandths as u16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::{Parsed, parse};
+
+    fn codings(accept: &str) -> Vec<&'static str> {
+        let head = format!("GET / HTTP/1.0\r\n{accept}\r\n\r\n");
+        match parse(head.as_bytes()) {
+            Parsed::Complete(request, _) => {
+                accepted(request.headers()).map(|(name, _)| name).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn codings_are_taken_by_weight_then_by_size() {
+        for (accept, accepted) in [
+            ("X: y", &[][..]),
+            ("Accept-Encoding:", &[]),
+            ("Accept-Encoding: gzip", &["gzip"]),
+            ("Accept-Encoding: x-gzip", &["gzip"]),
+            ("Accept-Encoding: GZip, Br", &["br", "gzip"]),
+            (
+                "Accept-Encoding: gzip, deflate, br, zstd",
+                &["br", "zstd", "gzip"],
+            ),
+            ("Accept-Encoding: gzip;q=1.0, br;q=0.5", &["gzip", "br"]),
+            (
+                "Accept-Encoding: gzip ; q=0.8 , zstd;Q=0.801",
+                &["zstd", "gzip"],
+            ),
+            ("Accept-Encoding: *", &["br", "zstd", "gzip"]),
+            ("Accept-Encoding: *;q=0.1, br;q=0", &["zstd", "gzip"]),
+            ("Accept-Encoding: gzip;q=0", &[]),
+            ("Accept-Encoding: gzip;q=0.000", &[]),
+            ("Accept-Encoding: gzip;q=0.001", &["gzip"]),
+            ("Accept-Encoding: gzip;q=0.5, identity", &[]),
+            ("Accept-Encoding: gzip;q=0.5, identity;q=0.5", &["gzip"]),
+            ("Accept-Encoding: gzip;q=9", &[]),
+            ("Accept-Encoding: gzip;q=1.001, br;q=0.0001, zstd;q=x", &[]),
+        ] {
+            assert_eq!(codings(accept), accepted, "{accept}");
+        }
+    }
+
+    #[test]
+    fn text_is_compressible_and_what_is_compressed_is_not() {
+        for content_type in [
+            "text/html",
+            "text/plain; charset=utf-8",
+            "application/json",
+            "application/wasm",
+            "application/ld+json",
+            "image/svg+xml",
+            "font/ttf",
+        ] {
+            assert!(is_compressible(content_type), "{content_type}");
+        }
+        for content_type in [
+            "image/png",
+            "video/mp4",
+            "application/zip",
+            "application/octet-stream",
+            "font/woff2",
+            "",
+        ] {
+            assert!(!is_compressible(content_type), "{content_type}");
+        }
+    }
+}
