@@ -32,8 +32,7 @@ impl Validators {
         let etag = file.modified.map(|modified| {
             let seconds = modified.seconds.wrapping_mul(1_000_000_000);
             let nanoseconds = seconds.wrapping_add(modified.nanoseconds.into());
-            let (size, identity) = (file.size, file.identity.unwrap_or_default());
-            format!("\"{size:x}-{nanoseconds:x}-{identity:x}\"")
+            entity_tag(&[file.size, nanoseconds, file.identity.unwrap_or_default()])
         });
         Validators {
             etag,
@@ -53,6 +52,25 @@ impl Validators {
         let date = parse_http_date(value);
         date.is_some() && date == self.last_modified
     }
+}
+
+/// `numbers` in hexadecimal, in quotes. Every response has one, and `format!` would take longer than all
+/// else that is decided here.
+fn entity_tag(numbers: &[u64]) -> String {
+    let mut tag = String::with_capacity(2 + 17 * numbers.len());
+    tag.push('"');
+    for (at, &number) in numbers.iter().enumerate() {
+        if at > 0 {
+            tag.push('-');
+        }
+        let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
+        for digit in (0..digits).rev() {
+            let digit = number >> (4 * digit) & 0xf;
+            tag.push(char::from(b"0123456789abcdef"[digit as usize]));
+        }
+    }
+    tag.push('"');
+    tag
 }
 
 /// Decides in the order of RFC 9110 13.2.2. A date that is none is ignored.
@@ -187,6 +205,14 @@ mod tests {
                 "{fields:?}"
             );
         }
+    }
+
+    #[test]
+    fn an_entity_tag_shows_its_numbers() {
+        assert_eq!(
+            entity_tag(&[0, 0x1a, u64::MAX]),
+            "\"0-1a-ffffffffffffffff\""
+        );
     }
 
     #[test]

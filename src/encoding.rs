@@ -29,12 +29,14 @@ pub(crate) fn choose(
     open_at: OpenAt,
 ) -> Representation {
     let varies = is_compressible(content_type);
-    let codings = accepted(request.headers()).filter(|_| varies);
     let sibling = |(coding, extension)| match open(&[path, extension].concat(), open_at)? {
         Opened::File(file) => Some((file, Some(coding))),
         Opened::Directory(_) => None,
     };
-    let (file, coding) = { codings }.find_map(sibling).unwrap_or((file, None));
+    let asks = varies && request.headers().get("Accept-Encoding").is_some();
+    let siblings = asks.then(|| accepted(request.headers()));
+    let found = siblings.and_then(|mut codings| codings.find_map(sibling));
+    let (file, coding) = found.unwrap_or((file, None));
     Representation {
         file,
         coding,

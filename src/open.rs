@@ -74,8 +74,8 @@ pub(crate) fn open(path: &str, open_at: OpenAt) -> Option<Opened> {
 }
 
 fn identity(descriptor: &Descriptor) -> Option<u64> {
-    let hash = descriptor.metadata_hash().ok()?;
-    Some(hash.lower ^ hash.upper.rotate_left(32))
+    // The upper half of the hash says the same where it says anything.
+    descriptor.metadata_hash().ok().map(|hash| hash.lower)
 }
 
 /// What `path` beneath `directory` is, following symbolic links; `None` if that cannot be told.

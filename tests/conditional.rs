@@ -1,4 +1,5 @@
-//! `If-Modified-Since`: what the client has already is not sent again.
+//! Preconditions: what the client has already is not sent again, and what it does not mean is not
+//! sent at all.
 
 use std::fs::File;
 use std::io::Write;
@@ -100,6 +101,87 @@ fn if_none_match_takes_precedence() {
     ] {
         let response = get(server.port, "/hello.txt", &headers);
         assert_eq!(response.status, status, "{headers:?}: {response:?}");
+    }
+}
+
+#[test]
+fn a_tag_names_one_version_of_a_file() {
+    let site = Site::new();
+    let server = serve(&site, "HTTP/1.1");
+    let tag = |target: &str| {
+        let response = get(server.port, target, &[]);
+        response.header("ETag").expect("a tag").to_owned()
+    };
+    let hello = tag("/hello.txt");
+    assert!(
+        hello.starts_with('"') && hello.ends_with('"'),
+        "strong: {hello}"
+    );
+    assert_eq!(hello, tag("/hello.txt"), "the same file, the same tag");
+    assert_eq!(hello, tag("/link-to-file"), "the same file by another name");
+    assert_ne!(hello, tag("/apple.txt"));
+    // Another file in its place, as long and as old.
+    let path = site.root().join("hello.txt");
+    let modified = std::fs::metadata(&path)
+        .and_then(|metadata| metadata.modified())
+        .expect("a time");
+    let other = site.write("other.txt", "HELLO\n");
+    let file = File::options().write(true).open(&other).expect("opened");
+    file.set_modified(modified).expect("set");
+    std::fs::rename(&other, &path).expect("renamed");
+    assert_ne!(hello, tag("/hello.txt"), "another file, another tag");
+}
+
+#[test]
+fn preconditions_are_answered_in_their_order() {
+    let site = Site::new();
+    let server = serve(&site, "HTTP/1.1");
+    let response = get(server.port, "/hello.txt", &[]);
+    let etag = response.header("ETag").expect("a tag").to_owned();
+    let same = |name: &str| format!("{name}: {etag}");
+    let weak = format!("If-None-Match: \"a,b\", W/{etag}");
+    let unmodified = |date: &str| format!("If-Unmodified-Since: {date}");
+    let before = "Sun, 13 Sep 2020 12:26:39 GMT";
+    let cases: [(&[&str], u16); 13] = [
+        (&[&same("If-None-Match")], 304),
+        (&[&weak], 304),
+        (&["If-None-Match: *"], 304),
+        (&[&same("If-None-Match"), "Range: bytes=0-1"], 304),
+        (&[&same("If-Match")], 200),
+        (&["If-Match: *"], 200),
+        (&["If-Match: \"other\""], 412),
+        (&["If-Match: \"other\"", "Range: bytes=0-1"], 412),
+        (&[&same("If-Match"), &unmodified(before)], 200),
+        (&[&same("If-Match"), "Range: bytes=0-1"], 206),
+        (&[&unmodified(EXACT)], 200),
+        (&[&unmodified(before)], 412),
+        (&[&unmodified("yesterday")], 200),
+    ];
+    for (headers, status) in cases {
+        for method in ["GET", "HEAD"] {
+            let response = ask(server.port, method, "/hello.txt", headers);
+            let expected = if (method, status) == ("HEAD", 206) {
+                200
+            } else {
+                status
+            };
+            assert_eq!(
+                response.status, expected,
+                "{method} {headers:?}: {response:?}"
+            );
+            if status < 400 {
+                assert_eq!(
+                    response.header("ETag"),
+                    Some(&*etag),
+                    "{method} {headers:?}"
+                );
+                assert_eq!(
+                    response.header("Last-Modified"),
+                    Some(EXACT),
+                    "{method} {headers:?}"
+                );
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! `wasmtime-wasi`.
 
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -190,7 +191,8 @@ fn stat(
         .map_err(|error| std::io::Error::from(error).into()),))
 }
 
-/// `descriptor.metadata-hash`: what the system knows the file by.
+/// `descriptor.metadata-hash`: what the system knows the file by, hashed as `wasmtime-wasi` does, so that
+/// a file has one entity tag under both hosts.
 fn metadata_hash(
     mut store: StoreContextMut<'_, State>,
     (descriptor,): (Resource<Descriptor>,),
@@ -204,9 +206,14 @@ fn metadata_hash(
         None => rustix::fs::fstat(file),
     };
     Ok((stat
-        .map(|stat| MetadataHashValue {
-            lower: stat.st_ino,
-            upper: stat.st_dev,
+        .map(|stat| {
+            let mut hasher = DefaultHasher::new();
+            (stat.st_dev, stat.st_ino).hash(&mut hasher);
+            let lower = hasher.finish();
+            MetadataHashValue {
+                lower,
+                upper: lower ^ std::f64::consts::PI.to_bits(),
+            }
         })
         .map_err(|error| std::io::Error::from(error).into()),))
 }

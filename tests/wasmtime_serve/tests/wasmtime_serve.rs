@@ -95,6 +95,8 @@ fn both_hosts_give_the_same_answers() {
     let not_utf8 = std::ffi::OsStr::from_bytes(b"listed/\xff.txt");
     fs::write(site.root().join(not_utf8), "unnameable").expect("a file");
 
+    site.write("hello.txt.br", "compressed");
+
     let component = file_server();
     let theirs = wasmtime_serve(&component, &site.root(), &[]);
     let ours = sandserve(&component, &site.root());
@@ -121,6 +123,13 @@ fn both_hosts_give_the_same_answers() {
         ("GET", "/listed?x=1", &[], 301),
         ("GET", "/hello.txt", &[modified], 304),
         ("HEAD", "/hello.txt", &[modified], 304),
+        ("GET", "/hello.txt", &["If-None-Match: *"], 304),
+        ("GET", "/hello.txt", &["If-Match: \"other\""], 412),
+        ("GET", "/hello.txt", &["Range: bytes=1-2"], 206),
+        ("GET", "/big.bin", &["Range: bytes=1000000-2999998"], 206),
+        ("GET", "/big.bin", &["Range: bytes=-1"], 206),
+        ("GET", "/hello.txt", &["Range: bytes=6-"], 416),
+        ("GET", "/hello.txt", &["Accept-Encoding: br"], 200),
         ("GET", "/missing", &[], 404),
         ("HEAD", "/missing", &[], 404),
         ("GET", "/hello.txt/", &[], 404),
