@@ -216,8 +216,9 @@ class Sample:
     """Latency in milliseconds."""
 
 
-def load(server, path, seconds, connections=32, close=False):
-    """Runs wrk with one thread."""
+def load(server, path, seconds, connections=32, close=False, size=None):
+    """Runs wrk with one thread. Where responses take longer than the run, their `size` in bytes tells
+    how many there were."""
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "--timeout", "10"]
     if close:
         argv += ["-H", "Connection: close"]
@@ -226,13 +227,18 @@ def load(server, path, seconds, connections=32, close=False):
         argv + [f"http://127.0.0.1:{server.port}{path}"], capture_output=True, text=True, check=True
     ).stdout
     cpu = server.cpu() - cpu
-    count = int(re.search(r"(\d+) requests in", out)[1])
+    count, duration, number, unit = re.search(
+        r"(\d+) requests in ([\d.]+)s, ([\d.]+)(\w+) read", out
+    ).groups()
+    count = int(count)
+    if size:
+        count = float(number) * {"KB": KIB, "MB": MIB, "GB": KIB * MIB}[unit] / size
     errors = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     if count == 0 or errors:
         raise RuntimeError(f"{path}: {out}")
-    number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", out).groups()
-    p99 = float(number) * {"us": 1e-3, "ms": 1, "s": 1e3}[unit]
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])
+    rate = count / float(duration)
+    latency, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", out).groups()
+    p99 = float(latency) * {"us": 1e-3, "ms": 1, "s": 1e3}[unit]
     return Sample(rate, cpu / count * 1e6, p99)
 
 
@@ -267,13 +273,14 @@ class Bench:
     def measure(self, title, path, peers=None, **how):
         """One row: every server in turn, in several rounds."""
         log = how.pop("log", False)
+        seconds = max(how.pop("seconds", 0), self.options.seconds)
         samples = {}
         for _ in range(self.options.rounds):
             for name, start in (peers or self.peers).items():
                 try:
                     with self.start(start, log=log) as server:
                         load(server, path, 1, **how)
-                        sample = load(server, path, self.options.seconds, **how)
+                        sample = load(server, path, seconds, **how)
                 except RuntimeError as error:
                     print(f"{name}: {error}", file=sys.stderr)
                     continue
@@ -283,7 +290,7 @@ class Bench:
         cpu = statistics.median(sample.cpu for sample in base)
         rate = statistics.median(sample.requests for sample in base)
         print(f"\n**{title}**\n")
-        print("| server | CPU us/request | over nginx | requests/s | over nginx | p99 ms |")
+        print("| server | CPU µs/request | over nginx | requests/s | over nginx | p99 ms |")
         print("| --- | --- | --- | --- | --- | --- |")
         for name, taken in samples.items():
             cpus = [sample.cpu for sample in taken]
@@ -301,7 +308,7 @@ class Bench:
         self.measure("1 KiB, keep-alive", "/1k.txt")
         self.measure("10 KiB, keep-alive", "/10k.txt")
         self.measure("100 KiB, keep-alive", "/100k.txt")
-        self.measure("100 MiB, keep-alive", "/100m.txt")
+        self.measure("100 MiB, keep-alive", "/100m.txt", size=100 * MIB, seconds=10)
         self.measure("1 KiB, new connection each", "/1k.txt", close=True)
 
     def log(self):
