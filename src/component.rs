@@ -1,11 +1,19 @@
 //! From a handler type to a component: what the two exports have in common, and the file server.
 
+use std::borrow::Cow;
 use std::io;
 use std::marker::PhantomData;
 
-use crate::base::BaseHttpRequestHandler;
+use wasi::filesystem::types::Descriptor;
+
+use crate::base::{self, BaseHttpRequestHandler};
+use crate::content_type;
+use crate::cross_origin;
+use crate::dotfiles;
 use crate::exchange::Exchange;
-use crate::simple::{self, Files, SimpleHttpRequestHandler};
+use crate::fallback;
+use crate::settings::Settings;
+use crate::simple::{self, Content, Files, SimpleHttpRequestHandler};
 
 /// The component that answers with `H`, a new one for each connection or request.
 #[derive(Debug)]
@@ -28,10 +36,36 @@ macro_rules! export {
     };
 }
 
-/// `python -m http.server`: the handler of the component that this package is.
-#[derive(Debug, Default)]
+/// `python -m http.server`: the handler of the component that this package is, and what flags add.
+#[derive(Debug)]
 pub struct FileServer {
     files: Files,
+    settings: &'static Settings,
+    /// Whether the response in hand is a listing, which changes whenever a file in it does.
+    is_listing: bool,
+}
+
+impl Default for FileServer {
+    fn default() -> Self {
+        let settings = Settings::get();
+        let mut files = Files {
+            hide_dotfiles: settings.hide_dotfiles,
+            ..Files::default()
+        };
+        for (extension, content_type) in &settings.mime_types {
+            files
+                .extensions_map
+                .retain(|(known, _)| !known.eq_ignore_ascii_case(extension));
+            files
+                .extensions_map
+                .push((Cow::Borrowed(extension), Cow::Borrowed(content_type)));
+        }
+        FileServer {
+            files,
+            settings,
+            is_listing: false,
+        }
+    }
 }
 
 impl BaseHttpRequestHandler for FileServer {
@@ -42,10 +76,82 @@ impl BaseHttpRequestHandler for FileServer {
     fn do_head(&mut self, http: &mut Exchange) -> io::Result<()> {
         simple::do_head(self, http)
     }
+
+    fn do_options(&mut self, http: &mut Exchange) -> io::Result<()> {
+        match self.settings.cors {
+            true => cross_origin::send_options(self, http),
+            false => self.do_other(http),
+        }
+    }
+
+    fn send_error(
+        &mut self,
+        http: &mut Exchange,
+        code: u16,
+        message: Option<&str>,
+        explain: Option<&str>,
+    ) -> io::Result<()> {
+        let name = self.settings.not_found.as_ref().filter(|_| code == 404);
+        match name.and_then(|name| fallback::open_file(&self.files, name, http.open_at)) {
+            Some(page) => fallback::send_not_found(self, http, message, page),
+            None => base::send_error(self, http, code, message, explain),
+        }
+    }
+
+    fn send_response(&mut self, http: &mut Exchange, code: u16, message: Option<&str>) {
+        base::send_response(self, http, code, message);
+        for (name, value) in &self.settings.fields {
+            base::send_header(self, http, name, value);
+        }
+        if let Some(cache_control) = &self.settings.cache_control
+            && matches!(code, 200 | 206 | 304)
+            && !self.is_listing
+        {
+            self.send_header(http, "Cache-Control", cache_control);
+        }
+    }
+
+    fn send_header(&mut self, http: &mut Exchange, keyword: &str, value: &str) {
+        if !self.settings.replaces(keyword) {
+            base::send_header(self, http, keyword, value);
+        }
+    }
 }
 
 impl SimpleHttpRequestHandler for FileServer {
     fn files(&self) -> &Files {
         &self.files
+    }
+
+    fn send_not_found(&mut self, http: &mut Exchange) -> io::Result<Option<Content>> {
+        let path = self.translate_path(http.request.path());
+        if self.settings.spa
+            && !dotfiles::hides(&self.files, &path)
+            && let Some((path, file)) = fallback::application(&self.files, &path, http.open_at)
+        {
+            return simple::send_file_head(self, http, &path, file);
+        }
+        simple::send_not_found(self, http)
+    }
+
+    fn list_directory(
+        &mut self,
+        http: &mut Exchange,
+        directory: Option<&Descriptor>,
+    ) -> io::Result<Option<Content>> {
+        self.is_listing = true;
+        let content = simple::list_directory(self, http, directory);
+        self.is_listing = false;
+        content
+    }
+
+    fn guess_type(&self, path: &str) -> Cow<'_, str> {
+        let content_type = simple::guess_type(self, path);
+        match &self.settings.charset {
+            Some(charset) if content_type::lacks_charset(&content_type) => {
+                Cow::Owned(format!("{content_type}; charset={charset}"))
+            }
+            _ => content_type,
+        }
     }
 }

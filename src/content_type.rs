@@ -44,15 +44,49 @@ pub(crate) fn guess_type<'t, T: AsRef<str>>(path: &str, extensions_map: &'t [(T,
         .binary_search_by_key(&extension, |&(known, _)| known)
         .map(|at| TYPES_MAP[at].1)
         .ok()
+        .or_else(|| newer_type(extension))
         .or_else(|| mime_guess::from_ext(bare).first_raw())
         .unwrap_or(DEFAULT)
 }
 
+/// Whether `content_type` is text that does not say what it is encoded in. Of what browsers read as
+/// text the rest needs no word: JSON is UTF-8, and XML says it itself.
+pub(crate) fn lacks_charset(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(str::trim_start);
+    let starts_with = |text: &str, start: &str| {
+        text.get(..start.len())
+            .is_some_and(|text| text.eq_ignore_ascii_case(start))
+    };
+    parts
+        .next()
+        .is_some_and(|essence| starts_with(essence, "text/"))
+        && !parts.any(|parameter| starts_with(parameter, "charset="))
+}
+
 /// From the last dot of the last segment of `path`, which leading dots are not (`posixpath.splitext`).
-fn extension(path: &str) -> &str {
+pub(crate) fn extension(path: &str) -> &str {
     let name = &path[path.rfind('/').map_or(0, |slash| slash + 1)..];
     let stem = name.trim_start_matches('.');
     stem.rfind('.').map_or("", |dot| &stem[dot..])
+}
+
+/// The types of what Python does not know and the larger table has under an older name.
+fn newer_type(extension: &str) -> Option<&'static str> {
+    Some(match extension {
+        ".cjs" => "text/javascript",
+        ".m4a" => "audio/mp4",
+        ".m4s" => "video/iso.segment",
+        ".m4v" => "video/mp4",
+        ".map" => "application/json",
+        ".otf" => "font/otf",
+        ".ts" => "video/mp2t",
+        ".usdz" => "model/vnd.usdz+zip",
+        ".wgsl" => "text/wgsl",
+        ".woff" => "font/woff",
+        ".yaml" | ".yml" => "application/yaml",
+        ".zst" => "application/zstd",
+        _ => return None,
+    })
 }
 
 /// `mimetypes.types_map` of Python 3.13, sorted by extension; `.xml` as in the `mime.types` that
@@ -231,7 +265,23 @@ mod tests {
             ("./a.xz", "application/x-xz"),
             ("./page.html.br", "text/html"),
             ("./a.br", "application/octet-stream"),
+            ("./a.wasm", "application/wasm"),
+            ("./a.webmanifest", "application/manifest+json"),
+            ("./a.woff", "font/woff"),
             ("./a.woff2", "font/woff2"),
+            ("./a.ttf", "font/ttf"),
+            ("./a.otf", "font/otf"),
+            ("./a.avif", "image/avif"),
+            ("./a.webp", "image/webp"),
+            ("./a.mp4", "video/mp4"),
+            ("./a.m4v", "video/mp4"),
+            ("./a.webm", "video/webm"),
+            ("./a.m4a", "audio/mp4"),
+            ("./a.opus", "audio/opus"),
+            ("./a.jsonld", "application/ld+json"),
+            ("./app.js.map", "application/json"),
+            ("./a.ts", "video/mp2t"),
+            ("./a.yml", "application/yaml"),
             ("./.txt", "application/octet-stream"),
             ("./..txt", "application/octet-stream"),
             ("./dir.txt/none", "application/octet-stream"),
@@ -245,6 +295,23 @@ mod tests {
             guess_type("./a.txt", &[(".txt", "text/markdown")]),
             "text/markdown"
         );
+    }
+
+    #[test]
+    fn text_without_a_charset_is_told_by_its_type() {
+        for (content_type, expected) in [
+            ("text/html", true),
+            ("Text/JavaScript", true),
+            ("text/plain; format=flowed", true),
+            ("text/plain; Charset=latin1", false),
+            ("text/plain;charset=utf-8", false),
+            ("application/json", false),
+            ("application/xml", false),
+            ("image/svg+xml", false),
+            ("texts", false),
+        ] {
+            assert_eq!(lacks_charset(content_type), expected, "{content_type}");
+        }
     }
 
     #[test]

@@ -80,7 +80,7 @@
 //! | serve files | [`simple`] (`SimpleHTTPRequestHandler`) |
 //! | map the path | `path` |
 //! | open beneath the root | `open` |
-//! | decide | `content_type`, `encoding`, `conditional`, `range` and `multipart`, `listing` |
+//! | decide | `content_type`, `dotfiles`, `encoding`, `conditional`, `range` and `multipart`, `fallback`, `cross_origin`, `listing` |
 //! | bytes out | `exchange`, `wfile`, `log` |
 //!
 //! `component` makes a component of a handler. With the default feature `component` this crate is
@@ -101,9 +101,13 @@ mod component;
 mod conditional;
 mod connection;
 mod content_type;
+mod cross_origin;
 mod date;
+mod dotfiles;
 mod encoding;
 mod exchange;
+mod fallback;
+mod flags;
 mod html;
 mod incoming_handler;
 mod listing;

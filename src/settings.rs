@@ -2,61 +2,151 @@
 
 use std::cell::OnceCell;
 
+use crate::cross_origin;
+use crate::flags;
 use crate::request::Version;
 
-/// The settings of the component, read once per instance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The settings of the component, read once per instance. A value that makes no sense counts as not
+/// given: our host has refused it already, and others show nobody what is wrong.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// `SANDSERVE_PROTOCOL`: the version answered in, `HTTP/1.0` unless `HTTP/1.1` is asked for.
     pub(crate) protocol: Version,
-    /// `SANDSERVE_QUIET`: no access log, if set to anything but nothing, `0` or `false`.
+    /// `SANDSERVE_QUIET`: no access log.
     pub(crate) quiet: bool,
     /// `SANDSERVE_UTC_OFFSET`: how far local time is ahead of UTC, in seconds. Only the log shows
     /// local time, and WASI has no time zone to ask for.
     pub(crate) utc_offset: i32,
+    /// The fields of every response as (name, value): those of `SANDSERVE_HEADER`, one on a line, then
+    /// those of `SANDSERVE_CORS` and `SANDSERVE_CROSS_ORIGIN_ISOLATION` that are not among them.
+    pub(crate) fields: Vec<(String, String)>,
+    /// `SANDSERVE_CORS`: pages of every origin may read.
+    pub(crate) cors: bool,
+    /// `SANDSERVE_CACHE`: for how many seconds a file may be used again without asking, as the
+    /// `Cache-Control` that says so.
+    pub(crate) cache_control: Option<String>,
+    /// `SANDSERVE_SPA`: unknown paths without an extension are addresses within `/index.html`.
+    pub(crate) spa: bool,
+    /// `SANDSERVE_NOT_FOUND`: the file in the directory served that is the page of every 404.
+    pub(crate) not_found: Option<String>,
+    /// `SANDSERVE_HIDE_DOTFILES`: names that begin with a dot do not exist.
+    pub(crate) hide_dotfiles: bool,
+    /// `SANDSERVE_CHARSET`: what text is encoded in.
+    pub(crate) charset: Option<String>,
+    /// `SANDSERVE_MIME`: content types by extension (with its dot, in lower case).
+    pub(crate) mime_types: Vec<(String, String)>,
 }
 
 impl Settings {
     /// The settings in the environment of this instance.
-    pub(crate) fn get() -> Settings {
+    pub(crate) fn get() -> &'static Settings {
         thread_local! {
-            static SETTINGS: OnceCell<Settings> = const { OnceCell::new() };
+            static SETTINGS: OnceCell<&'static Settings> = const { OnceCell::new() };
         }
         SETTINGS.with(|settings| {
             *settings.get_or_init(|| {
                 let variables = wasi::cli::environment::get_environment();
-                Settings::from_variables(
+                // They go when the instance goes.
+                Box::leak(Box::new(Settings::from_variables(
                     variables
                         .iter()
                         .map(|(name, value)| (name.as_str(), value.as_str())),
-                )
+                )))
             })
         })
     }
 
+    /// Whether the field `name` of a response is among [`Self::fields`], which then is said instead.
+    pub(crate) fn replaces(&self, name: &str) -> bool {
+        let mut fields = self.fields.iter();
+        fields.any(|(replaced, _)| replaced.eq_ignore_ascii_case(name))
+    }
+
     fn from_variables<'v>(variables: impl Iterator<Item = (&'v str, &'v str)>) -> Settings {
         let mut settings = Settings::default();
+        let mut isolation = false;
         for (name, value) in variables {
             match name {
                 "SANDSERVE_PROTOCOL" if value == "HTTP/1.1" => settings.protocol = Version::Http11,
-                "SANDSERVE_QUIET" => settings.quiet = !matches!(value, "" | "0" | "false"),
+                "SANDSERVE_QUIET" => settings.quiet = is_on(value),
                 "SANDSERVE_UTC_OFFSET" => settings.utc_offset = value.parse().unwrap_or(0),
+                "SANDSERVE_HEADER" => settings.fields = header_lines(value),
+                "SANDSERVE_CORS" => settings.cors = is_on(value),
+                "SANDSERVE_CROSS_ORIGIN_ISOLATION" => isolation = is_on(value),
+                "SANDSERVE_CACHE" => settings.cache_control = value.parse().ok().map(cache_control),
+                "SANDSERVE_SPA" => settings.spa = is_on(value),
+                "SANDSERVE_NOT_FOUND" => settings.not_found = not_empty(value),
+                "SANDSERVE_HIDE_DOTFILES" => settings.hide_dotfiles = is_on(value),
+                "SANDSERVE_CHARSET" => {
+                    settings.charset = not_empty(value).filter(|name| flags::is_charset(name));
+                }
+                "SANDSERVE_MIME" => settings.mime_types = mime_types(value),
                 _ => {}
             }
         }
+        if settings.cors {
+            settings.add_fields(&cross_origin::CORS);
+        }
+        if isolation {
+            settings.add_fields(&cross_origin::isolation(settings.cors));
+        }
         settings
     }
+
+    fn add_fields(&mut self, fields: &[(&str, &str)]) {
+        for &(name, value) in fields {
+            if !self.replaces(name) {
+                self.fields.push((name.into(), value.into()));
+            }
+        }
+    }
+}
+
+/// Whether a switch is on: set to anything but nothing, `0` or `false`.
+fn is_on(value: &str) -> bool {
+    !matches!(value, "" | "0" | "false")
+}
+
+fn not_empty(value: &str) -> Option<String> {
+    Some(value.to_owned()).filter(|value| !value.is_empty())
+}
+
+fn header_lines(value: &str) -> Vec<(String, String)> {
+    value
+        .lines()
+        .filter_map(|line| flags::header(line).ok())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// RFC 9111 5.2.2: not asking again for so many seconds, or asking every time.
+fn cache_control(seconds: u32) -> String {
+    match seconds {
+        0 => "no-cache".into(),
+        seconds => format!("max-age={seconds}"),
+    }
+}
+
+fn mime_types(value: &str) -> Vec<(String, String)> {
+    flags::mime_types(value)
+        .filter_map(Result::ok)
+        .map(|(extension, content_type)| {
+            let extension = format!(".{}", extension.to_ascii_lowercase());
+            (extension, content_type.to_owned())
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn set(variables: &[(&'static str, &'static str)]) -> Settings {
+        Settings::from_variables(variables.iter().copied())
+    }
+
     #[test]
     fn variables_become_settings_and_others_are_ignored() {
-        let set = |variables: &[(&'static str, &'static str)]| {
-            Settings::from_variables(variables.iter().copied())
-        };
         assert_eq!(
             set(&[("HOME", "/"), ("SANDSERVE_PROTOCOL", "HTTP/9")]),
             Settings::default()
@@ -75,5 +165,58 @@ mod tests {
         ] {
             assert_eq!(set(&[("SANDSERVE_QUIET", value)]).quiet, quiet, "{value}");
         }
+    }
+
+    #[test]
+    fn what_makes_no_sense_counts_as_not_given() {
+        for variable in [
+            ("SANDSERVE_HEADER", "no header\nDate: never\n"),
+            ("SANDSERVE_CACHE", "-1"),
+            ("SANDSERVE_CACHE", ""),
+            ("SANDSERVE_NOT_FOUND", ""),
+            ("SANDSERVE_CHARSET", "a b"),
+            ("SANDSERVE_MIME", "txt,=a/b"),
+        ] {
+            assert_eq!(set(&[variable]), Settings::default(), "{variable:?}");
+        }
+    }
+
+    #[test]
+    fn caching_is_said_in_seconds() {
+        for (value, expected) in [("60", "max-age=60"), ("0", "no-cache")] {
+            let settings = set(&[("SANDSERVE_CACHE", value)]);
+            assert_eq!(settings.cache_control.as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn fields_that_are_given_come_before_those_of_switches() {
+        let settings = set(&[
+            ("SANDSERVE_CROSS_ORIGIN_ISOLATION", "1"),
+            ("SANDSERVE_CORS", "1"),
+            (
+                "SANDSERVE_HEADER",
+                "X-A: 1\r\ncross-origin-embedder-policy: credentialless\nX-A: 2",
+            ),
+        ]);
+        let found: Vec<_> = settings
+            .fields
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "X-A: 1",
+                "cross-origin-embedder-policy: credentialless",
+                "X-A: 2",
+                "Access-Control-Allow-Origin: *",
+                "Access-Control-Expose-Headers: Accept-Ranges, Content-Length, Content-Range, ETag",
+                "Cross-Origin-Opener-Policy: same-origin",
+                "Cross-Origin-Resource-Policy: cross-origin",
+            ]
+        );
+        assert!(settings.replaces("x-a"));
+        assert!(!settings.replaces("Server"));
     }
 }

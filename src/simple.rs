@@ -10,6 +10,7 @@ use wasi::filesystem::types::{Descriptor, ErrorCode};
 use crate::base::BaseHttpRequestHandler;
 use crate::conditional::{self, Outcome, Validators};
 use crate::content_type;
+use crate::dotfiles;
 use crate::encoding::{self, Representation};
 use crate::exchange::Exchange;
 use crate::listing;
@@ -31,6 +32,8 @@ pub struct Files {
     pub index_pages: Vec<Cow<'static, str>>,
     /// Content types by extension (with its dot), looked up before the built-in tables.
     pub extensions_map: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    /// Whether what has a name that begins with a dot is neither served nor listed.
+    pub hide_dotfiles: bool,
 }
 
 impl Default for Files {
@@ -43,6 +46,7 @@ impl Default for Files {
             directory: ".".into(),
             index_pages: vec!["index.html".into(), "index.htm".into()],
             extensions_map: content_type::EXTENSIONS_MAP.iter().map(borrowed).collect(),
+            hide_dotfiles: false,
         }
     }
 }
@@ -57,6 +61,17 @@ pub enum Content {
     Page(String),
 }
 
+impl Content {
+    /// All of `file`.
+    pub fn whole(file: File) -> Content {
+        let all = ByteRange {
+            start: 0,
+            end: file.size,
+        };
+        Content::File(file, all)
+    }
+}
+
 /// Serves GET and HEAD from files. `do_get` and `do_head` of the base trait call [`do_get`] and
 /// [`do_head`] here.
 pub trait SimpleHttpRequestHandler: BaseHttpRequestHandler {
@@ -67,6 +82,12 @@ pub trait SimpleHttpRequestHandler: BaseHttpRequestHandler {
     /// `None` where the response is already complete.
     fn send_head(&mut self, http: &mut Exchange) -> io::Result<Option<Content>> {
         send_head(self, http)
+    }
+
+    /// Sends the response to a request for a file that does not exist; returns what `send_head` does.
+    /// Python does this within `send_head`.
+    fn send_not_found(&mut self, http: &mut Exchange) -> io::Result<Option<Content>> {
+        send_not_found(self, http)
     }
 
     /// Sends the head of a listing of `directory`, and returns the page. The directory is `None` where
@@ -120,7 +141,8 @@ where
     H: SimpleHttpRequestHandler + ?Sized,
 {
     let path = handler.translate_path(http.request.path());
-    match open(&path, http.open_at) {
+    let visible = (!dotfiles::hides(handler.files(), &path)).then_some(&path);
+    match visible.and_then(|path| open(path, http.open_at)) {
         Some(Opened::File(file)) if !path.ends_with('/') => {
             send_file_head(handler, http, &path, file)
         }
@@ -133,14 +155,21 @@ where
                 None => handler.list_directory(http, directory.as_ref()),
             }
         }
-        _ => {
-            handler.send_error(http, 404, Some("File not found"), None)?;
-            Ok(None)
-        }
+        _ => handler.send_not_found(http),
     }
 }
 
-fn send_file_head<H>(
+/// See [`SimpleHttpRequestHandler::send_not_found`].
+pub fn send_not_found<H>(handler: &mut H, http: &mut Exchange) -> io::Result<Option<Content>>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    handler.send_error(http, 404, Some("File not found"), None)?;
+    Ok(None)
+}
+
+/// Sends the head of a response with `file` as its content, or as the request's conditions have it.
+pub(crate) fn send_file_head<H>(
     handler: &mut H,
     http: &mut Exchange,
     path: &str,
@@ -170,10 +199,6 @@ where
         true => range::select(&http.request, size),
         false => Selection::Whole,
     };
-    let whole = ByteRange {
-        start: 0,
-        end: size,
-    };
     match selection {
         Selection::Whole => {
             handler.send_response(http, 200, None);
@@ -182,7 +207,7 @@ where
             send_validators(handler, http, &representation, &validators);
             handler.send_header(http, "Accept-Ranges", "bytes");
             handler.end_headers(http)?;
-            Ok(Some(Content::File(representation.file, whole)))
+            Ok(Some(Content::whole(representation.file)))
         }
         Selection::Part(range) => {
             handler.send_response(http, 206, None);
@@ -286,10 +311,11 @@ pub fn list_directory<H>(
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    let Some(entries) = directory.and_then(|directory| listing::read(directory).ok()) else {
+    let Some(mut entries) = directory.and_then(|directory| listing::read(directory).ok()) else {
         handler.send_error(http, 404, Some("No permission to list directory"), None)?;
         return Ok(None);
     };
+    entries.retain(|entry| !dotfiles::hides(handler.files(), &entry.name));
     let page = listing::page(http.request.path(), &entries);
     handler.send_response(http, 200, None);
     handler.send_header(http, "Content-type", "text/html; charset=utf-8");

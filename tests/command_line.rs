@@ -188,6 +188,103 @@ fn what_cannot_be_is_said_in_one_line() {
 }
 
 #[test]
+fn flags_of_the_file_server_are_checked() {
+    let site = Site::new();
+    site.write("404.html", "gone\n");
+    let root = site.root();
+    let root = root.to_str().expect("a path in UTF-8");
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["-H", "X"], 2, "expected `Name: value`"),
+        (&["-H", ""], 2, "expected `Name: value`"),
+        (&["-H", "X Y: z"], 2, "its name is not a token"),
+        (&["-H", "X : z"], 2, "its name is not a token"),
+        (&["-H", "X: a\r\nY: b"], 2, "no header can have"),
+        (&["-H", "X: a\nY: b"], 2, "no header can have"),
+        (&["-H", "X: \u{20ac}"], 2, "no header can have"),
+        (
+            &["-H", "Content-Length: 1"],
+            2,
+            "Content-Length is for the server to say",
+        ),
+        (
+            &["-H", "transfer-encoding: x"],
+            2,
+            "transfer-encoding is for the server to say",
+        ),
+        (
+            &["-H", "Connection: close"],
+            2,
+            "Connection is for the server to say",
+        ),
+        (&["-H", "Date: now"], 2, "Date is for the server to say"),
+        (
+            &["-H", "Content-Type: a/b"],
+            2,
+            "Content-Type is for the server to say",
+        ),
+        (&["--cache", "-1"], 2, "'-1'"),
+        (
+            &["--cache", "1h"],
+            2,
+            "invalid value '1h' for '--cache <SECONDS>'",
+        ),
+        (&["--cache", "4294967296"], 2, "4294967296 is not in"),
+        (&["--cors=yes"], 2, "unexpected value 'yes' for '--cors'"),
+        (&["--charset", "utf 8"], 2, "expected a name like `utf-8`"),
+        (&["--charset", ""], 2, "expected a name like `utf-8`"),
+        (&["--mime", "txt"], 2, "expected `EXT=TYPE`"),
+        (&["--mime", "a.b=c/d"], 2, "expected one extension"),
+        (
+            &["--mime", "txt=text"],
+            2,
+            "expected a type like `text/plain`",
+        ),
+        (
+            &["--mime", "a=b/c,d=e\r\nf"],
+            2,
+            "expected a type like `text/plain`",
+        ),
+        (&["--not-found", ""], 2, "expected a file in the directory"),
+        (
+            &["--not-found", "../404.html"],
+            2,
+            "expected a file in the directory",
+        ),
+        (
+            &["--not-found", "a/../404.html"],
+            2,
+            "expected a file in the directory",
+        ),
+        (
+            &["--not-found", "missing.html"],
+            1,
+            "cannot open `missing.html` in directory `",
+        ),
+        (&["--not-found", "listed"], 1, "`: not a file"),
+        (
+            &["--not-found", "link-outside"],
+            1,
+            "`: it leads out of the directory",
+        ),
+        (
+            &["--spa", "--handler", "any.wasm"],
+            2,
+            "cannot be used with",
+        ),
+    ];
+    for (arguments, status, reason) in cases {
+        let output = run(&[&["-b", "127.0.0.1", "-d", root, "0"], *arguments].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let shown = format!("{arguments:?}: {stderr}");
+        assert_eq!(output.status.code(), Some(*status), "{shown}");
+        let is_told = stderr.starts_with("sandserve: ") && stderr.contains(reason);
+        assert!(is_told, "{shown}");
+        assert_eq!(stderr.lines().count(), 1, "{shown}");
+        assert_eq!(output.stdout, b"", "{shown}");
+    }
+}
+
+#[test]
 fn two_servers_do_not_share_a_port() {
     let site = Site::empty();
     let server = Server::start(SANDSERVE, &site.root(), &[]);
@@ -205,6 +302,15 @@ fn help_and_version_are_printed() {
         "--directory",
         "--protocol",
         "--quiet",
+        "--header <LINE>",
+        "--cors",
+        "--cross-origin-isolation",
+        "--cache <SECONDS>",
+        "--spa",
+        "--not-found <FILE>",
+        "--hide-dotfiles",
+        "--charset <NAME>",
+        "--mime <EXT=TYPE>",
         "[default: 8000]",
     ] {
         assert!(text.contains(option), "no {option} in {text}");

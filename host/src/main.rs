@@ -1,5 +1,6 @@
 //! `sandserve`: the command.
 
+mod file_server;
 mod new;
 mod options;
 
@@ -43,6 +44,11 @@ fn run(options: &Options) -> Result<(), String> {
             "cannot open directory `{directory}`: {}",
             reason(error.root_cause())
         )
+    })?;
+    let checked = options.file_server.check_files(&options.directory);
+    checked.map_err(|(name, error)| {
+        let reason = reason(error);
+        format!("cannot open `{name}` in directory `{directory}`: {reason}")
     })?;
     let sandbox = match &options.handler {
         None => Sandbox::file_server(grant)

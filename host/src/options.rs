@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::file_server::FileServer;
+
 /// Serve a directory over HTTP, from inside a sandbox.
 #[derive(Debug, Parser)]
 #[command(name = "sandserve", version, long_about = None)]
@@ -49,6 +51,9 @@ pub(crate) struct Options {
     /// Write no access log
     #[arg(short, long, env = "SANDSERVE_QUIET")]
     pub(crate) quiet: bool,
+
+    #[command(flatten)]
+    pub(crate) file_server: FileServer,
 }
 
 /// Create a crate with a handler in it.
@@ -86,11 +91,13 @@ impl Options {
             Protocol::Http11 => "HTTP/1.1",
         };
         let utc_offset = jiff::Zoned::now().offset().seconds();
-        vec![
+        let mut environment = vec![
             ("SANDSERVE_PROTOCOL".into(), protocol.into()),
             ("SANDSERVE_QUIET".into(), u8::from(self.quiet).to_string()),
             ("SANDSERVE_UTC_OFFSET".into(), utc_offset.to_string()),
-        ]
+        ];
+        environment.extend(self.file_server.environment());
+        environment
     }
 }
 

@@ -177,6 +177,74 @@ fn settings_come_as_environment_variables() {
 }
 
 #[test]
+fn flags_of_the_file_server_are_variables_here() {
+    let site = Site::new();
+    site.write("errors/404.html", "gone\n");
+    site.write("index.html", "the application\n");
+    let component = file_server();
+    let variables = [
+        "SANDSERVE_HEADER=X-One: 1\nServer: mine\nno header\nConnection: close",
+        "SANDSERVE_CORS=1",
+        "SANDSERVE_CROSS_ORIGIN_ISOLATION=1",
+        "SANDSERVE_CACHE=60",
+        "SANDSERVE_SPA=1",
+        "SANDSERVE_NOT_FOUND=errors/404.html",
+        "SANDSERVE_HIDE_DOTFILES=1",
+        "SANDSERVE_CHARSET=utf-8",
+        "SANDSERVE_MIME=unknownext=application/x-odd,nonsense",
+    ];
+    let options: Vec<&str> = variables.iter().flat_map(|pair| ["--env", pair]).collect();
+    let server = wasmtime_serve(&component, &site.root(), &options);
+    let text = "text/plain; charset=utf-8";
+    let html = "text/html; charset=utf-8";
+    let cached = Some("max-age=60");
+    for (method, target, status, content_type, cache_control, content) in [
+        ("GET", "/hello.txt", 200, Some(text), cached, "hello\n"),
+        (
+            "GET",
+            "/odd.unknownext",
+            200,
+            Some("application/x-odd"),
+            cached,
+            "?\n",
+        ),
+        (
+            "GET",
+            "/users/7",
+            200,
+            Some(html),
+            cached,
+            "the application\n",
+        ),
+        ("GET", "/missing.js", 404, Some(html), None, "gone\n"),
+        ("GET", "/.hidden", 404, Some(html), None, "gone\n"),
+        ("OPTIONS", "/hello.txt", 204, None, None, ""),
+    ] {
+        let asked = ["Access-Control-Request-Method: GET"];
+        let response = answer(server.port, method, target, &asked, b"");
+        assert_eq!(response.status, status, "{target}: {response:?}");
+        assert_eq!(response.text(), content, "{target}: {response:?}");
+        for (name, expected) in [
+            ("X-One", Some("1")),
+            ("Server", Some("mine")),
+            ("Access-Control-Allow-Origin", Some("*")),
+            ("Cross-Origin-Embedder-Policy", Some("require-corp")),
+            ("Cross-Origin-Resource-Policy", Some("cross-origin")),
+            ("Content-Type", content_type),
+            ("Cache-Control", cache_control),
+            (
+                "Access-Control-Max-Age",
+                (method == "OPTIONS").then_some("7200"),
+            ),
+        ] {
+            let found: Vec<_> = response.headers(name).collect();
+            let expected: Vec<_> = expected.into_iter().collect();
+            assert_eq!(found, expected, "{target} {name}: {response:?}");
+        }
+    }
+}
+
+#[test]
 fn instances_can_serve_many_requests() {
     let site = Site::new();
     let component = file_server();

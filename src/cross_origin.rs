@@ -1,0 +1,115 @@
+//! What pages of other origins may do with responses: `--cors` and `--cross-origin-isolation`, and the
+//! answer to the preflight requests of the Fetch standard.
+
+use std::io;
+
+use crate::base::BaseHttpRequestHandler;
+use crate::exchange::Exchange;
+use crate::flags::is_token;
+use crate::request::Request;
+
+/// How long a browser may remember the answer to a preflight, in seconds; Chromium does no longer.
+const MAX_AGE: &str = "7200";
+/// The methods of a file server.
+const METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// The fields by which scripts of every origin may read a response and what there is to know of its
+/// length and its ranges.
+pub(crate) const CORS: [(&str, &str); 2] = [
+    ("Access-Control-Allow-Origin", "*"),
+    (
+        "Access-Control-Expose-Headers",
+        "Accept-Ranges, Content-Length, Content-Range, ETag",
+    ),
+];
+
+/// The fields that let a page have `SharedArrayBuffer` and precise clocks; `with_cors` other origins
+/// may still embed what is served.
+pub(crate) fn isolation(with_cors: bool) -> [(&'static str, &'static str); 3] {
+    let embedded_by = match with_cors {
+        true => "cross-origin",
+        false => "same-origin",
+    };
+    [
+        ("Cross-Origin-Opener-Policy", "same-origin"),
+        ("Cross-Origin-Embedder-Policy", "require-corp"),
+        ("Cross-Origin-Resource-Policy", embedded_by),
+    ]
+}
+
+/// Answers an OPTIONS request: what it may ask for next, in the words of a preflight if it is one.
+pub(crate) fn send_options<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
+where
+    H: BaseHttpRequestHandler + ?Sized,
+{
+    let fields = options(&http.request);
+    handler.send_response(http, 204, None);
+    for (name, value) in fields {
+        handler.send_header(http, name, &value);
+    }
+    handler.end_headers(http)
+}
+
+/// The fields that answer the OPTIONS request `request`, besides [`CORS`].
+fn options(request: &Request) -> Vec<(&'static str, String)> {
+    let headers = request.headers();
+    if headers.get("Access-Control-Request-Method").is_none() {
+        return vec![("Allow", METHODS.into())];
+    }
+    let mut fields = vec![
+        ("Access-Control-Allow-Methods", METHODS.into()),
+        ("Access-Control-Max-Age", MAX_AGE.into()),
+    ];
+    let asked: Vec<_> = headers.get_all("Access-Control-Request-Headers").collect();
+    let names: Vec<&str> = asked
+        .iter()
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|name| is_token(name))
+        .collect();
+    if !names.is_empty() {
+        fields.push(("Access-Control-Allow-Headers", names.join(", ")));
+    }
+    if headers.has_token("Access-Control-Request-Private-Network", "true") {
+        fields.push(("Access-Control-Allow-Private-Network", "true".into()));
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::{Parsed, parse};
+
+    #[test]
+    fn a_preflight_is_told_what_it_asks() {
+        let method = "Access-Control-Request-Method: GET\r\n";
+        let cases = [
+            ("", "Allow: GET, HEAD, OPTIONS"),
+            (
+                method,
+                "Access-Control-Allow-Methods: GET, HEAD, OPTIONS; Access-Control-Max-Age: 7200",
+            ),
+            (
+                "Access-Control-Request-Method: PUT\r\n\
+                 Access-Control-Request-Headers: range,X-a, b c ,<i>,,\"\r\n\
+                 Access-Control-Request-Headers: last\r\n\
+                 Access-Control-Request-Private-Network: true\r\n",
+                "Access-Control-Allow-Methods: GET, HEAD, OPTIONS; Access-Control-Max-Age: 7200; \
+                 Access-Control-Allow-Headers: range, X-a, last; \
+                 Access-Control-Allow-Private-Network: true",
+            ),
+        ];
+        for (fields, answer) in cases {
+            let head = format!("OPTIONS / HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+            let Parsed::Complete(request, _) = parse(head.as_bytes()) else {
+                panic!("{head}");
+            };
+            let found: Vec<_> = options(&request)
+                .iter()
+                .map(|(name, value)| format!("{name}: {value}"))
+                .collect();
+            assert_eq!(found.join("; "), answer, "{head}");
+        }
+    }
+}
