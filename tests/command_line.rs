@@ -114,6 +114,8 @@ fn options_are_environment_variables_too() {
         .env("SANDSERVE_BIND", "127.0.0.1");
     command
         .env("SANDSERVE_PROTOCOL", "HTTP/1.1")
+        .env("SANDSERVE_QUIET", "1")
+        .env("SANDSERVE_SINGLE", "0")
         .env("SANDSERVE_PORT", "0");
     let server = Server::spawn_as_is(command);
     assert!(
@@ -269,7 +271,7 @@ fn flags_of_the_file_server_are_checked() {
         (
             &["--spa", "--handler", "any.wasm"],
             2,
-            "cannot be used with",
+            "--spa is for the file server and cannot be used with --handler",
         ),
     ];
     for (arguments, status, reason) in cases {

@@ -14,7 +14,6 @@ use clap::builder::FalseyValueParser;
 /// What the file server is told; other handlers have a mind of their own.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "File server")]
-#[group(id = "file-server", multiple = true, conflicts_with = "handler")]
 pub(crate) struct FileServer {
     /// Send this header (`Name: value`) with every response; may be repeated
     #[arg(
@@ -102,7 +101,15 @@ impl FileServer {
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .filter(|(_, value)| !value.is_empty())
         .collect()
+    }
+
+    /// One of the options that are given, as it is written.
+    pub(crate) fn first_option(&self) -> Option<String> {
+        let (variable, _) = self.environment().into_iter().next()?;
+        let name = variable.trim_start_matches("SANDSERVE_");
+        Some(format!("--{}", name.to_lowercase().replace('_', "-")))
     }
 
     /// Looks at the files that the options name in `directory`.

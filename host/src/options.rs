@@ -3,7 +3,9 @@
 use std::env;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::builder::FalseyValueParser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
 
 use crate::file_server::FileServer;
 
@@ -45,11 +47,11 @@ pub(crate) struct Options {
     pub(crate) handler: Option<PathBuf>,
 
     /// Serve one connection at a time in one instance, which keeps its state
-    #[arg(long, env = "SANDSERVE_SINGLE")]
+    #[arg(long, env = "SANDSERVE_SINGLE", value_parser = FalseyValueParser::new())]
     pub(crate) single: bool,
 
     /// Write no access log
-    #[arg(short, long, env = "SANDSERVE_QUIET")]
+    #[arg(short, long, env = "SANDSERVE_QUIET", value_parser = FalseyValueParser::new())]
     pub(crate) quiet: bool,
 
     #[command(flatten)]
@@ -108,7 +110,9 @@ pub(crate) fn parse() -> Result<Command, u8> {
         .is_some_and(|argument| argument == "new");
     let parsed = match is_new {
         true => New::try_parse_from(env::args_os().skip(1)).map(Command::New),
-        false => Options::try_parse().map(Command::Serve),
+        false => Options::try_parse()
+            .and_then(without_contradiction)
+            .map(Command::Serve),
     };
     parsed.map_err(|error| {
         if error.exit_code() == 0 {
@@ -128,4 +132,19 @@ pub(crate) fn parse() -> Result<Command, u8> {
         );
         2
     })
+}
+
+/// Refuses options that would be without effect. A switch that is off in its variable is not one.
+fn without_contradiction(options: Options) -> Result<Options, clap::Error> {
+    let unused = match options.handler {
+        Some(_) => options.file_server.first_option(),
+        None => None,
+    };
+    match unused {
+        Some(option) => Err(Options::command().error(
+            ErrorKind::ArgumentConflict,
+            format!("{option} is for the file server and cannot be used with --handler"),
+        )),
+        None => Ok(options),
+    }
 }
