@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
+use crate::access_log::{Access, Answer, Format, Stamp};
 use crate::date;
 use crate::exchange::Exchange;
 use crate::html;
@@ -163,7 +164,8 @@ pub trait BaseHttpRequestHandler {
         flush_headers(self, http)
     }
 
-    /// Logs an accepted request. `size` is the content in bytes, if known.
+    /// Logs an accepted request. `size` is the content in bytes, if known. In other formats than
+    /// Python's an unknown one is logged with the size that the head tells, once that is complete.
     fn log_request(&mut self, http: &mut Exchange, code: u16, size: Option<u64>) {
         log_request(self, http, code, size);
     }
@@ -173,7 +175,8 @@ pub trait BaseHttpRequestHandler {
         log_error(self, http, message);
     }
 
-    /// Logs `message` behind the client's address and the time, control characters escaped.
+    /// Logs `message` behind the client's address and the time, control characters escaped, or what
+    /// the log format makes of it.
     fn log_message(&mut self, http: &mut Exchange, message: &str) {
         log_message(self, http, message);
     }
@@ -272,7 +275,10 @@ where
             return Err(error);
         }
         Err(error) => error.to_string(),
-        Ok(()) if http.wfile.has_begun() => return Ok(()),
+        Ok(()) if http.wfile.has_begun() => {
+            log_noted(handler, http);
+            return Ok(());
+        }
         Ok(()) => "the handler sent no response".into(),
     };
     handler.log_error(http, &failure);
@@ -437,11 +443,15 @@ where
 }
 
 /// See [`BaseHttpRequestHandler::end_headers`].
-pub fn end_headers<H>(_: &mut H, http: &mut Exchange) -> io::Result<()>
+pub fn end_headers<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
 where
     H: BaseHttpRequestHandler + ?Sized,
 {
-    http.write_head()
+    http.write_head()?;
+    if !http.is_interim() {
+        log_noted(handler, http);
+    }
+    Ok(())
 }
 
 /// See [`BaseHttpRequestHandler::flush_headers`].
@@ -457,15 +467,48 @@ pub fn log_request<H>(handler: &mut H, http: &mut Exchange, code: u16, size: Opt
 where
     H: BaseHttpRequestHandler + ?Sized,
 {
-    if Settings::get().quiet {
-        return;
+    match Settings::get() {
+        Settings { quiet: true, .. } => {}
+        Settings {
+            log_format: None, ..
+        } => {
+            let message = request_message(http, Answer { code, size });
+            handler.log_message(http, &message);
+        }
+        _ if size.is_none() => http.access = Access::Noted(code),
+        _ => log_answer(handler, http, Answer { code, size }),
     }
+}
+
+/// Logs the response that `log_request` has noted, if there is one.
+fn log_noted<H>(handler: &mut H, http: &mut Exchange)
+where
+    H: BaseHttpRequestHandler + ?Sized,
+{
+    if let Access::Noted(code) = http.access {
+        let size = http.content_size();
+        log_answer(handler, http, Answer { code, size });
+    }
+}
+
+/// Logs a response in another format than Python's, which is for `log_message` to know: overriding
+/// that one changes the log in every format.
+fn log_answer<H>(handler: &mut H, http: &mut Exchange, answer: Answer)
+where
+    H: BaseHttpRequestHandler + ?Sized,
+{
+    let message = request_message(http, answer);
+    http.access = Access::Due(answer);
+    handler.log_message(http, &message);
+    http.access = Access::Logged;
+}
+
+fn request_message(http: &Exchange, Answer { code, size }: Answer) -> String {
     let requestline = http.request.requestline();
-    let message = match size {
+    match size {
         Some(size) => format!("\"{requestline}\" {code} {size}"),
         None => format!("\"{requestline}\" {code} -"),
-    };
-    handler.log_message(http, &message);
+    }
 }
 
 /// See [`BaseHttpRequestHandler::log_error`].
@@ -483,10 +526,23 @@ pub fn log_message<H>(handler: &mut H, http: &mut Exchange, message: &str)
 where
     H: BaseHttpRequestHandler + ?Sized,
 {
-    let address = handler.address_string(http);
-    let date = handler.log_date_time_string();
-    let message = log::escape_controls(message);
-    log::write(&format!("{address} - - [{date}] {message}\n"));
+    let settings = Settings::get();
+    let stamp = || Stamp {
+        client: handler.address_string(http),
+        seconds: date::now(),
+        utc_offset: settings.utc_offset,
+    };
+    let line = match (settings.log_format, http.access) {
+        (Some(format), Access::Due(answer)) => stamp().access(format, &http.request, answer),
+        (Some(Format::Json), _) => stamp().json_message(message),
+        _ => {
+            let address = handler.address_string(http);
+            let date = handler.log_date_time_string();
+            let message = log::escape_controls(message);
+            format!("{address} - - [{date}] {message}\n")
+        }
+    };
+    log::write(&line);
 }
 
 #[cfg(test)]

@@ -43,6 +43,34 @@ pub(crate) fn log_date(seconds: u64, utc_offset: i32) -> String {
     )
 }
 
+/// The same as Apache's access logs have it (`%t`): `13/Sep/2020:12:26:40 +0000`.
+pub(crate) fn apache_date(seconds: u64, utc_offset: i32) -> String {
+    let (sign, hours, minutes) = zone(utc_offset);
+    let date = log_date(seconds, utc_offset).replacen(' ', ":", 1);
+    format!("{date} {sign}{hours:02}{minutes:02}")
+}
+
+/// The same in RFC 3339: `2020-09-13T12:26:40Z`, or with the offset of its zone.
+pub(crate) fn rfc3339(seconds: u64, utc_offset: i32) -> String {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let date = http_date(seconds.saturating_add_signed(utc_offset.into()));
+    let month = MONTHS.find(&date[8..11]).unwrap_or(0) / 3 + 1;
+    let (year, day, time) = (&date[12..16], &date[5..7], &date[17..25]);
+    match zone(utc_offset) {
+        (_, 0, 0) => format!("{year}-{month:02}-{day}T{time}Z"),
+        (sign, hours, minutes) => {
+            format!("{year}-{month:02}-{day}T{time}{sign}{hours:02}:{minutes:02}")
+        }
+    }
+}
+
+/// How a zone is written: a sign, hours and minutes.
+fn zone(utc_offset: i32) -> (char, u32, u32) {
+    let minutes = utc_offset.unsigned_abs() / 60;
+    let sign = if utc_offset < 0 { '-' } else { '+' };
+    (sign, minutes / 60, minutes % 60)
+}
+
 /// The seconds since the epoch that a date in a field names, in any of the three formats of
 /// RFC 9110 5.6.7, or in the first of them without its zone as Python allows; `None` for anything
 /// else.
@@ -69,6 +97,29 @@ mod tests {
         assert_eq!(log_date(1_600_000_000, 0), "13/Sep/2020 12:26:40");
         assert_eq!(log_date(1_600_000_000, -86_400), "12/Sep/2020 12:26:40");
         assert_eq!(log_date(0, -3_600), "01/Jan/1970 00:00:00");
+        let zones = [
+            (0, "13/Sep/2020:12:26:40 +0000", "2020-09-13T12:26:40Z"),
+            (
+                5400,
+                "13/Sep/2020:13:56:40 +0130",
+                "2020-09-13T13:56:40+01:30",
+            ),
+            (
+                -86_340,
+                "12/Sep/2020:12:27:40 -2359",
+                "2020-09-12T12:27:40-23:59",
+            ),
+        ];
+        for (utc_offset, apache, rfc) in zones {
+            assert_eq!(apache_date(1_600_000_000, utc_offset), apache);
+            assert_eq!(rfc3339(1_600_000_000, utc_offset), rfc);
+        }
+        for (seconds, rfc) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (u64::MAX, "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(rfc3339(seconds, 0), rfc);
+        }
         let cases = [
             ("Sun, 13 Sep 2020 12:26:40 GMT", Some(1_600_000_000)),
             ("Sunday, 13-Sep-20 12:26:40 GMT", Some(1_600_000_000)),

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use crate::access_log::Access;
 use crate::open::OpenAt;
 use crate::request::{Request, Version};
 use crate::rfile::Rfile;
@@ -36,6 +37,8 @@ pub struct Exchange<'a> {
     pub wfile: Wfile<'a>,
     /// How the host opens files.
     pub(crate) open_at: OpenAt,
+    /// What is still to be logged.
+    pub(crate) access: Access,
     headers_buffer: Vec<u8>,
     head: Head,
 }
@@ -67,6 +70,7 @@ impl<'a> Exchange<'a> {
             rfile,
             wfile,
             open_at,
+            access: Access::default(),
             headers_buffer: Vec::new(),
             head: Head::default(),
         }
@@ -117,7 +121,7 @@ impl<'a> Exchange<'a> {
 
     /// Ends the head being built with an empty line, and writes it.
     pub(crate) fn write_head(&mut self) -> io::Result<()> {
-        if self.head.code < 200 {
+        if self.is_interim() {
             self.push(&[b"\r\n"]);
             return self.flush_headers();
         }
@@ -127,6 +131,27 @@ impl<'a> Exchange<'a> {
         self.flush_headers()?;
         self.wfile.begin_content(content);
         Ok(())
+    }
+
+    /// Whether the head built last is an interim (1xx) one.
+    pub(crate) fn is_interim(&self) -> bool {
+        self.head.code < 200
+    }
+
+    /// The size of the content that the head built last announces, in bytes, if it does.
+    pub(crate) fn content_size(&self) -> Option<u64> {
+        match self.head {
+            _ if self.has_no_content() => Some(0),
+            Head {
+                has_transfer_encoding: true,
+                ..
+            } => None,
+            Head { content_length, .. } => content_length,
+        }
+    }
+
+    fn has_no_content(&self) -> bool {
+        self.request.command() == "HEAD" || matches!(self.head.code, 204 | 205 | 304)
     }
 
     /// Decides how the content of the response is delimited, and adds the field that says so where
@@ -143,7 +168,7 @@ impl<'a> Exchange<'a> {
             // Unlike the others it is not known by its status to have none (RFC 9110 15.3.6).
             self.push(&[b"Content-Length: 0\r\n"]);
         }
-        if self.request.command() == "HEAD" || matches!(code, 204 | 205 | 304) {
+        if self.has_no_content() {
             return Content::None;
         }
         match content_length {

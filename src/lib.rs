@@ -81,11 +81,12 @@
 //! | map the path | `path` |
 //! | open beneath the root | `open` |
 //! | decide | `content_type`, `dotfiles`, `encoding`, `conditional`, `range` and `multipart`, `fallback`, `cross_origin`, `listing` |
-//! | bytes out | `exchange`, `wfile`, `log` |
+//! | bytes out | `exchange`, `wfile`, `log`, `access_log` |
 //!
 //! `component` makes a component of a handler. With the default feature `component` this crate is
 //! one itself, the file server.
 
+mod access_log;
 pub mod base;
 #[allow(
     clippy::all,
@@ -110,6 +111,7 @@ mod fallback;
 mod flags;
 mod html;
 mod incoming_handler;
+mod json;
 mod listing;
 mod log;
 mod multipart;

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 
+use crate::access_log::Format;
 use crate::cross_origin;
 use crate::flags;
 use crate::request::Version;
@@ -14,6 +15,8 @@ pub(crate) struct Settings {
     pub(crate) protocol: Version,
     /// `SANDSERVE_QUIET`: no access log.
     pub(crate) quiet: bool,
+    /// `SANDSERVE_LOG_FORMAT`: `common`, `combined` or `json`; Python's for anything else.
+    pub(crate) log_format: Option<Format>,
     /// `SANDSERVE_UTC_OFFSET`: how far local time is ahead of UTC, in seconds. Only the log shows
     /// local time, and WASI has no time zone to ask for.
     pub(crate) utc_offset: i32,
@@ -69,6 +72,7 @@ impl Settings {
             match name {
                 "SANDSERVE_PROTOCOL" if value == "HTTP/1.1" => settings.protocol = Version::Http11,
                 "SANDSERVE_QUIET" => settings.quiet = is_on(value),
+                "SANDSERVE_LOG_FORMAT" => settings.log_format = Format::from_name(value),
                 "SANDSERVE_UTC_OFFSET" => settings.utc_offset = value.parse().unwrap_or(0),
                 "SANDSERVE_HEADER" => settings.fields = header_lines(value),
                 "SANDSERVE_CORS" => settings.cors = is_on(value),
@@ -156,6 +160,16 @@ mod tests {
             Version::Http11
         );
         assert_eq!(set(&[("SANDSERVE_UTC_OFFSET", "-3600")]).utc_offset, -3600);
+        for (value, format) in [
+            ("python", None),
+            ("common", Some(Format::Common)),
+            ("combined", Some(Format::Combined)),
+            ("json", Some(Format::Json)),
+            ("xml", None),
+        ] {
+            let settings = set(&[("SANDSERVE_LOG_FORMAT", value)]);
+            assert_eq!(settings.log_format, format, "{value}");
+        }
         for (value, quiet) in [
             ("1", true),
             ("true", true),

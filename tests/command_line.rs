@@ -1,12 +1,18 @@
 //! The command as a user meets it: options, the banner, signals, and one clear line for each thing
 //! that cannot be.
 
-use std::io::{Read, Write};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use harness::{Server, Site, connect, exchange_with, get, request, responses};
+use qrcode::{Color, QrCode};
 
 const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
 
@@ -140,6 +146,17 @@ fn what_cannot_be_is_said_in_one_line() {
             "a value is required for '--directory <DIR>'",
         ),
         (&["-p", "HTTP/2"], 2, "possible values: HTTP/1.0, HTTP/1.1"),
+        (
+            &["--log-format", "xml"],
+            2,
+            "possible values: python, common, combined, json",
+        ),
+        (
+            &["completions", "sh"],
+            2,
+            "possible values: bash, elvish, fish, powershell, zsh",
+        ),
+        (&["man", "1"], 2, "unexpected argument '1'"),
         (
             &["-d", "/nonexistent/x", "0"],
             1,
@@ -436,4 +453,120 @@ fn the_log_shows_local_time() {
         (hour(date, 17) + 9) % 24 == hour(logged, 12)
     });
     assert!(is_ahead, "{}", server.log());
+}
+
+#[test]
+fn the_banner_is_all_there_is_where_nobody_reads_a_terminal() {
+    let site = Site::empty();
+    let mut command = Command::new(SANDSERVE);
+    command.args(["-b", "0.0.0.0", "-d"]);
+    command.arg(site.root()).arg("0");
+    let mut server = Server::spawn(command);
+    assert_eq!(get(server.port, "/", &[]).status, 200);
+    server.signal("TERM");
+    assert!(server.wait().success(), "{}", server.log());
+    assert_eq!(server.stdout(), format!("{}\n", server.banner));
+}
+
+#[test]
+fn a_qr_code_leads_to_the_server() {
+    let site = Site::empty();
+    let mut server = Server::start(SANDSERVE, &site.root(), &["--qr"]);
+    assert_eq!(get(server.port, "/", &[]).status, 200);
+    server.signal("TERM");
+    assert!(server.wait().success(), "{}", server.log());
+    let printed = server.stdout();
+    let drawn: Vec<_> = printed.lines().skip(1).collect();
+    // Half blocks: two rows a line, and what is drawn is light.
+    let half = |line: &str, rows: [char; 2]| -> Vec<Color> {
+        let is_light = |char| char == '\u{2588}' || rows.contains(&char);
+        let color = |char| match is_light(char) {
+            true => Color::Light,
+            false => Color::Dark,
+        };
+        line.chars().map(color).collect()
+    };
+    let rows: Vec<_> = drawn
+        .iter()
+        .flat_map(|line| [half(line, ['\u{2580}'; 2]), half(line, ['\u{2584}'; 2])])
+        .collect();
+    let url = format!("http://127.0.0.1:{}/", server.port);
+    let code = QrCode::new(&url).expect("a short text");
+    let (width, quiet) = (code.width(), 4);
+    let found: Vec<_> = rows[quiet..quiet + width]
+        .iter()
+        .flat_map(|row| row[quiet..quiet + width].to_vec())
+        .collect();
+    assert_eq!(found, code.to_colors(), "{printed}");
+}
+
+#[test]
+fn the_browser_is_opened_and_missed_where_there_is_none() {
+    let site = Site::empty();
+    let launchers = tempfile::tempdir().expect("a directory");
+    let fifo = launchers.path().join("opened");
+    let mode = rustix::fs::Mode::RWXU;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0)
+        .expect("a FIFO");
+    let launcher = launchers.path().join("xdg-open");
+    let script = format!("#!/bin/sh\necho \"$1\" > '{}'\n", fifo.display());
+    fs::write(&launcher, script).expect("written");
+    fs::set_permissions(&launcher, Permissions::from_mode(0o755)).expect("ours");
+    // Open for both, so that neither side waits for the other.
+    let opened = OpenOptions::new().read(true).write(true).open(&fifo);
+    let mut opened = BufReader::new(opened.expect("a FIFO"));
+
+    let start = |path: &Path| {
+        let mut command = Command::new(SANDSERVE);
+        command.args(["-b", "0.0.0.0", "--open", "-d"]);
+        command.arg(site.root()).arg("0").env("PATH", path);
+        Server::spawn(command)
+    };
+    let server = start(launchers.path());
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut line = String::new();
+        let _ = opened.read_line(&mut line);
+        sender.send(line)
+    });
+    let line = receiver.recv_timeout(Duration::from_secs(60));
+    let url = format!("http://127.0.0.1:{}/\n", server.port);
+    assert_eq!(line, Ok(url), "{}", server.log());
+
+    let without = start(&site.root());
+    let line = without.wait_for_log("browser");
+    assert!(
+        line.starts_with("sandserve: cannot open a browser: No such file"),
+        "{line}"
+    );
+    assert_eq!(get(without.port, "/", &[]).status, 200);
+}
+
+#[test]
+fn completions_and_the_manual_page_know_every_option() {
+    let help = run(&["--help"]);
+    let help = String::from_utf8_lossy(&help.stdout);
+    let options: Vec<_> = help
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("--"))
+        .collect();
+    assert!(options.contains(&"directory"), "{help}");
+    let print = |arguments: &[&str]| {
+        let output = run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        assert_eq!(output.stderr, b"", "{arguments:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = print(&["completions", shell]);
+        for word in options.iter().chain(&["completions", "man", "new"]) {
+            assert!(script.contains(word), "no {word} in {shell}: {script}");
+        }
+    }
+    let page = print(&["man"]).replace("\\-", "-");
+    assert!(page.contains(".TH sandserve 1"), "{page}");
+    for option in options {
+        assert!(page.contains(&format!("--{option}")), "no {option}: {page}");
+    }
+    assert!(page.contains("SANDSERVE_LOG_FORMAT"), "{page}");
 }

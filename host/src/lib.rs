@@ -22,6 +22,9 @@ mod connection;
 mod directory;
 mod engine;
 mod filesystem;
+// One source for what both sides of the sandbox write.
+#[path = "../../src/json.rs"]
+mod json;
 mod listen;
 mod log;
 mod patience;
@@ -33,5 +36,6 @@ mod stream;
 mod streams;
 
 pub use listen::listen;
+pub use log::log_json;
 pub use sandbox::{FILE_SERVER, Grant, Sandbox};
 pub use server::{HttpServer, Shutdown};

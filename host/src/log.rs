@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
@@ -9,13 +10,35 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::json;
+
+/// Whether lines are JSON. There is one stderr, and so one of these.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
 /// The most of an unfinished line that is kept, in bytes.
 const MAX_LINE: usize = 128 * 1024;
 
+/// From now on, what this process has to say of connections are JSON objects with `time` (RFC 3339),
+/// `client` and `message`, as are the lines of a component that is told so by `SANDSERVE_LOG_FORMAT`.
+pub fn log_json() {
+    IS_JSON.store(true, Ordering::Relaxed);
+}
+
 /// Logs what happened to a connection, in the format of the access log.
 pub(crate) fn connection(client: &str, message: impl Display) {
-    let date = jiff::Zoned::now().strftime("%d/%b/%Y %H:%M:%S");
-    write(format!("{client} - - [{date}] {message}\n").as_bytes());
+    let now = jiff::Zoned::now();
+    let line = if IS_JSON.load(Ordering::Relaxed) {
+        let time = now.strftime("%Y-%m-%dT%H:%M:%S%:z");
+        let mut line = format!("{{\"time\":\"{time}\",\"client\":");
+        json::push_string(&mut line, client);
+        line.push_str(",\"message\":");
+        json::push_string(&mut line, &message.to_string());
+        line + "}\n"
+    } else {
+        let date = now.strftime("%d/%b/%Y %H:%M:%S");
+        format!("{client} - - [{date}] {message}\n")
+    };
+    write(line.as_bytes());
 }
 
 /// A log that cannot be written is lost; the server goes on.

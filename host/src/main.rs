@@ -1,21 +1,23 @@
 //! `sandserve`: the command.
 
 mod file_server;
+mod generate;
 mod new;
 mod options;
+mod reach;
 
 use std::fmt::Display;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
-use sandserve_host::{Grant, HttpServer, Sandbox, Shutdown, listen};
+use sandserve_host::{Grant, HttpServer, Sandbox, Shutdown, listen, log_json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use options::{Command, New, Options};
+use options::{Command, Completions, LogFormat, New, Options};
 
 fn main() -> ExitCode {
     let command = match options::parse() {
@@ -25,6 +27,10 @@ fn main() -> ExitCode {
     let done = match command {
         Command::New(New { name, path }) => new::create(&name, path.as_deref())
             .map_err(|error| format!("cannot create `{name}`: {}", reason(error))),
+        Command::Completions(Completions { shell }) => {
+            generate::completions(shell).map_err(one_line("cannot print completions"))
+        }
+        Command::Man => generate::man().map_err(one_line("cannot print the manual page")),
         Command::Serve(options) => run(&options),
     };
     match done {
@@ -38,6 +44,9 @@ fn main() -> ExitCode {
 
 /// Serves until it is told to stop; otherwise says in one line why it cannot.
 fn run(options: &Options) -> Result<(), String> {
+    if options.log_format == LogFormat::Json {
+        log_json();
+    }
     let directory = options.directory.display();
     let grant = Grant::new(&options.directory, options.environment()).map_err(|error| {
         format!(
@@ -74,6 +83,7 @@ fn run(options: &Options) -> Result<(), String> {
     }
     handle_signals(server.shutdown_handle()).map_err(one_line("cannot handle signals"))?;
     announce(server.server_address());
+    invite(options, server.server_address());
     server.serve_forever().map_err(one_line("cannot serve"))
 }
 
@@ -105,6 +115,32 @@ fn announce(address: SocketAddr) {
     print_line(format_args!(
         "Serving HTTP on {ip} port {port} (http://{host}:{port}/) ..."
     ));
+}
+
+/// Shows the ways to the server: the banner has one, which is an address only if one was asked for.
+fn invite(options: &Options, address: SocketAddr) {
+    let url = |address| reach::url("http", address);
+    let addresses = reach::addresses(address);
+    if address.ip().is_unspecified() && io::stdout().is_terminal() {
+        addresses
+            .iter()
+            .for_each(|&address| print_line(url(address)));
+    }
+    if options.qr
+        && let Some(address) = reach::from_elsewhere(&addresses)
+        && let Some(code) = reach::qr_code(&url(address))
+    {
+        print_line(code);
+    }
+    if options.open
+        && let Some(url) = addresses.first().copied().map(url)
+    {
+        thread::spawn(move || {
+            if let Err(error) = reach::open_browser(&url) {
+                eprintln!("sandserve: cannot open a browser: {}", reason(error));
+            }
+        });
+    }
 }
 
 /// Stdout may be closed; the server goes on.

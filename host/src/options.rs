@@ -6,13 +6,20 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
+use clap_complete::Shell;
 
 use crate::file_server::FileServer;
+
+/// What is not the server, in one line each.
+const COMMANDS: &str = "\
+`sandserve new NAME` creates a crate with a handler in it.
+`sandserve completions SHELL` prints completions for bash, elvish, fish, powershell or zsh.
+`sandserve man` prints this as a manual page.";
 
 /// Serve a directory over HTTP, from inside a sandbox.
 #[derive(Debug, Parser)]
 #[command(name = "sandserve", version, long_about = None)]
-#[command(after_help = "`sandserve new NAME` creates a crate with a handler in it.")]
+#[command(after_help = COMMANDS)]
 pub(crate) struct Options {
     /// Bind to this port; 0 takes a free one
     #[arg(env = "SANDSERVE_PORT", default_value_t = 8000)]
@@ -54,6 +61,22 @@ pub(crate) struct Options {
     #[arg(short, long, env = "SANDSERVE_QUIET", value_parser = FalseyValueParser::new())]
     pub(crate) quiet: bool,
 
+    /// Write the log in this format: Python's, Apache's two, or JSON
+    #[arg(
+        long,
+        env = "SANDSERVE_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "python"
+    )]
+    pub(crate) log_format: LogFormat,
+
+    /// Open the default browser
+    #[arg(long, env = "SANDSERVE_OPEN", value_parser = FalseyValueParser::new())]
+    pub(crate) open: bool,
+
+    /// Print a QR code of the address to reach the server by from another device
+    #[arg(long, env = "SANDSERVE_QR", value_parser = FalseyValueParser::new())]
+    pub(crate) qr: bool,
     #[command(flatten)]
     pub(crate) file_server: FileServer,
 }
@@ -70,11 +93,26 @@ pub(crate) struct New {
     pub(crate) path: Option<PathBuf>,
 }
 
+/// Print completions for a shell.
+#[derive(Debug, Parser)]
+#[command(name = "sandserve completions", long_about = None)]
+pub(crate) struct Completions {
+    /// The shell that completes
+    pub(crate) shell: Shell,
+}
+
+/// Print a manual page, for man(1).
+#[derive(Debug, Parser)]
+#[command(name = "sandserve man", long_about = None)]
+pub(crate) struct Man {}
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Command {
     Serve(Options),
     New(New),
+    Completions(Completions),
+    Man,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -85,6 +123,14 @@ pub(crate) enum Protocol {
     Http11,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Python,
+    Common,
+    Combined,
+    Json,
+}
+
 impl Options {
     /// The settings of the component, as the variables it reads under any host.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
@@ -92,10 +138,17 @@ impl Options {
             Protocol::Http10 => "HTTP/1.0",
             Protocol::Http11 => "HTTP/1.1",
         };
+        let log_format = match self.log_format {
+            LogFormat::Python => "python",
+            LogFormat::Common => "common",
+            LogFormat::Combined => "combined",
+            LogFormat::Json => "json",
+        };
         let utc_offset = jiff::Zoned::now().offset().seconds();
         let mut environment = vec![
             ("SANDSERVE_PROTOCOL".into(), protocol.into()),
             ("SANDSERVE_QUIET".into(), u8::from(self.quiet).to_string()),
+            ("SANDSERVE_LOG_FORMAT".into(), log_format.into()),
             ("SANDSERVE_UTC_OFFSET".into(), utc_offset.to_string()),
         ];
         environment.extend(self.file_server.environment());
@@ -105,12 +158,13 @@ impl Options {
 
 /// The command line of this process, or the exit status it has earned.
 pub(crate) fn parse() -> Result<Command, u8> {
-    let is_new = env::args_os()
-        .nth(1)
-        .is_some_and(|argument| argument == "new");
-    let parsed = match is_new {
-        true => New::try_parse_from(env::args_os().skip(1)).map(Command::New),
-        false => Options::try_parse()
+    let first = env::args_os().nth(1).unwrap_or_default();
+    let rest = env::args_os().skip(1);
+    let parsed = match first.to_str() {
+        Some("new") => New::try_parse_from(rest).map(Command::New),
+        Some("completions") => Completions::try_parse_from(rest).map(Command::Completions),
+        Some("man") => Man::try_parse_from(rest).map(|Man {}| Command::Man),
+        _ => Options::try_parse()
             .and_then(without_contradiction)
             .map(Command::Serve),
     };
@@ -147,4 +201,18 @@ fn without_contradiction(options: Options) -> Result<Options, clap::Error> {
         )),
         None => Ok(options),
     }
+}
+
+/// The definition of the options of the server.
+pub(crate) fn definition() -> clap::Command {
+    Options::command()
+}
+
+/// The same with the other commands in it, which are not parsed that way: a port would not be told
+/// from the name of a command.
+pub(crate) fn definition_of_all() -> clap::Command {
+    definition()
+        .subcommand(New::command().name("new"))
+        .subcommand(Completions::command().name("completions"))
+        .subcommand(Man::command().name("man"))
 }

@@ -1,0 +1,141 @@
+//! How to reach the server: its addresses for whoever reads the terminal, a QR code for a telephone,
+//! a browser that opens by itself. The banner is not from here.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+
+/// Where a server on `address` can be reached, from this machine first.
+pub(crate) fn addresses(address: SocketAddr) -> Vec<SocketAddr> {
+    // Interfaces that cannot be listed are not worth more than a shorter list.
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let interfaces: Vec<_> = interfaces.iter().map(|interface| interface.ip()).collect();
+    reachable(address, &interfaces)
+}
+
+/// The one of `addresses` that serves another device best, if there is a choice.
+pub(crate) fn from_elsewhere(addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let outward = addresses.iter().find(|address| !address.ip().is_loopback());
+    outward.or(addresses.first()).copied()
+}
+
+/// `address` as a URL.
+pub(crate) fn url(scheme: &str, address: SocketAddr) -> String {
+    format!("{scheme}://{address}/")
+}
+
+/// A QR code of `text`, in lines of half blocks for light text on a dark terminal. `None` if there is
+/// too much of it.
+pub(crate) fn qr_code(text: &str) -> Option<String> {
+    let code = QrCode::new(text).ok()?;
+    let mut renderer = code.render::<Dense1x2>();
+    // What is drawn is light.
+    renderer
+        .dark_color(Dense1x2::Light)
+        .light_color(Dense1x2::Dark);
+    Some(renderer.build())
+}
+
+/// Opens the default browser, and waits as long as what opens it runs.
+///
+/// # Errors
+/// Nothing that opens a browser, or one that failed.
+pub(crate) fn open_browser(url: &str) -> io::Result<()> {
+    let mut failure = io::ErrorKind::NotFound.into();
+    for mut command in open::commands(url) {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // Ctrl-C is meant for the server.
+        command.process_group(0);
+        match command.status() {
+            Ok(status) if status.success() => return Ok(()),
+            Ok(status) => {
+                let program = command.get_program().display();
+                failure = io::Error::other(format!("{program}: {status}"));
+            }
+            // The first that is there knows best why it does not work.
+            Err(_) if failure.kind() != io::ErrorKind::NotFound => {}
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// The addresses that reach a server on `address`, on a machine with those of `interfaces`.
+fn reachable(address: SocketAddr, interfaces: &[IpAddr]) -> Vec<SocketAddr> {
+    if !address.ip().is_unspecified() {
+        return vec![address];
+    }
+    let mut ips = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    for &ip in interfaces {
+        let is_reachable = match ip {
+            IpAddr::V4(_) => true,
+            // Those of a link need a zone, for which URLs have no place (RFC 9844).
+            IpAddr::V6(ip) => address.is_ipv6() && !ip.is_unicast_link_local(),
+        };
+        if is_reachable && !ips.contains(&ip) {
+            ips.push(ip);
+        }
+    }
+    ips.sort_by_key(|ip| (!ip.is_loopback(), ip.is_ipv6()));
+    ips.iter()
+        .map(|&ip| SocketAddr::new(ip, address.port()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_on_all_interfaces_is_reached_on_each() {
+        let interfaces = [
+            "::1",
+            "127.0.0.1",
+            "fe80::1",
+            "2001:db8::2",
+            "192.0.2.7",
+            "172.17.0.1",
+        ];
+        let interfaces = interfaces.map(|ip| ip.parse().expect("an address"));
+        let cases: [(&str, &[&str]); 4] = [
+            (
+                "0.0.0.0:80",
+                &["127.0.0.1:80", "192.0.2.7:80", "172.17.0.1:80"],
+            ),
+            (
+                "[::]:80",
+                &[
+                    "127.0.0.1:80",
+                    "[::1]:80",
+                    "192.0.2.7:80",
+                    "172.17.0.1:80",
+                    "[2001:db8::2]:80",
+                ],
+            ),
+            ("192.0.2.7:80", &["192.0.2.7:80"]),
+            ("[::1]:80", &["[::1]:80"]),
+        ];
+        for (address, wanted) in cases {
+            let found = reachable(address.parse().expect("an address"), &interfaces);
+            let shown: Vec<_> = found.iter().map(SocketAddr::to_string).collect();
+            assert_eq!(shown, wanted, "{address}");
+            let outward = from_elsewhere(&found).map(|address| address.ip());
+            let best = if address == "[::1]:80" {
+                "::1"
+            } else {
+                "192.0.2.7"
+            };
+            assert_eq!(outward, best.parse().ok(), "{address}");
+        }
+        let alone = reachable("0.0.0.0:80".parse().expect("an address"), &[]);
+        let outward = from_elsewhere(&alone).map(|address| url("http", address));
+        assert_eq!(outward.as_deref(), Some("http://127.0.0.1:80/"));
+    }
+}

@@ -1,0 +1,38 @@
+//! JSON (RFC 8259), as far as a log needs it: strings that cannot break out of their line. The host
+//! logs with this file too.
+
+use std::fmt::Write;
+
+/// Appends `text` to `out` as a JSON string. Every control character is escaped, those beyond ASCII
+/// too: the log may be read on a terminal.
+pub(crate) fn push_string(out: &mut String, text: &str) {
+    out.push('"');
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => out.extend(['\\', char]),
+            '\t' => out.push_str("\\t"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            _ if char.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(char));
+            }
+            _ => out.push(char),
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_escaped() {
+        let mut out = String::new();
+        push_string(&mut out, "a \"b\" \\ \t\r\n\0\x1b[31m\u{7f}\u{85}\u{fc}/");
+        assert_eq!(
+            out,
+            "\"a \\\"b\\\" \\\\ \\t\\r\\n\\u0000\\u001b[31m\\u007f\\u0085\u{fc}/\""
+        );
+    }
+}
