@@ -158,6 +158,31 @@ fn what_cannot_be_is_said_in_one_line() {
         ),
         (&["man", "1"], 2, "unexpected argument '1'"),
         (
+            &["--tls-key", "key.pem"],
+            2,
+            "not provided: --tls-cert <FILE>",
+        ),
+        (
+            &["--tls-password-file", "password"],
+            2,
+            "not provided: --tls-cert <FILE>",
+        ),
+        (
+            &["--tls-cert", "cert.pem", "--tls-self-signed"],
+            2,
+            "'--tls-cert <FILE>' cannot be used with '--tls-self-signed'",
+        ),
+        (
+            &["--tls-self-signed", "--tls-key", "key.pem"],
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["-b", "127.0.0.1", "--tls-cert", "/nonexistent.pem", "0"],
+            1,
+            "certificate `/nonexistent.pem`: No such file",
+        ),
+        (
             &["-d", "/nonexistent/x", "0"],
             1,
             "cannot open directory `/nonexistent/x`: No such file",

@@ -13,6 +13,7 @@ use crate::log;
 use crate::patience::Patience;
 use crate::sandbox::{Endpoint, Info, Instance, Next, Sandbox};
 use crate::socket::{Progress, Socket};
+use crate::tls::{Spoken, TlsConfig};
 
 /// How long a connection may be open without a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
@@ -24,26 +25,38 @@ const KEEP_INSTANCE: Duration = Duration::from_millis(25);
 const FAILED: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\n\
     Connection: close\r\nContent-Type: text/plain\r\nContent-Length: 22\r\n\r\nInternal Server Error\n";
 
+/// What a client gets that speaks HTTP in the clear where TLS is spoken.
+const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
+    Connection: close\r\nContent-Type: text/plain\r\nContent-Length: 48\r\n\r\n\
+    Client sent an HTTP request to an HTTPS server.\n";
+
 /// An accepted connection.
 pub(crate) struct Connection {
     sandbox: Arc<Sandbox>,
     socket: Arc<Socket>,
     info: Info,
+    tls: Option<TlsConfig>,
 }
 
 impl Connection {
-    /// `stream` does not block.
-    pub(crate) fn new(sandbox: Arc<Sandbox>, stream: TcpStream, client: SocketAddr) -> Self {
+    /// `stream` does not block. It is spoken to in TLS if there is `tls`.
+    pub(crate) fn new(
+        sandbox: Arc<Sandbox>,
+        stream: TcpStream,
+        client: SocketAddr,
+        tls: Option<TlsConfig>,
+    ) -> Self {
         let server = stream.local_addr().unwrap_or(client);
         let info = Info {
             client: endpoint(client),
             server: endpoint(server),
-            encrypted: false,
+            encrypted: tls.is_some(),
         };
         Connection {
             sandbox,
             socket: Socket::new(stream),
             info,
+            tls,
         }
     }
 
@@ -63,20 +76,35 @@ impl Connection {
     ) {
         let mut patience = Patience::default();
         let mut stopped = pin!(stopping.wait_for(|&stopping| stopping));
+        if let Some(tls) = &self.tls {
+            let greeted = tokio::select! {
+                greeted = Box::pin(self.greet(tls)) => greeted,
+                _ = &mut stopped => false,
+            };
+            if !greeted {
+                return;
+            }
+        }
         let next = loop {
-            tokio::select! {
+            let received = tokio::select! {
                 biased;
-                received = self.next_request(instance, keep, &mut patience) => match received {
-                    Ok(true) => {}
-                    Ok(false) | Err(_) => return,
-                },
-                _ = &mut stopped => return,
+                received = self.next_request(instance, keep, &mut patience) => received,
+                _ = &mut stopped => Ok(false),
+            };
+            match received {
+                Ok(true) => {}
+                Ok(false) => return self.end().await,
+                Err(_) => return,
             }
             // In a box, as are other short or rare states, so that idle connections are small.
             let next = Box::pin(self.serve_ready(instance)).await;
             if self.send(instance, keep).await.is_err() {
                 return;
             }
+            let Some(next) = next else {
+                // Without an end, so that the client does not take what it got for the whole.
+                return Box::pin(self.socket.linger()).await;
+            };
             if next != Next::KeepAlive {
                 break next;
             }
@@ -87,8 +115,32 @@ impl Connection {
         if keep.is_some() {
             *instance = None;
         }
+        self.end().await;
         if next == Next::Linger || self.socket.has_unread() {
             Box::pin(self.socket.linger()).await;
+        }
+    }
+
+    /// Agrees with the client on TLS. False if it speaks something else, or fails to.
+    async fn greet(&self, tls: &TlsConfig) -> bool {
+        match self.socket.start_tls(tls).await {
+            Ok(Spoken::Tls) => true,
+            Ok(Spoken::SomethingElse) => {
+                self.socket.write(NOT_TLS);
+                if self.socket.send().await.is_ok() {
+                    self.socket.linger().await;
+                }
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Tells the client that what it got is all there is.
+    async fn end(&self) {
+        if self.tls.is_some() {
+            // A client that has gone already does not want to know.
+            let _ = Box::pin(self.socket.end()).await;
         }
     }
 
@@ -132,19 +184,21 @@ impl Connection {
         .await
     }
 
-    /// Serves what has come. A handler that fails is logged, and answered for.
-    async fn serve_ready(&self, instance: &mut Option<Instance>) -> Next {
+    /// Serves what has come. A handler that fails is logged, and answered for, unless it has begun to
+    /// answer: then nothing comes next.
+    async fn serve_ready(&self, instance: &mut Option<Instance>) -> Option<Next> {
         match self.call(instance).await {
-            Ok(next) => next,
+            Ok(next) => Some(next),
             Err(error) => {
                 *instance = None;
                 let (handler, reason) = (self.sandbox.name(), error.root_cause());
                 let message = format_args!("handler `{handler}` failed: {reason}");
                 log::connection(&self.info.client.address, message);
-                if !self.socket.is_answered() {
-                    self.socket.write(FAILED);
+                if self.socket.is_answered() {
+                    return None;
                 }
-                Next::Linger
+                self.socket.write(FAILED);
+                Some(Next::Linger)
             }
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! A connection goes through these modules in this order: `listen`, `server` (accept), `connection`
 //! (its life), `sandbox` (an instance to serve it), then what the instance sees of the world:
-//! `filesystem`, `directory`, `streams`, and behind them `socket` (bytes that have come or will go)
-//! and `stream` (system calls). `log` is beside the way.
+//! `filesystem`, `directory`, `streams`, and behind them `socket` (bytes that have come or will go),
+//! `transport` (in the clear or through `tls`) and `stream` (system calls). `log` is beside the way.
 //!
 //! A test suite can have a server of its own:
 //!
@@ -34,8 +34,11 @@ mod socket;
 mod state;
 mod stream;
 mod streams;
+mod tls;
+mod transport;
 
 pub use listen::listen;
 pub use log::log_json;
 pub use sandbox::{FILE_SERVER, Grant, Sandbox};
 pub use server::{HttpServer, Shutdown};
+pub use tls::{TlsConfig, TlsError};

@@ -2,6 +2,7 @@
 
 mod file_server;
 mod generate;
+mod https;
 mod new;
 mod options;
 mod reach;
@@ -81,9 +82,18 @@ fn run(options: &Options) -> Result<(), String> {
     if options.single {
         server = server.single();
     }
+    let mut scheme = "http";
+    if let Some(config) = https::config(options, server.server_address().ip()).map_err(reason)? {
+        if options.tls_self_signed {
+            let fingerprint = config.fingerprint();
+            eprintln!("Self-signed certificate, SHA-256 fingerprint {fingerprint}");
+        }
+        server = server.tls(config);
+        scheme = "https";
+    }
     handle_signals(server.shutdown_handle()).map_err(one_line("cannot handle signals"))?;
-    announce(server.server_address());
-    invite(options, server.server_address());
+    announce(scheme, server.server_address());
+    invite(options, scheme, server.server_address());
     server.serve_forever().map_err(one_line("cannot serve"))
 }
 
@@ -105,7 +115,7 @@ fn reason(error: impl Display) -> String {
 }
 
 /// Prints Python's banner; whoever started us may be waiting for the port in it.
-fn announce(address: SocketAddr) {
+fn announce(scheme: &str, address: SocketAddr) {
     let (ip, port) = (address.ip(), address.port());
     let host = if ip.is_ipv6() {
         format!("[{ip}]")
@@ -113,13 +123,14 @@ fn announce(address: SocketAddr) {
         ip.to_string()
     };
     print_line(format_args!(
-        "Serving HTTP on {ip} port {port} (http://{host}:{port}/) ..."
+        "Serving {} on {ip} port {port} ({scheme}://{host}:{port}/) ...",
+        scheme.to_uppercase()
     ));
 }
 
 /// Shows the ways to the server: the banner has one, which is an address only if one was asked for.
-fn invite(options: &Options, address: SocketAddr) {
-    let url = |address| reach::url("http", address);
+fn invite(options: &Options, scheme: &str, address: SocketAddr) {
+    let url = |address| reach::url(scheme, address);
     let addresses = reach::addresses(address);
     if address.ip().is_unspecified() && io::stdout().is_terminal() {
         addresses

@@ -57,6 +57,36 @@ pub(crate) struct Options {
     #[arg(long, env = "SANDSERVE_SINGLE", value_parser = FalseyValueParser::new())]
     pub(crate) single: bool,
 
+    /// Serve HTTPS with the certificates in this PEM file
+    #[arg(long, env = "SANDSERVE_TLS_CERT", value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// Take the private key from this PEM file [default: that of the certificates]
+    #[arg(
+        long,
+        env = "SANDSERVE_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Decrypt the private key with the password in this file
+    #[arg(
+        long,
+        env = "SANDSERVE_TLS_PASSWORD_FILE",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
+    pub(crate) tls_password_file: Option<PathBuf>,
+
+    /// Serve HTTPS with a certificate made for this run, and print its fingerprint
+    #[arg(
+        long,
+        env = "SANDSERVE_TLS_SELF_SIGNED", value_parser = FalseyValueParser::new(),
+        conflicts_with_all = ["tls_cert", "tls_key", "tls_password_file"]
+    )]
+    pub(crate) tls_self_signed: bool,
+
     /// Write no access log
     #[arg(short, long, env = "SANDSERVE_QUIET", value_parser = FalseyValueParser::new())]
     pub(crate) quiet: bool,

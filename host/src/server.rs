@@ -18,6 +18,7 @@ use crate::connection::Connection;
 use crate::listen::listen_on;
 use crate::log;
 use crate::sandbox::{Instance, Sandbox};
+use crate::tls::TlsConfig;
 
 /// How long connections may finish what they are at when the server shuts down.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,6 +35,7 @@ pub struct HttpServer {
     stopping: watch::Sender<bool>,
     /// The one instance that serves everything, if that is how it is done.
     single: Option<Single>,
+    tls: Option<TlsConfig>,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +77,7 @@ impl HttpServer {
             sandbox: Arc::new(sandbox),
             stopping: watch::Sender::new(false),
             single: None,
+            tls: None,
         })
     }
 
@@ -83,6 +86,12 @@ impl HttpServer {
     pub fn single(mut self) -> Self {
         self.listeners.truncate(1);
         self.single = Some(Single::default());
+        self
+    }
+
+    /// The same over TLS, and only over TLS (`HTTPSServer`, `ThreadingHTTPSServer`).
+    pub fn tls(mut self, config: TlsConfig) -> Self {
+        self.tls = Some(config);
         self
     }
 
@@ -144,13 +153,17 @@ impl HttpServer {
                 ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
             });
             let (stream, client) = accepted.await?;
-            let connection = Connection::new(self.sandbox.clone(), stream, client);
+            let connection = self.connection(stream, client);
             match &self.single {
                 Some(single) => single.serve(&connection, self.stopping.subscribe()).await,
                 None => connection.serve(self.stopping.subscribe()).await,
             }
             Ok(())
         })
+    }
+
+    fn connection(&self, stream: TcpStream, client: SocketAddr) -> Connection {
+        Connection::new(self.sandbox.clone(), stream, client, self.tls.clone())
     }
 
     /// One core: a runtime of its own, and connections that never leave it.
@@ -165,7 +178,7 @@ impl HttpServer {
                     accepted = accept(&listener) => accepted,
                     _ = stopping.wait_for(|&stopping| stopping) => break,
                 };
-                let connection = Connection::new(self.sandbox.clone(), stream, client);
+                let connection = self.connection(stream, client);
                 match &self.single {
                     Some(single) => single.serve(&connection, stop.clone()).await,
                     None => drop(connections.spawn(connection.serve(stop.clone()))),

@@ -22,6 +22,8 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::stream::{More, Stream};
+use crate::tls::{Spoken, TlsConfig};
+use crate::transport::Transport;
 
 /// How many bytes are read at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -39,6 +41,8 @@ const SLOWEST_PACE: u32 = 500;
 /// How long, and for how many bytes, a client that will be closed on may go on sending.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 const LINGER_SIZE: usize = 16 * 1024 * 1024;
+/// How long a client may take to agree on keys.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One connection, shared by the task that owns it and the streams of its sandbox.
 #[derive(Debug)]
@@ -46,7 +50,7 @@ pub(crate) struct Socket(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    stream: Stream,
+    transport: Transport,
     /// Received and not yet read.
     inbox: BytesMut,
     /// How much of it is the head of one request, as far as that can be told from outside.
@@ -80,7 +84,7 @@ impl Socket {
     /// Takes over an accepted connection.
     pub(crate) fn new(stream: TcpStream) -> Arc<Self> {
         Arc::new(Socket(Mutex::new(State {
-            stream: Stream::new(stream),
+            transport: Transport::Plain(Stream::new(stream)),
             inbox: BytesMut::new(),
             head: 0,
             ended: false,
@@ -92,6 +96,17 @@ impl Socket {
             failed: None,
             answered: false,
         })))
+    }
+
+    /// Speaks TLS from now on: agrees on keys, unless the client turns out not to speak it.
+    ///
+    /// # Errors
+    /// Any failure of the connection, what is not as TLS should be, and a client that takes longer
+    /// than [`HANDSHAKE_TIMEOUT`].
+    pub(crate) async fn start_tls(&self, config: &TlsConfig) -> io::Result<Spoken> {
+        self.lock().transport.start_tls(config)?;
+        let handshake = poll_fn(|cx| self.lock().transport.poll_handshake(cx));
+        timeout(HANDSHAKE_TIMEOUT, handshake).await?
     }
 
     /// Waits until there is something to read: true, or the end of the peer's bytes: false.
@@ -190,10 +205,19 @@ impl Socket {
         }
     }
 
+    /// Tells the peer that what was sent is all, where closing would not tell it.
+    ///
+    /// # Errors
+    /// Those of [`Self::send`].
+    pub(crate) async fn end(&self) -> io::Result<()> {
+        self.lock().transport.end();
+        self.send().await
+    }
+
     /// Says that nothing more will be sent, then waits for the peer to stop sending, so that what was
     /// sent last is not lost to it (RFC 9112 9.6).
     pub(crate) async fn linger(&self) {
-        if self.lock().stream.shutdown_write().is_err() {
+        if self.lock().transport.shutdown_write().is_err() {
             return;
         }
         let drained = async {
@@ -304,7 +328,7 @@ impl State {
             return Poll::Ready(Ok(false));
         }
         BUFFER.with_borrow_mut(|buffer| {
-            let size = ready!(self.stream.poll_read(cx, buffer))?;
+            let size = ready!(self.transport.poll_read(cx, buffer))?;
             self.ended = size == 0;
             self.answered = false;
             self.due = self
@@ -351,7 +375,7 @@ impl State {
             return Err(kind.into());
         }
         let mut progress = Progress::None;
-        while self.sent < self.outbox.len() || self.file.is_some() {
+        while self.has_unsent() {
             let is_file = self.sent == self.outbox.len();
             match self.send_some() {
                 Ok(()) if is_file && self.file.is_some() => return Ok(Progress::Some),
@@ -367,7 +391,7 @@ impl State {
     }
 
     fn poll_writable(&mut self, cx: &mut Context) -> Poll<io::Result<()>> {
-        let ready = ready!(self.stream.poll_writable(cx));
+        let ready = ready!(self.transport.poll_writable(cx));
         Poll::Ready(ready.map_err(|error| self.fail(error)))
     }
 
@@ -379,14 +403,14 @@ impl State {
             } else {
                 More::No
             };
-            self.sent += self.stream.send(&self.outbox[self.sent..], more)?;
+            self.sent += self.transport.send(&self.outbox[self.sent..], more)?;
             return Ok(());
         }
         let Some(part) = &mut self.file else {
-            return Ok(());
+            return self.transport.flush();
         };
         let size = part.left.min(SEND_SIZE) as usize;
-        let sent = self.stream.send_file(&part.file, &mut part.offset, size)?;
+        let sent = (self.transport).send_file(&part.file, &mut part.offset, size)?;
         if sent == 0 {
             // Cut off meanwhile. The client was promised more: only closing tells it.
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -402,6 +426,10 @@ impl State {
         self.failed = Some(error.kind());
         self.file = None;
         error
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.sent < self.outbox.len() || self.file.is_some() || self.transport.has_unsent()
     }
 
     fn is_full(&self) -> bool {
@@ -461,7 +489,7 @@ impl OutputStream for Writer {
 
     fn flush(&mut self) -> StreamResult<()> {
         let mut state = self.0.lock();
-        state.flushing = state.sent < state.outbox.len() || state.file.is_some();
+        state.flushing = state.has_unsent();
         Ok(())
     }
 }

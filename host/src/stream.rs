@@ -2,14 +2,14 @@
 //! has to wait. A connection that asks, is answered and closes may never have to.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IoSlice, Read};
 use std::mem;
 use std::net;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::{SendFlags, Shutdown};
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -29,6 +29,15 @@ pub(crate) enum Stream {
 pub(crate) enum More {
     Yes,
     No,
+}
+
+impl More {
+    fn flags(self) -> SendFlags {
+        match self {
+            More::Yes => SendFlags::NOSIGNAL | SendFlags::MORE,
+            More::No => SendFlags::NOSIGNAL,
+        }
+    }
 }
 
 impl Stream {
@@ -64,11 +73,17 @@ impl Stream {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if none can be sent now.
     pub(crate) fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize> {
-        let mut flags = SendFlags::NOSIGNAL;
-        if more == More::Yes {
-            flags |= SendFlags::MORE;
-        }
+        let flags = more.flags();
         self.try_send(|socket| Ok(rustix::net::send(socket, bytes, flags)?))
+    }
+
+    /// The same for bytes in several places.
+    pub(crate) fn send_vectored(&mut self, bytes: &[IoSlice], more: More) -> io::Result<usize> {
+        let flags = more.flags();
+        self.try_send(|socket| {
+            let mut control = SendAncillaryBuffer::default();
+            Ok(rustix::net::sendmsg(socket, bytes, &mut control, flags)?)
+        })
     }
 
     /// Sends up to `size` bytes of `file` from `offset`, which moves on; returns how many.

@@ -37,7 +37,7 @@ impl Server {
     }
 
     /// Starts `command`, and waits for its first line on stdout or stderr that names a port as a URL
-    /// does: `http://HOST:PORT/`. Settings in the environment of the tests do not count.
+    /// does: `http://HOST:PORT/`, or `https`. Settings in the environment of the tests do not count.
     pub fn spawn(mut command: Command) -> Server {
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"SANDSERVE_") {
@@ -147,7 +147,7 @@ impl Drop for Server {
 }
 
 fn port_in(line: &str) -> Option<u16> {
-    let (_, url) = line.split_once("http://")?;
+    let (_, url) = line.split_once("://")?;
     let (authority, _) = url.split_once('/')?;
     authority.rsplit_once(':')?.1.parse().ok()
 }
