@@ -139,7 +139,7 @@ pub(crate) struct Man {}
 /// What the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Serve(Options),
+    Serve(Box<Options>),
     New(New),
     Completions(Completions),
     Man,
@@ -196,6 +196,7 @@ pub(crate) fn parse() -> Result<Command, u8> {
         Some("man") => Man::try_parse_from(rest).map(|Man {}| Command::Man),
         _ => Options::try_parse()
             .and_then(without_contradiction)
+            .map(Box::new)
             .map(Command::Serve),
     };
     parsed.map_err(|error| {
