@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::listen::Address;
 use crate::log;
 use crate::patience::Patience;
 use crate::sandbox::{Endpoint, Info, Instance, Next, Sandbox};
@@ -39,17 +40,24 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// `stream` does not block. It is spoken to in TLS if there is `tls`.
+    /// `stream` does not block. It is spoken to in TLS if there is `tls`. The client has no address on a
+    /// Unix socket.
     pub(crate) fn new(
         sandbox: Arc<Sandbox>,
         stream: TcpStream,
-        client: SocketAddr,
+        client: Option<SocketAddr>,
         tls: Option<TlsConfig>,
     ) -> Self {
-        let server = stream.local_addr().unwrap_or(client);
+        let (client, server) = match client {
+            Some(client) => {
+                let server = stream.local_addr().unwrap_or(client);
+                (endpoint(client), endpoint(server))
+            }
+            None => (nameless("-"), nameless(&path_of(&stream))),
+        };
         let info = Info {
-            client: endpoint(client),
-            server: endpoint(server),
+            client,
+            server,
             encrypted: tls.is_some(),
         };
         Connection {
@@ -209,6 +217,20 @@ impl Connection {
             None => instance.insert(self.sandbox.instantiate().await?),
         };
         instance.serve(&self.socket, self.info.clone()).await
+    }
+}
+
+fn nameless(address: &str) -> Endpoint {
+    Endpoint {
+        address: address.into(),
+        port: 0,
+    }
+}
+
+fn path_of(stream: &TcpStream) -> String {
+    match Address::of(stream) {
+        Ok(Address::Unix(path)) => path.to_string_lossy().into_owned(),
+        _ => "-".into(),
     }
 }
 

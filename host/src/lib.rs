@@ -1,6 +1,7 @@
 //! The host of `sandserve`: a listener, one read-only directory, and the sandbox between them.
 //!
-//! A connection goes through these modules in this order: `listen`, `server` (accept), `connection`
+//! A connection goes through these modules in this order: `listen` (or `unix_socket`, or `inherited`
+//! from whoever started the process), `server` (accept), `connection`
 //! (its life), `sandbox` (an instance to serve it), then what the instance sees of the world:
 //! `filesystem`, `directory`, `streams`, and behind them `socket` (bytes that have come or will go),
 //! `transport` (in the clear or through `tls`) and `stream` (system calls). `log` is beside the way.
@@ -22,6 +23,7 @@ mod connection;
 mod directory;
 mod engine;
 mod filesystem;
+mod inherited;
 // One source for what both sides of the sandbox write.
 #[path = "../../src/json.rs"]
 mod json;
@@ -36,9 +38,12 @@ mod stream;
 mod streams;
 mod tls;
 mod transport;
+mod unix_socket;
 
-pub use listen::listen;
+pub use inherited::inherited;
+pub use listen::{Address, listen};
 pub use log::log_json;
 pub use sandbox::{FILE_SERVER, Grant, Sandbox};
 pub use server::{HttpServer, Shutdown};
 pub use tls::{TlsConfig, TlsError};
+pub use unix_socket::{SocketFile, listen_unix};

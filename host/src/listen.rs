@@ -1,12 +1,43 @@
-//! Listening sockets: one for each core, all on the same address.
+//! Listening sockets: one for each core, all on the same address. Unix sockets are listened on
+//! elsewhere, but are carried in the same types: to std a `TcpListener` is a descriptor that accepts.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 
+use rustix::net::{AddressFamily, SocketAddrUnix, getsockname};
 use socket2::{Domain, Socket, Type};
 
 /// How many connections may wait to be accepted.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
+
+/// Where a socket is on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A TCP port of an interface.
+    Tcp(SocketAddr),
+    /// The file of a Unix socket; an empty path if it has none.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// The one of `socket`.
+    ///
+    /// # Errors
+    /// What is no socket, or one of another kind.
+    pub fn of(socket: impl AsFd) -> io::Result<Address> {
+        let address = getsockname(socket)?;
+        if address.address_family() != AddressFamily::UNIX {
+            return Ok(Address::Tcp(address.try_into()?));
+        }
+        let address = SocketAddrUnix::try_from(address)?;
+        let path = address
+            .path()
+            .map(|path| path.to_string_lossy().into_owned());
+        Ok(Address::Unix(path.unwrap_or_default().into()))
+    }
+}
 
 /// Listens on `port` (0: any free one) of `host`, an address or a name, or of every interface, IPv4
 /// and IPv6, if there is none. Returns `count` listeners with one address, among which the system
@@ -48,6 +79,15 @@ fn share(first: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
             listeners[0].try_clone()?
         };
         listeners.push(next);
+    }
+    Ok(listeners)
+}
+
+/// `first`, and as many more of the same socket as make `count`.
+pub(crate) fn clones(first: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
+    let mut listeners = vec![first];
+    while listeners.len() < count {
+        listeners.push(listeners[0].try_clone()?);
     }
     Ok(listeners)
 }

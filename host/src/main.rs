@@ -1,5 +1,6 @@
 //! `sandserve`: the command.
 
+mod bind;
 mod file_server;
 mod generate;
 mod https;
@@ -15,9 +16,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
-use sandserve_host::{Grant, HttpServer, Sandbox, Shutdown, listen, log_json};
+use sandserve_host::{
+    Address, Grant, HttpServer, Sandbox, Shutdown, SocketFile, inherited, log_json,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
+use bind::{Bound, Origin, bind};
 use options::{Command, Completions, LogFormat, New, Options};
 
 fn main() -> ExitCode {
@@ -48,6 +52,11 @@ fn run(options: &Options) -> Result<(), String> {
     if options.log_format == LogFormat::Json {
         log_json();
     }
+    let cores = match options.single {
+        true => 1,
+        false => thread::available_parallelism().map_or(1, usize::from),
+    };
+    let passed = inherited(cores).map_err(one_line("cannot use the sockets passed"))?;
     let directory = options.directory.display();
     let grant = Grant::new(&options.directory, options.environment()).map_err(|error| {
         format!(
@@ -66,18 +75,11 @@ fn run(options: &Options) -> Result<(), String> {
         Some(path) => load_handler(path, grant)
             .map_err(|error| format!("cannot use handler `{}`: {error}", path.display()))?,
     };
-    let cores = match options.single {
-        true => 1,
-        false => thread::available_parallelism().map_or(1, usize::from),
-    };
-    let listeners = listen(options.bind.as_deref(), options.port, cores).map_err(|error| {
-        let host = options.bind.as_deref().unwrap_or("all interfaces");
-        format!(
-            "cannot listen on {host} port {}: {}",
-            options.port,
-            reason(error)
-        )
-    })?;
+    let Bound {
+        listeners,
+        addresses,
+        origin,
+    } = bind(options, passed, cores)?;
     let mut server = HttpServer::new(listeners, sandbox).map_err(one_line("cannot listen"))?;
     if options.single {
         server = server.single();
@@ -91,10 +93,34 @@ fn run(options: &Options) -> Result<(), String> {
         server = server.tls(config);
         scheme = "https";
     }
-    handle_signals(server.shutdown_handle()).map_err(one_line("cannot handle signals"))?;
-    announce(scheme, server.server_address());
-    invite(options, scheme, server.server_address());
-    server.serve_forever().map_err(one_line("cannot serve"))
+    let file = match origin {
+        Origin::Port => None,
+        Origin::UnixSocket(file) => Some(file),
+        Origin::Inherited => {
+            server = server.inherited();
+            None
+        }
+    };
+    handle_signals(server.shutdown_handle(), file.clone())
+        .map_err(one_line("cannot handle signals"))?;
+    for address in addresses {
+        match address {
+            Address::Tcp(address) => {
+                announce(scheme, address);
+                invite(options, scheme, address);
+            }
+            Address::Unix(path) => {
+                let scheme = scheme.to_uppercase();
+                print_line(format_args!(
+                    "Serving {scheme} on unix:{} ...",
+                    path.display()
+                ))
+            }
+        }
+    }
+    let served = server.serve_forever().map_err(one_line("cannot serve"));
+    file.iter().for_each(SocketFile::remove);
+    served
 }
 
 fn load_handler(path: &Path, grant: Grant) -> Result<Sandbox, String> {
@@ -161,7 +187,7 @@ fn print_line(line: impl Display) {
 }
 
 /// Ctrl-C exits at once, as Python does; SIGTERM lets connections finish.
-fn handle_signals(shutdown: Shutdown) -> io::Result<()> {
+fn handle_signals(shutdown: Shutdown, file: Option<SocketFile>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
@@ -177,6 +203,7 @@ fn handle_signals(shutdown: Shutdown) -> io::Result<()> {
             loop {
                 tokio::select! {
                     _ = interrupt.recv() => {
+                        file.iter().for_each(SocketFile::remove);
                         print_line("\nKeyboard interrupt received, exiting.");
                         std::process::exit(0);
                     }

@@ -29,6 +29,11 @@ pub(crate) struct Options {
     #[arg(short, long, env = "SANDSERVE_BIND", value_name = "ADDRESS")]
     pub(crate) bind: Option<String>,
 
+    /// Listen on this Unix socket instead of a port
+    #[arg(long, env = "SANDSERVE_UNIX_SOCKET", value_name = "PATH")]
+    #[arg(conflicts_with_all = ["port", "bind", "open", "qr"])]
+    pub(crate) unix_socket: Option<PathBuf>,
+
     /// Serve this directory
     #[arg(
         short,

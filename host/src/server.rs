@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::thread;
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::connection::Connection;
-use crate::listen::listen_on;
+use crate::listen::{Address, listen_on};
 use crate::log;
 use crate::sandbox::{Instance, Sandbox};
 use crate::tls::TlsConfig;
@@ -33,6 +33,8 @@ pub struct HttpServer {
     address: SocketAddr,
     sandbox: Arc<Sandbox>,
     stopping: watch::Sender<bool>,
+    /// Whether someone else listens on the same sockets, and goes on when this server ends.
+    inherited: bool,
     /// The one instance that serves everything, if that is how it is done.
     single: Option<Single>,
     tls: Option<TlsConfig>,
@@ -65,17 +67,22 @@ impl HttpServer {
         HttpServer::new(listen_on(address, cores)?, sandbox)
     }
 
-    /// A server for connections to `listeners`, which share one address. Each gets a thread.
+    /// A server for connections to `listeners`, which share one address. Each gets a thread. They may
+    /// be Unix sockets, whose clients have the address `-`.
     ///
     /// # Errors
     /// Listeners that are none, or have no address.
     pub fn new(listeners: Vec<TcpListener>, sandbox: Sandbox) -> io::Result<Self> {
         let first = listeners.first().ok_or(io::ErrorKind::InvalidInput)?;
         Ok(HttpServer {
-            address: first.local_addr()?,
+            address: match Address::of(first)? {
+                Address::Tcp(address) => address,
+                Address::Unix(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            },
             listeners,
             sandbox: Arc::new(sandbox),
             stopping: watch::Sender::new(false),
+            inherited: false,
             single: None,
             tls: None,
         })
@@ -95,7 +102,13 @@ impl HttpServer {
         self
     }
 
-    /// The address it listens on.
+    /// The same with listeners that were passed to this process, and stay open when it ends.
+    pub fn inherited(mut self) -> Self {
+        self.inherited = true;
+        self
+    }
+
+    /// The address it listens on; 0.0.0.0 and port 0 if that is a Unix socket.
     pub fn server_address(&self) -> SocketAddr {
         self.address
     }
@@ -162,7 +175,7 @@ impl HttpServer {
         })
     }
 
-    fn connection(&self, stream: TcpStream, client: SocketAddr) -> Connection {
+    fn connection(&self, stream: TcpStream, client: Option<SocketAddr>) -> Connection {
         Connection::new(self.sandbox.clone(), stream, client, self.tls.clone())
     }
 
@@ -175,8 +188,10 @@ impl HttpServer {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, client) = tokio::select! {
-                    accepted = accept(&listener) => accepted,
+                    // First, as another worker may have closed the listener of both by now.
+                    biased;
                     _ = stopping.wait_for(|&stopping| stopping) => break,
+                    accepted = accept(&listener) => accepted,
                 };
                 let connection = self.connection(stream, client);
                 match &self.single {
@@ -187,7 +202,9 @@ impl HttpServer {
             }
             // Another server can have the port while this one drains. Where this fails, it can have it
             // when the server is dropped.
-            let _ = rustix::net::shutdown(listener.get_ref(), rustix::net::Shutdown::Both);
+            if !self.inherited {
+                let _ = rustix::net::shutdown(listener.get_ref(), rustix::net::Shutdown::Both);
+            }
             let drained = async { while connections.join_next().await.is_some() {} };
             // What has not finished by then is cut off with the runtime.
             let _ = timeout(DRAIN_TIMEOUT, drained).await;
@@ -220,8 +237,11 @@ fn watch_listener(listener: &TcpListener) -> io::Result<AsyncFd<TcpListener>> {
     Ok(listener)
 }
 
+/// A connection, and the address of its client if it has one.
+type Accepted = (TcpStream, Option<SocketAddr>);
+
 /// The next connection, however long that takes.
-async fn accept(listener: &AsyncFd<TcpListener>) -> (TcpStream, SocketAddr) {
+async fn accept(listener: &AsyncFd<TcpListener>) -> Accepted {
     loop {
         match poll_fn(|cx| poll_accept(listener, cx)).await {
             Ok(accepted) => return accepted,
@@ -236,10 +256,7 @@ async fn accept(listener: &AsyncFd<TcpListener>) -> (TcpStream, SocketAddr) {
 }
 
 /// A connection that is not yet known to the event loop, and does not block.
-fn poll_accept(
-    listener: &AsyncFd<TcpListener>,
-    cx: &mut Context,
-) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+fn poll_accept(listener: &AsyncFd<TcpListener>, cx: &mut Context) -> Poll<io::Result<Accepted>> {
     loop {
         let mut ready = ready!(listener.poll_read_ready(cx))?;
         match ready.try_io(|listener| accept_now(listener.get_ref())) {
@@ -250,17 +267,20 @@ fn poll_accept(
 }
 
 #[cfg(target_os = "linux")]
-fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+fn accept_now(listener: &TcpListener) -> io::Result<Accepted> {
     use rustix::net::{SocketFlags, acceptfrom_with};
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (stream, client) = acceptfrom_with(listener, flags)?;
     let client = client.and_then(|client| SocketAddr::try_from(client).ok());
-    Ok((stream.into(), client.ok_or(io::ErrorKind::InvalidData)?))
+    Ok((stream.into(), client))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    let (stream, client) = listener.accept()?;
+fn accept_now(listener: &TcpListener) -> io::Result<Accepted> {
+    let (stream, client) = rustix::net::acceptfrom(listener)?;
+    rustix::io::fcntl_setfd(&stream, rustix::io::FdFlags::CLOEXEC)?;
+    let stream = TcpStream::from(stream);
     stream.set_nonblocking(true)?;
+    let client = client.and_then(|client| SocketAddr::try_from(client).ok());
     Ok((stream, client))
 }
