@@ -431,7 +431,8 @@ fn a_new_crate_is_a_handler_that_runs() {
     let hello = directory.path().join("hello");
     // The versions that are here already, so that nothing needs to be fetched.
     std::fs::copy(root.join("Cargo.lock"), hello.join("Cargo.lock")).expect("copied");
-    let target = root.join("target/component");
+    // Of its own, as that of the examples is.
+    let target = root.join("target/new");
     let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--release", "--offline"])
         .env("CARGO_TARGET_DIR", &target)

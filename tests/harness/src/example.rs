@@ -13,13 +13,14 @@ pub fn example(name: &str) -> PathBuf {
         .with_extension("wasm")
 }
 
-/// Builds all of them, where `host/build.rs` builds the file server.
+/// Builds all of them, in a directory of their own: a library that is also a `cdylib` has no hash in its
+/// file name, so one built with other features would take its place.
 fn build() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .nth(2)
         .expect("the workspace");
-    let target = root.join("target/component");
+    let target = root.join("target/examples");
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .current_dir(root)
         .args([
