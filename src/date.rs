@@ -1,4 +1,4 @@
-//! Times as HTTP and the log write them, all from seconds since the epoch (RFC 9110 5.6.7).
+//! Times as HTTP, listings and the log write them, all from seconds since the epoch (RFC 9110 5.6.7).
 
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -52,16 +52,31 @@ pub(crate) fn apache_date(seconds: u64, utc_offset: i32) -> String {
 
 /// The same in RFC 3339: `2020-09-13T12:26:40Z`, or with the offset of its zone.
 pub(crate) fn rfc3339(seconds: u64, utc_offset: i32) -> String {
-    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    let date = http_date(seconds.saturating_add_signed(utc_offset.into()));
-    let month = MONTHS.find(&date[8..11]).unwrap_or(0) / 3 + 1;
-    let (year, day, time) = (&date[12..16], &date[5..7], &date[17..25]);
-    match zone(utc_offset) {
-        (_, 0, 0) => format!("{year}-{month:02}-{day}T{time}Z"),
-        (sign, hours, minutes) => {
-            format!("{year}-{month:02}-{day}T{time}{sign}{hours:02}:{minutes:02}")
-        }
+    const DAY: u64 = 24 * 60 * 60;
+    let seconds = seconds
+        .saturating_add_signed(utc_offset.into())
+        .min(LAST_SECOND);
+    let (year, month, day) = civil_date(seconds / DAY);
+    let second = seconds % DAY;
+    let mut digits = *b"0000-00-00T00:00:00";
+    for (at, number) in [
+        (0, year / 100),
+        (2, year % 100),
+        (5, month),
+        (8, day),
+        (11, second / 3600),
+        (14, second / 60 % 60),
+        (17, second % 60),
+    ] {
+        digits[at] += (number / 10) as u8;
+        digits[at + 1] += (number % 10) as u8;
     }
+    let mut text = String::from_utf8_lossy(&digits).into_owned();
+    match zone(utc_offset) {
+        (_, 0, 0) => text.push('Z'),
+        (sign, hours, minutes) => text.push_str(&format!("{sign}{hours:02}:{minutes:02}")),
+    }
+    text
 }
 
 /// How a zone is written: a sign, hours and minutes.
@@ -69,6 +84,25 @@ fn zone(utc_offset: i32) -> (char, u32, u32) {
     let minutes = utc_offset.unsigned_abs() / 60;
     let sign = if utc_offset < 0 { '-' } else { '+' };
     (sign, minutes / 60, minutes % 60)
+}
+
+/// Year, month and day of the Gregorian calendar, `days` after the first of January 1970.
+fn civil_date(days: u64) -> (u64, u64, u64) {
+    // Counted in eras of 400 years, which are all of one length, and in years that begin in March, so
+    // that a leap day is the last day of its year.
+    const DAYS_OF_ERA: u64 = 146_097;
+    const MARCH_OF_YEAR_0_TO_EPOCH: u64 = 719_468;
+    let days = days + MARCH_OF_YEAR_0_TO_EPOCH;
+    let (era, day) = (days / DAYS_OF_ERA, days % DAYS_OF_ERA);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let year = era * 400 + year;
+    match month {
+        0..10 => (year, month + 3, day),
+        _ => (year + 1, month - 9, day),
+    }
 }
 
 /// The seconds since the epoch that a date in a field names, in any of the three formats of
@@ -114,11 +148,18 @@ mod tests {
             assert_eq!(apache_date(1_600_000_000, utc_offset), apache);
             assert_eq!(rfc3339(1_600_000_000, utc_offset), rfc);
         }
-        for (seconds, rfc) in [
+        for (seconds, date) in [
             (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_600_000_000, "2020-09-13T12:26:40Z"),
+            (1_609_459_199, "2020-12-31T23:59:59Z"),
+            (4_107_542_399, "2100-02-28T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
             (u64::MAX, "9999-12-31T23:59:59Z"),
         ] {
-            assert_eq!(rfc3339(seconds, 0), rfc);
+            assert_eq!(rfc3339(seconds, 0), date);
         }
         let cases = [
             ("Sun, 13 Sep 2020 12:26:40 GMT", Some(1_600_000_000)),

@@ -80,12 +80,13 @@
 //! | serve files | [`simple`] (`SimpleHTTPRequestHandler`) |
 //! | map the path | `path` |
 //! | open beneath the root | `open` |
-//! | decide | `content_type`, `dotfiles`, `encoding`, `conditional`, `range` and `multipart`, `fallback`, `cross_origin`, `listing` |
+//! | decide | `content_type`, `dotfiles`, `encoding`, `conditional`, `range` and `multipart`, `fallback`, `cross_origin`, `accept`, `listing` |
 //! | bytes out | `exchange`, `wfile`, `log`, `access_log` |
 //!
 //! `component` makes a component of a handler. With the default feature `component` this crate is
 //! one itself, the file server.
 
+mod accept;
 mod access_log;
 pub mod base;
 #[allow(

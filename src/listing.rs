@@ -1,52 +1,104 @@
-//! A directory as a page of links: the entries read, then the page as pure text.
+//! A directory as something to look at: the entries read, in the order and in the form that the
+//! request asks for. How a page and how JSON are written is in the modules beneath.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use wasi::filesystem::types::{Descriptor, DescriptorType, ErrorCode};
+mod json;
+mod order;
+mod page;
 
-use crate::html;
+use wasi::filesystem::types::{
+    Descriptor, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, PathFlags,
+};
+
+use crate::accept;
 use crate::open;
 use crate::path::split_target;
-
-/// What `urllib.parse.quote` leaves as it is.
-const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'/')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'-')
-    .remove(b'~');
+use crate::request::Request;
+use order::Order;
 
 /// A name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// As it is in the directory.
     pub(crate) name: String,
-    /// A directory, or a link that leads to one.
-    pub(crate) is_directory: bool,
-    /// A symbolic link.
-    pub(crate) is_link: bool,
+    /// A symbolic link, of which all that follows is what it leads to.
+    is_link: bool,
+    /// `None` for a link that leads nowhere, or where the server may not go.
+    kind: Option<Kind>,
+    /// In bytes, of a file only.
+    size: Option<u64>,
+    /// When the content last changed, in seconds since the epoch.
+    modified: Option<u64>,
 }
 
-/// The entries of `directory`, in the order of Python's listing: by lower-cased name.
+/// What there can be in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A FIFO, a socket, a device: never served.
+    Special,
+}
+
+impl From<DescriptorType> for Kind {
+    fn from(type_: DescriptorType) -> Kind {
+        match type_ {
+            DescriptorType::RegularFile => Kind::File,
+            DescriptorType::Directory => Kind::Directory,
+            _ => Kind::Special,
+        }
+    }
+}
+
+impl Entry {
+    /// What is at `name`, as far as the host tells.
+    fn new(name: String, is_link: bool, type_: Option<DescriptorType>) -> Entry {
+        Entry {
+            name,
+            is_link,
+            kind: type_.map(Kind::from),
+            size: None,
+            modified: None,
+        }
+    }
+
+    /// The same, having looked.
+    fn with_stat(mut self, stat: Option<DescriptorStat>) -> Entry {
+        if let Some(stat) = stat {
+            let modified = stat.data_modification_timestamp;
+            self.kind = Some(stat.type_.into());
+            self.size = (self.kind == Some(Kind::File)).then_some(stat.size);
+            self.modified = modified.map(|time| time.seconds);
+        }
+        self
+    }
+
+    /// A directory, or a link that leads to one: its links end in a slash.
+    fn is_directory(&self) -> bool {
+        self.kind == Some(Kind::Directory)
+    }
+}
+
+/// The entries of `directory`, in the order of Python's listing: by lower-cased name. `path` is where
+/// the directory is beneath the root, with a slash at the end: a link may lead anywhere in the root.
 ///
 /// # Errors
 /// What the host says when the directory cannot be read. A single name that cannot pass through WASI
 /// (not UTF-8), or that has gone meanwhile, is left out.
-pub(crate) fn read(directory: &Descriptor) -> Result<Vec<Entry>, ErrorCode> {
+pub(crate) fn read(directory: &Descriptor, path: &str) -> Result<Vec<Entry>, ErrorCode> {
     let stream = directory.read_directory()?;
     let mut entries = Vec::new();
     loop {
         match stream.read_directory_entry() {
-            Ok(Some(entry)) => {
-                let is_link = entry.type_ == DescriptorType::SymbolicLink;
-                let type_ = if is_link {
-                    open::stat(directory, &entry.name).map(|stat| stat.type_)
+            Ok(Some(DirectoryEntry { type_, name })) => {
+                entries.push(if type_ == DescriptorType::SymbolicLink {
+                    let stat = open::stat(&format!("{path}{name}"));
+                    Entry::new(name, true, None).with_stat(stat)
                 } else {
-                    Some(entry.type_)
-                };
-                entries.push(Entry {
-                    is_directory: type_ == Some(DescriptorType::Directory),
-                    is_link,
-                    name: entry.name,
+                    // A directory may be one that can be read but not searched.
+                    let stat = directory.stat_at(PathFlags::empty(), &name).ok();
+                    Entry::new(name, false, Some(type_)).with_stat(stat)
                 });
             }
             Ok(None) => break,
@@ -58,65 +110,31 @@ pub(crate) fn read(directory: &Descriptor) -> Result<Vec<Entry>, ErrorCode> {
     Ok(entries)
 }
 
-/// The page that lists `entries` as the content of the directory at the request target `path`.
-pub(crate) fn page(path: &str, entries: &[Entry]) -> String {
-    let path = percent_decode_str(split_target(path).0).decode_utf8_lossy();
-    let title = format!("Directory listing for {}", html::escape(&path));
-    let mut page = format!(
-        "<!DOCTYPE HTML>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <title>{title}</title>\n</head>\n<body>\n<h1>{title}</h1>\n<hr>\n<ul>\n"
-    );
-    for Entry {
-        name,
-        is_directory,
-        is_link,
-    } in entries
-    {
-        let link = utf8_percent_encode(name, QUOTED);
-        let slash = if *is_directory { "/" } else { "" };
-        let mark = if *is_link { "@" } else { slash };
-        let shown = html::escape(name);
-        page.push_str(&format!(
-            "<li><a href=\"{link}{slash}\">{shown}{mark}</a></li>\n"
-        ));
-    }
-    page.push_str("</ul>\n<hr>\n</body>\n</html>\n");
-    page
+/// A listing as it is sent.
+pub(crate) struct Representation {
+    /// `Content-Type`
+    pub(crate) content_type: &'static str,
+    /// `Content-Security-Policy`, which allows what the page needs and no more.
+    pub(crate) content_security_policy: &'static str,
+    /// The content.
+    pub(crate) text: String,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_quoted_escaped_and_marked() {
-        let entry = |name: &str, is_directory, is_link| Entry {
-            name: name.into(),
-            is_directory,
-            is_link,
+/// What answers `request` with `entries`, which are in the order of [`read`].
+pub(crate) fn represent(request: &Request, mut entries: Vec<Entry>) -> Representation {
+    let (path, query, _) = split_target(request.path());
+    let order = Order::of_query(query.unwrap_or_default());
+    order.sort(&mut entries);
+    if accept::prefers(request.headers(), json::CONTENT_TYPE, "text/html") {
+        return Representation {
+            content_type: json::CONTENT_TYPE,
+            content_security_policy: "default-src 'none'",
+            text: json::array(&entries),
         };
-        let page = page(
-            "/a%3Cb%3E/?q",
-            &[
-                entry("a&b<c>.txt", false, false),
-                entry("q?#%:\"'.txt", false, false),
-                entry("\u{fc} x", true, false),
-                entry("linked", true, true),
-                entry("broken", false, true),
-            ],
-        );
-        assert!(
-            page.contains("<title>Directory listing for /a&lt;b&gt;/</title>"),
-            "{page}"
-        );
-        for line in [
-            "<li><a href=\"a%26b%3Cc%3E.txt\">a&amp;b&lt;c&gt;.txt</a></li>",
-            "<li><a href=\"q%3F%23%25%3A%22%27.txt\">q?#%:\"'.txt</a></li>",
-            "<li><a href=\"%C3%BC%20x/\">\u{fc} x/</a></li>",
-            "<li><a href=\"linked/\">linked@</a></li>",
-            "<li><a href=\"broken\">broken@</a></li>",
-        ] {
-            assert!(page.contains(line), "no {line} in {page}");
-        }
+    }
+    Representation {
+        content_type: page::CONTENT_TYPE,
+        content_security_policy: page::CONTENT_SECURITY_POLICY,
+        text: page::page(path, order, &entries),
     }
 }

@@ -42,7 +42,7 @@ pub(crate) enum OpenAt {
 /// A FIFO, a socket, a device, what is missing, forbidden or outside: `None`, and no difference.
 pub(crate) fn open(path: &str, open_at: OpenAt) -> Option<Opened> {
     with_root(|root| {
-        if open_at == OpenAt::MayBlock && !is_servable(&stat(root, path)?) {
+        if open_at == OpenAt::MayBlock && !is_servable(&stat_beneath(root, path)?) {
             return None;
         }
         let opened = root.open_at(
@@ -54,7 +54,7 @@ pub(crate) fn open(path: &str, open_at: OpenAt) -> Option<Opened> {
         let descriptor = match opened {
             Ok(descriptor) => descriptor,
             Err(ErrorCode::Access) => {
-                let is_directory = stat(root, path)?.type_ == DescriptorType::Directory;
+                let is_directory = stat_beneath(root, path)?.type_ == DescriptorType::Directory;
                 return is_directory.then_some(Opened::Directory(None));
             }
             Err(_) => return None,
@@ -78,9 +78,14 @@ fn identity(descriptor: &Descriptor) -> Option<u64> {
     descriptor.metadata_hash().ok().map(|hash| hash.lower)
 }
 
-/// What `path` beneath `directory` is, following symbolic links; `None` if that cannot be told.
-pub(crate) fn stat(directory: &Descriptor, path: &str) -> Option<DescriptorStat> {
-    directory.stat_at(PathFlags::SYMLINK_FOLLOW, path).ok()
+/// What `path` beneath the root is, following symbolic links that stay inside; `None` if that cannot be
+/// told.
+pub(crate) fn stat(path: &str) -> Option<DescriptorStat> {
+    with_root(|root| stat_beneath(root, path))
+}
+
+fn stat_beneath(root: &Descriptor, path: &str) -> Option<DescriptorStat> {
+    root.stat_at(PathFlags::SYMLINK_FOLLOW, path).ok()
 }
 
 fn is_servable(stat: &DescriptorStat) -> bool {

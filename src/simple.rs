@@ -311,17 +311,22 @@ pub fn list_directory<H>(
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    let Some(mut entries) = directory.and_then(|directory| listing::read(directory).ok()) else {
+    let path = handler.translate_path(http.request.path());
+    let entries = directory.and_then(|directory| listing::read(directory, &path).ok());
+    let Some(mut entries) = entries else {
         handler.send_error(http, 404, Some("No permission to list directory"), None)?;
         return Ok(None);
     };
     entries.retain(|entry| !dotfiles::hides(handler.files(), &entry.name));
-    let page = listing::page(http.request.path(), &entries);
+    let listing = listing::represent(&http.request, entries);
     handler.send_response(http, 200, None);
-    handler.send_header(http, "Content-type", "text/html; charset=utf-8");
-    handler.send_header(http, "Content-Length", &page.len().to_string());
+    handler.send_header(http, "Content-type", listing.content_type);
+    handler.send_header(http, "Content-Length", &listing.text.len().to_string());
+    handler.send_header(http, "Vary", "Accept");
+    let policy = listing.content_security_policy;
+    handler.send_header(http, "Content-Security-Policy", policy);
     handler.end_headers(http)?;
-    Ok(Some(Content::Page(page)))
+    Ok(Some(Content::Page(listing.text)))
 }
 
 /// See [`SimpleHttpRequestHandler::translate_path`].

@@ -104,14 +104,14 @@ async fn look_and_open(
 
 /// What `future` comes to, which never waits: the stock functions block in place
 /// (`allow_blocking_current_thread`).
-fn at_once<F: Future>(future: F) -> Result<F::Output> {
+pub(crate) fn at_once<F: Future>(future: F) -> Result<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Ok(output),
         Poll::Pending => Err(Error::msg("a file system call waits")),
     }
 }
 
-fn or_error_code<T>(result: Result<T, FsError>) -> Result<Result<T, ErrorCode>> {
+pub(crate) fn or_error_code<T>(result: Result<T, FsError>) -> Result<Result<T, ErrorCode>> {
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(error) => error.downcast().map(Err),
@@ -120,7 +120,7 @@ fn or_error_code<T>(result: Result<T, FsError>) -> Result<Result<T, ErrorCode>> 
 
 /// `openat2`: the kernel resolves the whole path beneath the directory, or refuses.
 #[cfg(target_os = "linux")]
-mod beneath {
+pub(crate) mod beneath {
     use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
     use rustix::io::Errno;
     use wasmtime::Result;
@@ -141,19 +141,11 @@ mod beneath {
         let Descriptor::Dir(directory) = table.get(directory)? else {
             return Ok(Some(Err(ErrorCode::NotDirectory)));
         };
-        let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        if !path_flags.contains(PathFlags::SYMLINK_FOLLOW) {
-            flags |= OFlags::NOFOLLOW;
-        }
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let mut attempts = 0;
-        let opened = loop {
-            match openat2(&directory.dir, path, flags, Mode::empty(), resolve) {
-                Err(Errno::AGAIN | Errno::INTR) if attempts < MAX_ATTEMPTS => attempts += 1,
-                Err(Errno::NOSYS | Errno::PERM) => return Ok(None),
-                Err(error) => return Ok(Some(Err(error_code(error)))),
-                Ok(opened) => break std::fs::File::from(opened),
-            }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let opened = match resolve(&directory.dir, path_flags, path, flags) {
+            None => return Ok(None),
+            Some(Err(error)) => return Ok(Some(Err(error))),
+            Some(Ok(opened)) => opened,
         };
         let stat = fstat(&opened)?;
         let (perms, mode) = (directory.perms, OpenMode::READ);
@@ -162,6 +154,38 @@ mod beneath {
             _ => Descriptor::File(File::new(opened, perms, mode, true)),
         };
         Ok(Some(Ok((descriptor, stat))))
+    }
+
+    /// Looks at what `path` beneath `directory` names, without opening it; `None` where this kernel
+    /// cannot.
+    pub(crate) fn stat(
+        directory: &std::fs::File,
+        path_flags: PathFlags,
+        path: &str,
+    ) -> Option<Result<Stat, ErrorCode>> {
+        let found = resolve(directory, path_flags, path, OFlags::PATH)?;
+        Some(found.and_then(|found| fstat(found).map_err(error_code)))
+    }
+
+    fn resolve(
+        directory: &std::fs::File,
+        path_flags: PathFlags,
+        path: &str,
+        mut flags: OFlags,
+    ) -> Option<Result<std::fs::File, ErrorCode>> {
+        flags |= OFlags::CLOEXEC;
+        if !path_flags.contains(PathFlags::SYMLINK_FOLLOW) {
+            flags |= OFlags::NOFOLLOW;
+        }
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let mut attempts = 0;
+        loop {
+            match openat2(directory, path, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) if attempts < MAX_ATTEMPTS => attempts += 1,
+                Err(Errno::NOSYS | Errno::PERM) => return None,
+                opened => return Some(opened.map(Into::into).map_err(error_code)),
+            }
+        }
     }
 
     fn error_code(error: Errno) -> ErrorCode {
@@ -225,7 +249,7 @@ fn file_of(descriptor: &Descriptor) -> &Arc<File> {
     }
 }
 
-fn descriptor_stat(stat: Stat) -> DescriptorStat {
+pub(crate) fn descriptor_stat(stat: Stat) -> DescriptorStat {
     let datetime = |seconds, nanoseconds| {
         Some(Datetime {
             seconds: u64::try_from(seconds).ok()?,

@@ -3,7 +3,7 @@
 //! A connection goes through these modules in this order: `listen` (or `unix_socket`, or `inherited`
 //! from whoever started the process), `server` (accept), `connection`
 //! (its life), `sandbox` (an instance to serve it), then what the instance sees of the world:
-//! `filesystem`, `directory`, `streams`, and behind them `socket` (bytes that have come or will go),
+//! `filesystem`, `directory`, `stat_at`, `streams`, and behind them `socket` (bytes that have come or will go),
 //! `transport` (in the clear or through `tls`) and `stream` (system calls). `log` is beside the way.
 //!
 //! A test suite can have a server of its own:
@@ -33,6 +33,7 @@ mod patience;
 mod sandbox;
 mod server;
 mod socket;
+mod stat_at;
 mod state;
 mod stream;
 mod streams;

@@ -26,6 +26,7 @@ use crate::engine;
 use crate::filesystem;
 use crate::log::Log;
 use crate::socket::Socket;
+use crate::stat_at;
 use crate::state::State;
 use crate::streams;
 
@@ -129,6 +130,7 @@ impl Sandbox {
         linker.allow_shadowing(true);
         filesystem::add_to_linker(&mut linker)?;
         directory::add_to_linker(&mut linker)?;
+        stat_at::add_to_linker(&mut linker)?;
         streams::add_to_linker(&mut linker)?;
         linker.allow_shadowing(false);
         stub_http(&mut linker, component)?;

@@ -1,0 +1,315 @@
+//! A listing as a page: Python's title and links, in a table that can be sorted and filtered.
+//!
+//! Python's page has no links but those to the entries, and programs that follow every link of a page
+//! rely on that. So what leads elsewhere, up or to another order, is a button of a form.
+
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use super::order::{Direction, Key, Order};
+use super::{Entry, Kind};
+use crate::date;
+use crate::html::escape;
+
+/// The media type of what [`page`] returns.
+pub(super) const CONTENT_TYPE: &str = "text/html; charset=utf-8";
+
+/// What the page may use: its own style and script by their hashes, the icons in its style, and forms
+/// that lead to this server. A test says what the hashes must be when the two have changed.
+pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
+    style-src 'sha256-JD5pqEQnZLk71N9Lk50IIofcme+yQrMc5qJK8CGEVh8='; \
+    script-src 'sha256-1Bb+NkFQ62AXY52l8GTUvA7QmN+Q+3DVeCLmZqBuISI='; \
+    img-src data:; form-action 'self'; base-uri 'none'";
+
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("script.js");
+
+/// An icon of its own, lest a browser ask for `/favicon.ico` and the log show that.
+const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'\
+    %3E%3Cpath fill='%232f81f7' d='M1 3h5l2 2h7v9H1z'/%3E%3C/svg%3E";
+
+/// What a row takes without its name, in bytes.
+const ROW_SIZE: usize = 192;
+
+/// What `urllib.parse.quote` leaves as it is.
+const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'-')
+    .remove(b'~');
+
+/// The page that lists `entries`, which are in `order`, as the content of the directory at `path`, the
+/// path of a request target.
+pub(super) fn page(path: &str, order: Order, entries: &[Entry]) -> String {
+    let title = format!("Directory listing for {}", escape(&decode(path)));
+    let breadcrumbs = breadcrumbs(path);
+    let column_heads: String = Key::ALL.map(|key| column_head(key, order)).concat();
+    let count = match entries.len() {
+        1 => "1 entry".into(),
+        count => format!("{count} entries"),
+    };
+    // Moving a page of a hundred thousand rows costs more than looking at the names once more.
+    let names = entries.iter().map(|entry| 2 * quoted_size(&entry.name));
+    let rows_size = names.sum::<usize>() + entries.len() * ROW_SIZE;
+    let mut page = String::with_capacity(STYLE.len() + SCRIPT.len() + 4096 + rows_size);
+    page.push_str(&format!(
+        "<!DOCTYPE HTML>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <title>{title}</title>\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n\
+         <link rel=\"icon\" href=\"{ICON}\">\n\
+         <style>{STYLE}</style>\n</head>\n<body>\n<header>\n\
+         <nav aria-label=\"Breadcrumb\"><form><ol>{breadcrumbs}</ol></form></nav>\n\
+         <h1>{title}</h1>\n</header>\n<main>\n\
+         <div role=\"search\" hidden><label>Filter<input type=\"search\"></label><output></output>\
+         </div>\n\
+         <table>\n<caption>{count}</caption>\n<thead>\n<tr>\n{column_heads}</tr>\n</thead>\n<tbody>\n"
+    ));
+    for entry in entries {
+        push_row(&mut page, entry);
+    }
+    page.push_str("</tbody>\n</table>\n</main>\n<script>");
+    page.push_str(SCRIPT);
+    page.push_str("</script>\n</body>\n</html>\n");
+    page
+}
+
+/// The way to the directory at `path`, each step of it relative, so that it holds behind a proxy.
+fn breadcrumbs(path: &str) -> String {
+    let steps: Vec<&str> = path.trim_end_matches('/').split('/').collect();
+    // Empty steps are levels to a browser, too.
+    let levels = path.matches('/').count();
+    let mut breadcrumbs = String::new();
+    for (depth, step) in steps.iter().enumerate() {
+        let name = match (depth, decode(step)) {
+            (0, _) => "Home".into(),
+            (_, name) if name.is_empty() => continue,
+            (_, name) => name,
+        };
+        let name = escape(&name).into_owned();
+        breadcrumbs.push_str(&match depth + 1 == steps.len() {
+            true => format!("<li><bdi aria-current=\"page\">{name}</bdi></li>"),
+            false => format!(
+                "<li><button role=\"link\" formaction=\"{}\"><bdi>{name}</bdi></button></li>",
+                "../".repeat(levels.saturating_sub(depth + 1))
+            ),
+        });
+    }
+    breadcrumbs
+}
+
+/// The head of a column, which shows the order that the page is in and leads to another.
+fn column_head(key: Key, order: Order) -> String {
+    let label = match key {
+        Key::Name => "Name",
+        Key::Size => "Size",
+        Key::Date => "Modified (UTC)",
+    };
+    let sorted = match order.direction {
+        _ if key != order.key => "",
+        Direction::Ascending => " aria-sort=\"ascending\"",
+        Direction::Descending => " aria-sort=\"descending\"",
+    };
+    let next = order.choose(key);
+    let (sort, order) = (next.key.as_str(), next.direction.as_str());
+    format!(
+        "<th scope=\"col\"{sorted}><form><input type=\"hidden\" name=\"sort\" value=\"{sort}\">\
+         <input type=\"hidden\" name=\"order\" value=\"{order}\"><button>{label}</button></form>\
+         </th>\n"
+    )
+}
+
+fn push_row(page: &mut String, entry: &Entry) {
+    let slash = if entry.is_directory() { "/" } else { "" };
+    let mark = if entry.is_link { "@" } else { slash };
+    page.push_str(match entry.is_directory() {
+        true => "<tr class=\"directory\"><th scope=\"row\"><a href=\"",
+        false => "<tr><th scope=\"row\"><a href=\"",
+    });
+    page.extend(utf8_percent_encode(&entry.name, QUOTED));
+    page.push_str(slash);
+    page.push_str("\"><bdi>");
+    page.push_str(&escape(&entry.name));
+    page.push_str(mark);
+    page.push_str("</bdi></a></th>");
+    match (entry.size, entry.kind) {
+        (Some(size), _) => {
+            page.push_str("<td title=\"");
+            page.push_str(&size.to_string());
+            page.push_str(" bytes\">");
+            page.push_str(&human_size(size));
+        }
+        (None, Some(Kind::File)) => page.push_str("<td>unknown"),
+        (None, Some(Kind::Directory)) => page.push_str("<td>folder"),
+        (None, Some(Kind::Special)) => page.push_str("<td>special file"),
+        (None, None) => page.push_str("<td>broken link"),
+    }
+    page.push_str("</td><td>");
+    if let Some(modified) = entry.modified {
+        let date = date::rfc3339(modified, 0);
+        page.push_str("<time datetime=\"");
+        page.push_str(&date);
+        page.push_str("\">");
+        page.push_str(&date[..10]);
+        page.push(' ');
+        page.push_str(&date[11..16]);
+        page.push_str("</time>");
+    }
+    page.push_str("</td></tr>\n");
+}
+
+fn decode(path: &str) -> Cow<'_, str> {
+    percent_decode_str(path).decode_utf8_lossy()
+}
+
+/// How long `name` is in a link, in bytes.
+fn quoted_size(name: &str) -> usize {
+    let is_kept = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-~".contains(&byte);
+    let sizes = name.bytes().map(|byte| if is_kept(byte) { 1 } else { 3 });
+    sizes.sum()
+}
+
+/// `bytes` in the largest binary unit that it is one of, to a tenth: `1.2 KiB`.
+fn human_size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut size = 1;
+    let mut tenths = 0;
+    let mut unit = "";
+    for name in UNITS {
+        (size, unit) = (size * 1024, name);
+        tenths = (u128::from(bytes) * 10 + size / 2) / size;
+        // What would be shown as 1024.0 is 1.0 of the next.
+        if tenths < 10_240 {
+            break;
+        }
+    }
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, is_link: bool, kind: Option<Kind>) -> Entry {
+        Entry {
+            name: name.into(),
+            is_link,
+            kind,
+            size: None,
+            modified: None,
+        }
+    }
+
+    fn assert_contains(page: &str, part: &str) {
+        assert!(page.contains(part), "no {part} in {page}");
+    }
+
+    #[test]
+    fn names_are_quoted_escaped_isolated_and_marked() {
+        let (file, directory) = (Some(Kind::File), Some(Kind::Directory));
+        let page = page(
+            "/a%3Cb%3E/",
+            Order::default(),
+            &[
+                entry("a&b<c>.txt", false, file),
+                entry("q?#%:\"'.txt", false, file),
+                entry("\u{fc} x", false, directory),
+                entry("linked", true, directory),
+                entry("broken", true, None),
+            ],
+        );
+        assert_contains(&page, "<title>Directory listing for /a&lt;b&gt;/</title>");
+        for link in [
+            "<a href=\"a%26b%3Cc%3E.txt\"><bdi>a&amp;b&lt;c&gt;.txt</bdi></a>",
+            "<a href=\"q%3F%23%25%3A%22%27.txt\"><bdi>q?#%:\"'.txt</bdi></a>",
+            "<a href=\"%C3%BC%20x/\"><bdi>\u{fc} x/</bdi></a>",
+            "<a href=\"linked/\"><bdi>linked@</bdi></a>",
+            "<a href=\"broken\"><bdi>broken@</bdi></a>",
+        ] {
+            assert_contains(&page, link);
+        }
+    }
+
+    #[test]
+    fn a_row_has_size_and_date_or_says_what_has_none() {
+        let row = |entry: Entry| {
+            let mut row = String::new();
+            push_row(&mut row, &entry);
+            row
+        };
+        let known = Entry {
+            size: Some(1536),
+            modified: Some(1_600_000_000),
+            ..entry("a", true, Some(Kind::File))
+        };
+        assert_eq!(
+            row(known),
+            "<tr><th scope=\"row\"><a href=\"a\"><bdi>a@</bdi></a></th>\
+             <td title=\"1536 bytes\">1.5 KiB</td>\
+             <td><time datetime=\"2020-09-13T12:26:40Z\">2020-09-13 12:26</time></td></tr>\n"
+        );
+        for (kind, text) in [
+            (Some(Kind::Directory), "folder"),
+            (Some(Kind::File), "unknown"),
+            (Some(Kind::Special), "special file"),
+            (None, "broken link"),
+        ] {
+            let row = row(entry("a", kind.is_none(), kind));
+            assert_contains(&row, &format!("<td>{text}</td><td></td></tr>"));
+        }
+    }
+
+    #[test]
+    fn breadcrumbs_lead_up_and_end_here() {
+        type Steps<'a> = &'a [(&'a str, &'a str)];
+        let cases: &[(&str, Steps, &str)] = &[
+            ("/", &[], "Home"),
+            ("/a/", &[("../", "Home")], "a"),
+            (
+                "/a%20%26/b/",
+                &[("../../", "Home"), ("../", "a &amp;")],
+                "b",
+            ),
+            (
+                "/a//b//",
+                &[("../../../../", "Home"), ("../../../", "a")],
+                "b",
+            ),
+            ("/a%2Fb/", &[("../", "Home")], "a/b"),
+            ("*", &[], "Home"),
+        ];
+        for &(path, up, here) in cases {
+            let button = |&(action, name): &(&str, &str)| {
+                format!(
+                    "<li><button role=\"link\" formaction=\"{action}\"><bdi>{name}</bdi></button></li>"
+                )
+            };
+            let up: String = up.iter().map(button).collect();
+            let here = format!("<li><bdi aria-current=\"page\">{here}</bdi></li>");
+            assert_eq!(breadcrumbs(path), up + &here, "{path}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_rounded_to_a_tenth_of_their_unit() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1, "1 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1075, "1.0 KiB"),
+            (1076, "1.1 KiB"),
+            (1_048_524, "1023.9 KiB"),
+            (1_048_525, "1.0 MiB"),
+            (3_000_000, "2.9 MiB"),
+            (1 << 40, "1.0 TiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(human_size(bytes), text, "{bytes}");
+        }
+    }
+}
