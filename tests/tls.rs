@@ -592,6 +592,12 @@ fn a_self_signed_certificate_is_the_one_whose_fingerprint_is_printed() {
 
 #[test]
 fn clients_that_never_finish_their_handshake_hold_no_sandbox_and_are_closed() {
+    let descriptors = CROWD as u64 + 100;
+    let allowed = rlimit::increase_nofile_limit(descriptors).expect("a limit");
+    assert!(
+        allowed >= descriptors,
+        "only {allowed} open files are allowed"
+    );
     let (site, authority) = (Site::new(), Authority::new());
     let server = start(&site, &authority.pair());
     let client = authority.client();

@@ -52,6 +52,8 @@ fn run(options: &Options) -> Result<(), String> {
     if options.log_format == LogFormat::Json {
         log_json();
     }
+    // Every connection takes an open file. Where the limit cannot be raised, it stays as it is.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let cores = match options.single {
         true => 1,
         false => thread::available_parallelism().map_or(1, usize::from),
