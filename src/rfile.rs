@@ -79,9 +79,10 @@ impl<'a> Rfile<'a> {
         }
     }
 
-    /// Whether bytes of another request are at hand, so that only this value knows of them.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.start < self.buffer.len()
+    /// Whether another request is at hand, or comes so soon that the host has waited for it.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        // What ails the connection is for the host to see.
+        self.start < self.buffer.len() || matches!(self.fill(InputStream::read), Ok(Fill::Some))
     }
 
     /// Waits for the head of the next request, and makes its content the one in hand.
@@ -115,13 +116,14 @@ impl<'a> Rfile<'a> {
             }
             let mut scanned = self.buffer.len() - self.start;
             loop {
-                match self.fill()? {
+                match self.fill(InputStream::blocking_read)? {
                     Fill::Nothing => continue,
                     Fill::End => ended = true,
                     Fill::Some => {}
                 }
                 let unread = &self.buffer[self.start..];
-                if ended || may_be_complete(unread, scanned) {
+                // The first piece is mostly the whole head, which parsing tells as well.
+                if ended || scanned == 0 || may_be_complete(unread, scanned) {
                     break;
                 }
                 scanned = unread.len();
@@ -157,18 +159,13 @@ impl<'a> Rfile<'a> {
     }
 
     /// Takes one piece from the stream into the buffer.
-    fn fill(&mut self) -> io::Result<Fill> {
+    fn fill(&mut self, read: impl Fn(&InputStream, u64) -> Received) -> io::Result<Fill> {
         let stream = match &self.source {
             Source::Connection(stream) => stream,
             Source::Content(stream) => stream,
             Source::Empty => return Ok(Fill::End),
         };
-        // What is there already comes without waiting, which costs the host more.
-        let read = match stream.read(READ_SIZE as u64) {
-            Ok(bytes) if bytes.is_empty() => stream.blocking_read(READ_SIZE as u64),
-            read => read,
-        };
-        match read {
+        match read(stream, READ_SIZE as u64) {
             Ok(bytes) if bytes.is_empty() => Ok(Fill::Nothing),
             Ok(bytes) => {
                 if self.start == self.buffer.len() {
@@ -191,13 +188,16 @@ impl<'a> Rfile<'a> {
     /// Bytes at hand, waiting for some if there are none; empty at the end of the stream.
     fn unread(&mut self) -> io::Result<&[u8]> {
         while self.start == self.buffer.len() {
-            if let Fill::End = self.fill()? {
+            if let Fill::End = self.fill(InputStream::blocking_read)? {
                 break;
             }
         }
         Ok(&self.buffer[self.start..])
     }
 }
+
+/// What a stream gives.
+type Received = Result<Vec<u8>, StreamError>;
 
 enum Fill {
     Some,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
 
+use crate::burst::Burst;
 use crate::listen::Address;
 use crate::log;
 use crate::patience::Patience;
@@ -18,9 +18,6 @@ use crate::tls::{Spoken, TlsConfig};
 
 /// How long a connection may be open without a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// How long a connection keeps its instance for the next request, and at most twice that. Much longer,
-/// and clients that come and stay idle would cost memory.
-const KEEP_INSTANCE: Duration = Duration::from_millis(25);
 
 /// What a client gets when its handler has failed and nothing was sent yet.
 const FAILED: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\n\
@@ -30,6 +27,15 @@ const FAILED: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\n\
 const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
     Connection: close\r\nContent-Type: text/plain\r\nContent-Length: 48\r\n\r\n\
     Client sent an HTTP request to an HTTPS server.\n";
+
+/// How long an instance stays with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// As long as requests follow each other closely.
+    ForBurst,
+    /// To its end and beyond.
+    Always,
+}
 
 /// An accepted connection.
 pub(crate) struct Connection {
@@ -68,21 +74,21 @@ impl Connection {
         }
     }
 
-    /// Serves it in instances of its own, until either side closes it or `stopping` turns true.
+    /// Serves it in instances of its own, one for each burst of requests, until either side closes it
+    /// or `stopping` turns true.
     pub(crate) async fn serve(self, stopping: watch::Receiver<bool>) {
-        self.serve_in(&mut None, Some(KEEP_INSTANCE), stopping)
-            .await;
+        self.serve_in(&mut None, Keep::ForBurst, stopping).await;
     }
 
-    /// Serves it in `instance`, made anew where there is none, and let go when no request has come
-    /// for `keep`.
+    /// Serves it in `instance`, made anew where there is none.
     pub(crate) async fn serve_in(
         &self,
         instance: &mut Option<Instance>,
-        keep: Option<Duration>,
+        keep: Keep,
         mut stopping: watch::Receiver<bool>,
     ) {
         let mut patience = Patience::default();
+        let stop = stopping.clone();
         let mut stopped = pin!(stopping.wait_for(|&stopping| stopping));
         if let Some(tls) = &self.tls {
             let greeted = tokio::select! {
@@ -96,7 +102,7 @@ impl Connection {
         let next = loop {
             let received = tokio::select! {
                 biased;
-                received = self.next_request(instance, keep, &mut patience) => received,
+                received = self.next_request(&mut patience) => received,
                 _ = &mut stopped => Ok(false),
             };
             match received {
@@ -104,25 +110,28 @@ impl Connection {
                 Ok(false) => return self.end().await,
                 Err(_) => return,
             }
+            let burst = (keep == Keep::ForBurst).then(|| self.sandbox.new_burst(stop.clone()));
             // In a box, as are other short or rare states, so that idle connections are small.
-            let next = Box::pin(self.serve_ready(instance)).await;
-            if self.send(instance, keep).await.is_err() {
-                return;
-            }
-            let Some(next) = next else {
-                // Without an end, so that the client does not take what it got for the whole.
-                return Box::pin(self.socket.linger()).await;
-            };
-            if next != Next::KeepAlive {
-                break next;
-            }
-            if keep.is_some() && self.sandbox.is_crowded() {
+            let next = Box::pin(self.serve_ready(instance, burst)).await;
+            let progress = self.socket.send_now();
+            if keep == Keep::ForBurst {
                 *instance = None;
             }
+            let sent = match progress {
+                Ok(Progress::Done) => Ok(()),
+                Ok(_) => Box::pin(self.socket.send()).await,
+                Err(error) => Err(error),
+            };
+            if sent.is_err() {
+                return;
+            }
+            match next {
+                // Without an end, so that the client does not take what it got for the whole.
+                None => return Box::pin(self.socket.linger()).await,
+                Some(Next::KeepAlive) => {}
+                Some(next) => break next,
+            }
         };
-        if keep.is_some() {
-            *instance = None;
-        }
         self.end().await;
         if next == Next::Linger || self.socket.has_unread() {
             Box::pin(self.socket.linger()).await;
@@ -153,49 +162,20 @@ impl Connection {
     }
 
     /// Waits for the next request: true when it begins.
-    async fn next_request(
-        &self,
-        instance: &mut Option<Instance>,
-        keep: Option<Duration>,
-        patience: &mut Patience,
-    ) -> io::Result<bool> {
-        if let (Some(keep), Some(_)) = (keep, &instance) {
-            match patience.wait(keep, self.socket.receive_request()).await {
-                Some(received) => return received,
-                None => *instance = None,
-            }
-        }
+    async fn next_request(&self, patience: &mut Patience) -> io::Result<bool> {
         self.socket.release_memory();
         let received = patience.wait(IDLE_TIMEOUT, self.socket.receive_request());
         received.await.unwrap_or(Ok(false))
     }
 
-    /// Sends what the instance has written. It goes if that takes long: a slow client holds a
-    /// connection, not a sandbox.
-    async fn send(
-        &self,
-        instance: &mut Option<Instance>,
-        keep: Option<Duration>,
-    ) -> io::Result<()> {
-        if self.socket.send_now()? == Progress::Done {
-            return Ok(());
-        }
-        Box::pin(async {
-            if let (Some(keep), Some(_)) = (keep, &instance) {
-                match timeout(keep, self.socket.send()).await {
-                    Ok(sent) => return sent,
-                    Err(_) => *instance = None,
-                }
-            }
-            self.socket.send().await
-        })
-        .await
-    }
-
     /// Serves what has come. A handler that fails is logged, and answered for, unless it has begun to
     /// answer: then nothing comes next.
-    async fn serve_ready(&self, instance: &mut Option<Instance>) -> Option<Next> {
-        match self.call(instance).await {
+    async fn serve_ready(
+        &self,
+        instance: &mut Option<Instance>,
+        burst: Option<Burst>,
+    ) -> Option<Next> {
+        match self.call(instance, burst).await {
             Ok(next) => Some(next),
             Err(error) => {
                 *instance = None;
@@ -211,12 +191,16 @@ impl Connection {
         }
     }
 
-    async fn call(&self, instance: &mut Option<Instance>) -> wasmtime::Result<Next> {
+    async fn call(
+        &self,
+        instance: &mut Option<Instance>,
+        burst: Option<Burst>,
+    ) -> wasmtime::Result<Next> {
         let instance = match instance {
             Some(instance) => instance,
             None => instance.insert(self.sandbox.instantiate().await?),
         };
-        instance.serve(&self.socket, self.info.clone()).await
+        instance.serve(&self.socket, self.info.clone(), burst).await
     }
 }
 

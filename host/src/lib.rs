@@ -19,6 +19,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod burst;
+mod clock;
 mod connection;
 mod directory;
 mod engine;

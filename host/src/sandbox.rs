@@ -2,25 +2,24 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, Thread};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker, Lower, Resource,
     ResourceType, TypedFunc,
 };
 use wasmtime::{
-    Config, Enabled, Engine, Error, InstanceAllocationStrategy, PoolingAllocationConfig, Result,
-    Store, StoreContextMut, UpdateDeadline,
+    AsContextMut, Config, Enabled, Engine, Error, InstanceAllocationStrategy,
+    PoolingAllocationConfig, Result, Store,
 };
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
+use crate::burst::Burst;
+use crate::clock::{self, Clock};
 use crate::directory;
 use crate::engine;
 use crate::filesystem;
@@ -46,12 +45,6 @@ const MAX_PARTS: u32 = 8;
 const MAX_MEMORY: usize = 64 * 1024 * 1024;
 /// How much memory an instance leaves behind for the next in its place, in bytes.
 const KEEP_RESIDENT: usize = 256 * 1024;
-/// How often running instances let others run.
-const TICK: Duration = Duration::from_millis(5);
-/// The same when none has run for a while: one may still wake up and compute.
-const SLOW_TICK: Duration = Duration::from_secs(1);
-/// How long an instance may compute without reading or writing a byte of its connection.
-const MAX_COMPUTING: Duration = Duration::from_secs(30);
 
 /// A component ready to be instantiated.
 pub struct Sandbox {
@@ -155,9 +148,9 @@ impl Sandbox {
         &self.name
     }
 
-    /// Whether connections may have to wait for an instance.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.instances.available_permits() == 0
+    /// What lets an instance wait for more requests, until `stopping` turns true.
+    pub(crate) fn new_burst(&self, stopping: watch::Receiver<bool>) -> Burst {
+        Burst::new(self.instances.clone(), stopping)
     }
 
     /// A fresh instance, when there is room for one.
@@ -167,19 +160,17 @@ impl Sandbox {
     pub(crate) async fn instantiate(&self) -> Result<Instance> {
         let permit = self.instances.clone().acquire_owned().await?;
         let recycled = lock(&self.contexts).pop();
-        let state = State::new(recycled.unwrap_or_else(|| self.new_context()));
+        let context = recycled.unwrap_or_else(|| self.new_context());
+        let state = State::new(context, self.clock.clone());
         let mut store = Store::new(self.pre.engine(), state);
-        store.set_epoch_deadline(1);
-        let clock = self.clock.clone();
-        store.epoch_deadline_callback(move |store| interrupt(store, &clock));
-        self.clock.wake();
+        store.epoch_deadline_callback(clock::interrupt);
+        clock::begin(&mut store.as_context_mut());
         let instance = self.pre.instantiate_async(&mut store).await?;
         let serve = instance.get_typed_func(&mut store, self.serve)?;
         Ok(Instance {
             store: Some(store),
             serve,
             contexts: self.contexts.clone(),
-            clock: self.clock.clone(),
             _permit: permit,
         })
     }
@@ -290,24 +281,25 @@ pub(crate) struct Instance {
     store: Option<Store<State>>,
     serve: TypedFunc<(Info, Resource<DynInputStream>, Resource<DynOutputStream>), (Next,)>,
     contexts: Arc<Mutex<Vec<WasiCtx>>>,
-    clock: Arc<Clock>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Instance {
-    /// Serves what is ready on the connection `socket`.
+    /// Serves what is ready on the connection `socket`, and what comes soon enough for `burst`.
     ///
     /// # Errors
     /// A trap: the instance has failed, and cannot be called again.
-    pub(crate) async fn serve(&mut self, socket: &Arc<Socket>, info: Info) -> Result<Next> {
+    pub(crate) async fn serve(
+        &mut self,
+        socket: &Arc<Socket>,
+        info: Info,
+        burst: Option<Burst>,
+    ) -> Result<Next> {
         let Some(store) = &mut self.store else {
             return Err(Error::msg("the instance has gone"));
         };
-        self.clock.wake();
-        let state = store.data_mut();
-        state.computing = Duration::ZERO;
-        let (input, output) = state.attach(socket)?;
-        store.set_epoch_deadline(1);
+        let (input, output) = store.data_mut().attach(socket, burst)?;
+        clock::begin(&mut store.as_context_mut());
         let arguments = (
             info,
             Resource::new_borrow(input),
@@ -376,58 +368,4 @@ pub(crate) enum Next {
     /// Close when the peer has stopped sending.
     #[component(name = "linger")]
     Linger,
-}
-
-/// Called on an instance that has run for a tick.
-fn interrupt(mut store: StoreContextMut<State>, clock: &Clock) -> Result<UpdateDeadline> {
-    clock.wake();
-    let state = store.data_mut();
-    state.computing += TICK;
-    if state.computing > MAX_COMPUTING {
-        let seconds = MAX_COMPUTING.as_secs();
-        return Err(Error::msg(format!(
-            "no answer after {seconds} seconds of computing"
-        )));
-    }
-    Ok(UpdateDeadline::YieldCustom(
-        1,
-        Box::pin(tokio::task::yield_now()),
-    ))
-}
-
-/// Moves the engine's epoch on, every [`TICK`] while instances run, and else every [`SLOW_TICK`].
-#[derive(Default)]
-struct Clock {
-    /// Whether an instance has run since the last tick.
-    awake: AtomicBool,
-    thread: OnceLock<Thread>,
-}
-
-impl Clock {
-    fn start(engine: Engine) -> Arc<Self> {
-        let clock = Arc::<Clock>::default();
-        let ticking = Arc::downgrade(&clock);
-        let thread = thread::spawn(move || {
-            while let Some(clock) = ticking.upgrade() {
-                if clock.awake.swap(false, Ordering::Relaxed) {
-                    thread::sleep(TICK);
-                } else {
-                    thread::park_timeout(SLOW_TICK);
-                }
-                engine.increment_epoch();
-            }
-        });
-        let _ = clock.thread.set(thread.thread().clone());
-        clock
-    }
-
-    /// Says that an instance runs. Costs nothing when that is known, so that cores do not meet here.
-    fn wake(&self) {
-        if !self.awake.load(Ordering::Relaxed) {
-            self.awake.store(true, Ordering::Relaxed);
-            if let Some(thread) = self.thread.get() {
-                thread.unpark();
-            }
-        }
-    }
 }

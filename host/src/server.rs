@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Keep};
 use crate::listen::{Address, listen_on};
 use crate::log;
 use crate::sandbox::{Instance, Sandbox};
@@ -217,7 +217,9 @@ impl Single {
     async fn serve(&self, connection: &Connection, stopping: watch::Receiver<bool>) {
         let take = || self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut instance = take();
-        connection.serve_in(&mut instance, None, stopping).await;
+        connection
+            .serve_in(&mut instance, Keep::Always, stopping)
+            .await;
         if let Some(instance) = &mut instance {
             instance.detach();
         }

@@ -143,6 +143,18 @@ impl Socket {
             .unwrap_or(Ok(false))
     }
 
+    /// Sends what was written, and waits for something to read, or for a reason not to wait that shows
+    /// in the next [`Self::read`].
+    pub(crate) async fn readable(&self) {
+        if self.send().await.is_err() {
+            return;
+        }
+        let due = *(self.lock().due).get_or_insert_with(|| Instant::now() + RECEIVE_TIMEOUT);
+        if timeout_at(due, self.receive()).await.is_err() {
+            self.lock().fail(io::ErrorKind::TimedOut.into());
+        }
+    }
+
     async fn receive_more(&self) -> io::Result<bool> {
         poll_fn(|cx| self.lock().poll_receive(cx)).await
     }
@@ -444,14 +456,7 @@ pub(crate) struct Reader(pub(crate) Arc<Socket>);
 #[async_trait]
 impl Pollable for Reader {
     async fn ready(&mut self) {
-        // What was answered so far leaves before more is waited for.
-        if self.0.send().await.is_err() {
-            return;
-        }
-        let due = *(self.0.lock().due).get_or_insert_with(|| Instant::now() + RECEIVE_TIMEOUT);
-        if timeout_at(due, self.0.receive()).await.is_err() {
-            self.0.lock().fail(io::ErrorKind::TimedOut.into());
-        }
+        self.0.readable().await;
     }
 }
 

@@ -10,6 +10,8 @@ use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::burst::Burst;
+use crate::clock::Clock;
 use crate::filesystem::LookedAt;
 use crate::socket::{Reader, Socket, Writer};
 
@@ -21,8 +23,9 @@ pub(crate) struct State {
     pub(crate) attached: Option<Attached>,
     pub(crate) open_streams: OpenStreams,
     pub(crate) looked_at: LookedAt,
-    /// How long the instance has computed since it was called.
+    /// How long the instance has computed since it last waited.
     pub(crate) computing: Duration,
+    pub(crate) clock: Arc<Clock>,
 }
 
 /// A connection, and the numbers of its two streams in the table of resources.
@@ -30,10 +33,12 @@ pub(crate) struct Attached {
     pub(crate) socket: Arc<Socket>,
     pub(crate) input: u32,
     pub(crate) output: u32,
+    /// What lets the instance wait for the next request, if it may.
+    pub(crate) burst: Option<Burst>,
 }
 
 impl State {
-    pub(crate) fn new(wasi: WasiCtx) -> Self {
+    pub(crate) fn new(wasi: WasiCtx, clock: Arc<Clock>) -> Self {
         State {
             table: ResourceTable::new(),
             wasi,
@@ -41,6 +46,7 @@ impl State {
             open_streams: OpenStreams::default(),
             looked_at: LookedAt::default(),
             computing: Duration::ZERO,
+            clock,
         }
     }
 
@@ -50,10 +56,15 @@ impl State {
     }
 
     /// The streams of `socket`.
-    pub(crate) fn attach(&mut self, socket: &Arc<Socket>) -> Result<(u32, u32)> {
-        if let Some(attached) = &self.attached
+    pub(crate) fn attach(
+        &mut self,
+        socket: &Arc<Socket>,
+        burst: Option<Burst>,
+    ) -> Result<(u32, u32)> {
+        if let Some(attached) = &mut self.attached
             && Arc::ptr_eq(&attached.socket, socket)
         {
+            attached.burst = burst;
             return Ok((attached.input, attached.output));
         }
         self.detach();
@@ -67,6 +78,7 @@ impl State {
             socket: socket.clone(),
             input,
             output,
+            burst,
         });
         Ok((input, output))
     }

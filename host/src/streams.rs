@@ -12,13 +12,19 @@ use wasmtime_wasi::p2::bindings::io::streams::{
 };
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, StreamError, StreamResult};
 
+use crate::clock;
 use crate::socket::Socket;
-use crate::state::State;
+use crate::state::{Attached, State};
 
 /// Replaces the functions that this module is about.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     let mut streams = linker.instance("wasi:io/streams@0.2.12")?;
-    streams.func_wrap("[method]input-stream.read", read)?;
+    streams.func_wrap_async("[method]input-stream.read", |store, arguments| {
+        Box::new(read(store, arguments))
+    })?;
+    streams.func_wrap_async("[method]input-stream.blocking-read", |store, arguments| {
+        Box::new(blocking_read(store, arguments))
+    })?;
     streams.func_wrap("[method]output-stream.check-write", check_write)?;
     streams.func_wrap("[method]output-stream.write", write)?;
     streams.func_wrap_async(
@@ -29,16 +35,47 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
 
 type StreamReturn<T> = Result<(Result<T, WitStreamError>,)>;
 
-fn read(
+/// With nothing there, a connection waits for what comes soon.
+async fn read(
     mut store: StoreContextMut<'_, State>,
     (input, size): (Resource<DynInputStream>, u64),
 ) -> StreamReturn<Vec<u8>> {
     let state = store.data_mut();
+    let Some(attached) = connection_in(&mut state.attached, &input) else {
+        let read = HostInputStream::read(&mut state.table, input, size);
+        return returned(state, read);
+    };
+    if let Some(burst) = &mut attached.burst
+        && !burst.goes_on(&attached.socket).await
+    {
+        return Ok((Ok(Vec::new()),));
+    }
+    read_connection(store, size)
+}
+
+async fn blocking_read(
+    mut store: StoreContextMut<'_, State>,
+    (input, size): (Resource<DynInputStream>, u64),
+) -> StreamReturn<Vec<u8>> {
+    let state = store.data_mut();
+    let Some(attached) = connection_in(&mut state.attached, &input) else {
+        let read = HostInputStream::blocking_read(&mut state.table, input, size).await;
+        return returned(state, read);
+    };
+    if !attached.socket.has_unread() {
+        attached.socket.readable().await;
+    }
+    read_connection(store, size)
+}
+
+fn read_connection(mut store: StoreContextMut<'_, State>, size: u64) -> StreamReturn<Vec<u8>> {
+    clock::begin(&mut store);
+    let state = store.data_mut();
     let read = match &state.attached {
-        Some(attached) if attached.input == input.rep() => attached
+        Some(attached) => attached
             .socket
             .read(usize::try_from(size).unwrap_or(usize::MAX)),
-        _ => HostInputStream::read(&mut state.table, input, size),
+        None => Err(StreamError::Closed),
     };
     returned(state, read)
 }
@@ -97,6 +134,16 @@ async fn blocking_splice(
         _ => HostOutputStream::blocking_splice(&mut state.table, output, input, length).await,
     };
     returned(state, spliced)
+}
+
+/// The connection, if it is what `input` reads from.
+fn connection_in<'s>(
+    attached: &'s mut Option<Attached>,
+    input: &Resource<DynInputStream>,
+) -> Option<&'s mut Attached> {
+    attached
+        .as_mut()
+        .filter(|attached| attached.input == input.rep())
 }
 
 /// The connection, if it is what `output` writes to.
