@@ -57,20 +57,20 @@ impl Validators {
 /// `numbers` in hexadecimal, in quotes. Every response has one, and `format!` would take longer than all
 /// else that is decided here.
 fn entity_tag(numbers: &[u64]) -> String {
-    let mut tag = String::with_capacity(2 + 17 * numbers.len());
-    tag.push('"');
+    let mut tag = Vec::with_capacity(2 + 17 * numbers.len());
+    tag.push(b'"');
     for (at, &number) in numbers.iter().enumerate() {
         if at > 0 {
-            tag.push('-');
+            tag.push(b'-');
         }
-        let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
-        for digit in (0..digits).rev() {
-            let digit = number >> (4 * digit) & 0xf;
-            tag.push(char::from(b"0123456789abcdef"[digit as usize]));
-        }
+        let digits = std::array::from_fn::<_, 16, _>(|digit| {
+            b"0123456789abcdef"[(number >> (60 - 4 * digit) & 0xf) as usize]
+        });
+        let leading = number.leading_zeros() as usize / 4;
+        tag.extend_from_slice(&digits[leading.min(15)..]);
     }
-    tag.push('"');
-    tag
+    tag.push(b'"');
+    String::from_utf8(tag).unwrap_or_default()
 }
 
 /// Decides in the order of RFC 9110 13.2.2. A date that is none is ignored.

@@ -40,13 +40,41 @@ pub(crate) fn guess_type<'t, T: AsRef<str>>(path: &str, extensions_map: &'t [(T,
     let Some(bare) = extension.strip_prefix('.') else {
         return DEFAULT;
     };
-    TYPES_MAP
-        .binary_search_by_key(&extension, |&(known, _)| known)
-        .map(|at| TYPES_MAP[at].1)
-        .ok()
+    known_type(extension)
         .or_else(|| newer_type(extension))
         .or_else(|| mime_guess::from_ext(bare).first_raw())
         .unwrap_or(DEFAULT)
+}
+
+/// The type of `extension` in the table of Python's `mimetypes`.
+fn known_type(extension: &str) -> Option<&'static str> {
+    const KEYS: [Option<u128>; TYPES_MAP.len()] = {
+        let mut keys = [None; TYPES_MAP.len()];
+        let mut at = 0;
+        while at < keys.len() {
+            keys[at] = key(TYPES_MAP[at].0);
+            at += 1;
+        }
+        keys
+    };
+    let at = KEYS.binary_search(&Some(key(extension)?)).ok()?;
+    Some(TYPES_MAP[at].1)
+}
+
+/// A number for `extension` that sorts as it does, so that finding it takes no comparisons of text;
+/// `None` if it is longer than any that is known.
+const fn key(extension: &str) -> Option<u128> {
+    let bytes = extension.as_bytes();
+    if bytes.len() > size_of::<u128>() {
+        return None;
+    }
+    let mut key = [0; size_of::<u128>()];
+    let mut at = 0;
+    while at < bytes.len() {
+        key[at] = bytes[at];
+        at += 1;
+    }
+    Some(u128::from_be_bytes(key))
 }
 
 /// Whether `content_type` is text that does not say what it is encoded in. Of what browsers read as
@@ -65,9 +93,18 @@ pub(crate) fn lacks_charset(content_type: &str) -> bool {
 
 /// From the last dot of the last segment of `path`, which leading dots are not (`posixpath.splitext`).
 pub(crate) fn extension(path: &str) -> &str {
-    let name = &path[path.rfind('/').map_or(0, |slash| slash + 1)..];
-    let stem = name.trim_start_matches('.');
-    stem.rfind('.').map_or("", |dot| &stem[dot..])
+    let bytes = path.as_bytes();
+    match bytes.iter().rposition(|byte| matches!(byte, b'.' | b'/')) {
+        Some(at) if bytes[at] == b'.' && !is_dots(&bytes[..at]) => &path[at..],
+        _ => "",
+    }
+}
+
+/// Whether the last name in `path` is nothing but dots: those that a name begins with are part of its
+/// stem.
+fn is_dots(path: &[u8]) -> bool {
+    let mut name = path.iter().rev().take_while(|&&byte| byte != b'/');
+    name.all(|&byte| byte == b'.')
 }
 
 /// The types of what Python does not know and the larger table has under an older name.

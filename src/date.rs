@@ -1,10 +1,12 @@
 //! Times as HTTP, listings and the log write them, all from seconds since the epoch (RFC 9110 5.6.7).
 
 use std::cell::RefCell;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Last second that a four-digit year can hold: 31 Dec 9999 23:59:59.
 const LAST_SECOND: u64 = 253_402_300_799;
+/// The seconds of a day.
+const DAY: u64 = 24 * 60 * 60;
 
 /// The current time in seconds since the epoch.
 pub(crate) fn now() -> u64 {
@@ -13,7 +15,38 @@ pub(crate) fn now() -> u64 {
 
 /// `seconds` as an IMF-fixdate: `Sun, 13 Sep 2020 12:26:40 GMT`.
 pub(crate) fn http_date(seconds: u64) -> String {
-    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds.min(LAST_SECOND)))
+    // The epoch was a Thursday.
+    const DAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
+    const MONTHS: [&[u8; 3]; 12] = [
+        b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov",
+        b"Dec",
+    ];
+    let seconds = seconds.min(LAST_SECOND);
+    let (days, second) = (seconds / DAY, seconds % DAY);
+    let (year, month, day) = civil_date(days);
+    let mut text = *b"Thu, 00 Jan 0000 00:00:00 GMT";
+    text[..3].copy_from_slice(DAYS[(days % 7) as usize]);
+    text[8..11].copy_from_slice(MONTHS[month as usize - 1]);
+    put_numbers(&mut text, &[(5, day), (12, year / 100), (14, year % 100)]);
+    put_numbers(&mut text, &times(17, second));
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Hour, minute and second of the `second` of a day, each where it goes if the first goes `at`.
+fn times(at: usize, second: u64) -> [(usize, u64); 3] {
+    [
+        (at, second / 3600),
+        (at + 3, second / 60 % 60),
+        (at + 6, second % 60),
+    ]
+}
+
+/// Writes numbers of two digits over zeros, each where it goes.
+fn put_numbers(text: &mut [u8], numbers: &[(usize, u64)]) {
+    for &(at, number) in numbers {
+        text[at] += (number / 10) as u8;
+        text[at + 1] += (number % 10) as u8;
+    }
 }
 
 /// Calls `f` with the current time as an IMF-fixdate, which is made anew once a second.
@@ -52,25 +85,14 @@ pub(crate) fn apache_date(seconds: u64, utc_offset: i32) -> String {
 
 /// The same in RFC 3339: `2020-09-13T12:26:40Z`, or with the offset of its zone.
 pub(crate) fn rfc3339(seconds: u64, utc_offset: i32) -> String {
-    const DAY: u64 = 24 * 60 * 60;
     let seconds = seconds
         .saturating_add_signed(utc_offset.into())
         .min(LAST_SECOND);
     let (year, month, day) = civil_date(seconds / DAY);
-    let second = seconds % DAY;
     let mut digits = *b"0000-00-00T00:00:00";
-    for (at, number) in [
-        (0, year / 100),
-        (2, year % 100),
-        (5, month),
-        (8, day),
-        (11, second / 3600),
-        (14, second / 60 % 60),
-        (17, second % 60),
-    ] {
-        digits[at] += (number / 10) as u8;
-        digits[at + 1] += (number % 10) as u8;
-    }
+    let date = [(0, year / 100), (2, year % 100), (5, month), (8, day)];
+    put_numbers(&mut digits, &date);
+    put_numbers(&mut digits, &times(11, seconds % DAY));
     let mut text = String::from_utf8_lossy(&digits).into_owned();
     match zone(utc_offset) {
         (_, 0, 0) => text.push('Z'),

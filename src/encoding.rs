@@ -47,9 +47,11 @@ pub(crate) fn choose(
 /// Whether files of this type may have compressed siblings: most that are text, and not what is
 /// compressed already.
 fn is_compressible(content_type: &str) -> bool {
+    if content_type.starts_with("text/") {
+        return true;
+    }
     let (essence, _) = content_type.split_once(';').unwrap_or((content_type, ""));
     match essence.split_once('/') {
-        Some(("text", _)) => true,
         Some(("application", subtype)) => {
             matches!(
                 subtype,

@@ -100,16 +100,17 @@ impl<'a> Exchange<'a> {
         self.push(&[b": "]);
         self.push_text(value);
         self.push(&[b"\r\n"]);
-        if keyword.eq_ignore_ascii_case("connection") {
+        let is = |name: &str| keyword.eq_ignore_ascii_case(name);
+        if is("connection") {
             self.head.has_connection = true;
             if value.eq_ignore_ascii_case("close") {
                 self.close_connection = true;
             } else if value.eq_ignore_ascii_case("keep-alive") {
                 self.close_connection = false;
             }
-        } else if keyword.eq_ignore_ascii_case("content-length") {
+        } else if is("content-length") {
             self.head.content_length = value.trim().parse().ok();
-        } else if keyword.eq_ignore_ascii_case("transfer-encoding") {
+        } else if is("transfer-encoding") {
             self.head.has_transfer_encoding = true;
         }
     }
@@ -215,7 +216,7 @@ impl<'a> Exchange<'a> {
 
     /// Adds text as Latin-1, leaving out what would end the line: a head cannot be split.
     fn push_text(&mut self, text: &str) {
-        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        if is_plain(text.as_bytes()) {
             self.push(&[text.as_bytes()]);
         } else {
             let bytes = text
@@ -223,6 +224,35 @@ impl<'a> Exchange<'a> {
                 .filter(|char| !matches!(char, '\r' | '\n' | '\0'));
             self.headers_buffer
                 .extend(bytes.map(|char| u8::try_from(char).unwrap_or(b'?')));
+        }
+    }
+}
+
+/// Whether `text` is ASCII without control characters, but for DEL; looked at in words, as every head
+/// passes through here.
+fn is_plain(text: &[u8]) -> bool {
+    const CONTROLS: u64 = u64::from_ne_bytes([0x20; 8]);
+    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let (words, rest) = text.as_chunks();
+    let is_plain = |word: u64| (word | word.wrapping_sub(CONTROLS)) & HIGH_BITS == 0;
+    words.iter().all(|&word| is_plain(u64::from_ne_bytes(word)))
+        && rest.iter().all(|byte| matches!(byte, b' '..=b'\x7f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_byte_that_is_not_plain_is_found_wherever_it_is() {
+        for length in 0..20 {
+            for byte in 0..=u8::MAX {
+                for at in 0..length {
+                    let mut text = vec![b'a'; length];
+                    text[at] = byte;
+                    assert_eq!(is_plain(&text), matches!(byte, b' '..=b'\x7f'), "{text:?}");
+                }
+            }
         }
     }
 }

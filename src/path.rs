@@ -1,5 +1,7 @@
 //! From a request target to the name of a file: pure text, no file is looked at.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 
 /// The file that `path` names, relative to the root and always beneath it as text: `directory`,
@@ -7,7 +9,10 @@ use percent_encoding::percent_decode_str;
 /// (`SimpleHTTPRequestHandler.translate_path`). Query and fragment do not count.
 pub(crate) fn translate_path(directory: &str, path: &str) -> String {
     let path = split_target(path).0;
-    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    let decoded = match path.contains('%') {
+        true => percent_decode_str(path).decode_utf8_lossy(),
+        false => Cow::Borrowed(path),
+    };
     let mut name = String::with_capacity(directory.len() + decoded.len() + 1);
     name.push_str(directory);
     for word in decoded.split('/') {
@@ -31,6 +36,9 @@ pub(crate) fn translate_path(directory: &str, path: &str) -> String {
 
 /// The path, the query and the fragment of a request target, without `?` and `#`.
 pub(crate) fn split_target(target: &str) -> (&str, Option<&str>, Option<&str>) {
+    if !target.bytes().any(|byte| matches!(byte, b'?' | b'#')) {
+        return (target, None, None);
+    }
     let (rest, fragment) = match target.split_once('#') {
         Some((rest, fragment)) => (rest, Some(fragment)),
         None => (target, None),

@@ -9,6 +9,9 @@ use wasi::io::streams::{InputStream, OutputStream, StreamError};
 /// together.
 const BUFFER_SIZE: usize = 32 * 1024;
 
+/// The most that WASI lets a stream write and flush at once, in bytes.
+const FLUSH_SIZE: usize = 4096;
+
 /// Where a response is written. Nothing is promised to have left before [`Write::flush`].
 ///
 /// After the head, the content is framed as the head says: writing more than `Content-Length` is an
@@ -155,7 +158,10 @@ impl<'a> Wfile<'a> {
             self.close_chunk();
             write!(self.buffer, "{length:x}\r\n")?;
         }
-        self.send()?;
+        self.close_chunk();
+        // Not flushed: the head leaves with the content behind it.
+        write_to(self.stream()?, &self.buffer)?;
+        self.buffer.clear();
         self.splice_all(source, length)?;
         if is_chunked {
             self.buffer.extend_from_slice(b"\r\n");
@@ -185,9 +191,13 @@ impl<'a> Wfile<'a> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let buffer = std::mem::take(&mut self.buffer);
-        write_to(self.stream()?, &buffer)?;
-        self.buffer = buffer;
+        match &self.sink {
+            // One call of the host instead of two; on a connection it does not wait.
+            Sink::Connection(stream) if self.buffer.len() <= FLUSH_SIZE => stream
+                .blocking_write_and_flush(&self.buffer)
+                .map_err(stream_error)?,
+            _ => write_to(self.stream()?, &self.buffer)?,
+        }
         self.buffer.clear();
         Ok(())
     }

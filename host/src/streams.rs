@@ -28,6 +28,10 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     streams.func_wrap("[method]output-stream.check-write", check_write)?;
     streams.func_wrap("[method]output-stream.write", write)?;
     streams.func_wrap_async(
+        "[method]output-stream.blocking-write-and-flush",
+        |store, arguments| Box::new(write_and_flush(store, arguments)),
+    )?;
+    streams.func_wrap_async(
         "[method]output-stream.blocking-splice",
         |store, arguments| Box::new(blocking_splice(store, arguments)),
     )
@@ -104,6 +108,25 @@ fn write(
     let bytes = bytes.as_le_slice(&store).to_vec();
     let state = store.data_mut();
     let written = HostOutputStream::write(&mut state.table, output, bytes);
+    returned(state, written)
+}
+
+/// What a client does not take at once does not keep the sandbox, but leaves when it waits or returns.
+async fn write_and_flush(
+    mut store: StoreContextMut<'_, State>,
+    (output, bytes): (Resource<DynOutputStream>, WasmList<u8>),
+) -> StreamReturn<()> {
+    if let Some(socket) = connection(store.data(), &output) {
+        let socket = socket.clone();
+        socket.write(bytes.as_le_slice(&store));
+        let sent = socket.send_now().map(|_| ());
+        let sent = sent.map_err(|error| StreamError::LastOperationFailed(error.into()));
+        return returned(store.data_mut(), sent);
+    }
+    let bytes = bytes.as_le_slice(&store).to_vec();
+    let state = store.data_mut();
+    let table = &mut state.table;
+    let written = HostOutputStream::blocking_write_and_flush(table, output, bytes).await;
     returned(state, written)
 }
 
