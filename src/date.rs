@@ -29,7 +29,7 @@ pub(crate) fn http_date(seconds: u64) -> String {
     text[8..11].copy_from_slice(MONTHS[month as usize - 1]);
     put_numbers(&mut text, &[(5, day), (12, year / 100), (14, year % 100)]);
     put_numbers(&mut text, &times(17, second));
-    String::from_utf8_lossy(&text).into_owned()
+    String::from_utf8(text.to_vec()).unwrap_or_default()
 }
 
 /// Hour, minute and second of the `second` of a day, each where it goes if the first goes `at`.
@@ -93,7 +93,7 @@ pub(crate) fn rfc3339(seconds: u64, utc_offset: i32) -> String {
     let date = [(0, year / 100), (2, year % 100), (5, month), (8, day)];
     put_numbers(&mut digits, &date);
     put_numbers(&mut digits, &times(11, seconds % DAY));
-    let mut text = String::from_utf8_lossy(&digits).into_owned();
+    let mut text = String::from_utf8(digits.to_vec()).unwrap_or_default();
     match zone(utc_offset) {
         (_, 0, 0) => text.push('Z'),
         (sign, hours, minutes) => text.push_str(&format!("{sign}{hours:02}:{minutes:02}")),

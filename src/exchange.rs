@@ -233,10 +233,15 @@ impl<'a> Exchange<'a> {
 fn is_plain(text: &[u8]) -> bool {
     const CONTROLS: u64 = u64::from_ne_bytes([0x20; 8]);
     const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
-    let (words, rest) = text.as_chunks();
-    let is_plain = |word: u64| (word | word.wrapping_sub(CONTROLS)) & HIGH_BITS == 0;
-    words.iter().all(|&word| is_plain(u64::from_ne_bytes(word)))
-        && rest.iter().all(|byte| matches!(byte, b' '..=b'\x7f'))
+    let is_plain = |word: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*word);
+        (word | word.wrapping_sub(CONTROLS)) & HIGH_BITS == 0
+    };
+    match text.last_chunk() {
+        // The last word may overlap the one before.
+        Some(last) => is_plain(last) && text.as_chunks().0.iter().all(is_plain),
+        None => text.iter().all(|byte| matches!(byte, b' '..=b'\x7f')),
+    }
 }
 
 #[cfg(test)]
