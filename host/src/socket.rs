@@ -313,6 +313,17 @@ impl Socket {
         }
     }
 
+    /// Waits until more may be written.
+    ///
+    /// # Errors
+    /// Those of [`Self::send`].
+    pub(crate) async fn make_room(&self) -> io::Result<()> {
+        if self.lock().is_full() {
+            self.send().await?;
+        }
+        Ok(())
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0
             .lock()
@@ -474,10 +485,8 @@ pub(crate) struct Writer(pub(crate) Arc<Socket>);
 #[async_trait]
 impl Pollable for Writer {
     async fn ready(&mut self) {
-        if self.0.lock().is_full() {
-            // A failure shows in the next `check-write`.
-            let _ = self.0.send().await;
-        }
+        // A failure shows in the next `check-write`.
+        let _ = self.0.make_room().await;
     }
 }
 

@@ -111,17 +111,21 @@ fn write(
     returned(state, written)
 }
 
-/// What a client does not take at once does not keep the sandbox, but leaves when it waits or returns.
+/// What a client does not take at once does not keep the sandbox, but leaves when it waits or returns;
+/// unless there is too much of it.
 async fn write_and_flush(
     mut store: StoreContextMut<'_, State>,
     (output, bytes): (Resource<DynOutputStream>, WasmList<u8>),
 ) -> StreamReturn<()> {
     if let Some(socket) = connection(store.data(), &output) {
         let socket = socket.clone();
-        socket.write(bytes.as_le_slice(&store));
-        let sent = socket.send_now().map(|_| ());
+        let has_room = socket.make_room().await;
+        let sent = has_room.and_then(|()| {
+            socket.write(bytes.as_le_slice(&store));
+            socket.send_now()
+        });
         let sent = sent.map_err(|error| StreamError::LastOperationFailed(error.into()));
-        return returned(store.data_mut(), sent);
+        return returned(store.data_mut(), sent.map(drop));
     }
     let bytes = bytes.as_le_slice(&store).to_vec();
     let state = store.data_mut();
