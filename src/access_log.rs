@@ -91,8 +91,11 @@ impl Stamp<'_> {
     fn common(&self, request: &Request, Answer { code, size }: Answer) -> String {
         let mut line = String::with_capacity(256);
         push_escaped(&mut line, self.client);
+        line.push_str(" - ");
+        let user = request.user.as_deref().unwrap_or("-");
+        push_escaped(&mut line, &latin1(user.as_bytes()));
         let date = date::apache_date(self.seconds, self.utc_offset);
-        let _ = write!(line, " - - [{date}] \"");
+        let _ = write!(line, " [{date}] \"");
         push_escaped(&mut line, &request.requestline());
         let _ = match size {
             None | Some(0) => write!(line, "\" {code} -"),
@@ -110,6 +113,7 @@ impl Stamp<'_> {
             [method, target, version] => [method, target, version].map(Some),
             _ => [None; 3],
         };
+        push_member(&mut line, "user", request.user.as_deref());
         push_member(&mut line, "method", method);
         push_member(&mut line, "target", target);
         push_member(&mut line, "version", version);
@@ -211,12 +215,29 @@ mod tests {
     }
 
     #[test]
+    fn users_are_shown_where_they_are_known() {
+        let mut request = request(b"GET / HTTP/1.0\r\n\r\n");
+        request.user = Some("a \"\u{e4}".into());
+        let answer = Answer {
+            code: 200,
+            size: Some(6),
+        };
+        let line = STAMP.access(Format::Common, &request, answer);
+        assert!(
+            line.starts_with("192.0.2.1 - a \\\"\\xc3\\xa4 [13/Sep/"),
+            "{line}"
+        );
+        let line = STAMP.access(Format::Json, &request, answer);
+        assert!(line.contains("\"user\":\"a \\\"\u{e4}\","), "{line}");
+    }
+
+    #[test]
     fn json_lines_have_every_member() {
         let head = b"GET //a?b HTTP/1.0\r\nReferer: \"\\\x80\r\nUser-Agent: x\r\n\r\n";
         assert_eq!(
             access(Format::Json, head, 200, Some(6)),
             concat!(
-                r#"{"time":"2020-09-13T14:26:40+02:00","client":"192.0.2.1","method":"GET","#,
+                r#"{"time":"2020-09-13T14:26:40+02:00","client":"192.0.2.1","user":null,"method":"GET","#,
                 r#""target":"//a?b","version":"HTTP/1.0","status":200,"size":6,"#,
                 r#""referer":"\"\\\u0080","user_agent":"x"}"#,
                 "\n"
@@ -225,7 +246,7 @@ mod tests {
         assert_eq!(
             access(Format::Json, b"GET  / HTTP/1.0\r\n", 400, None),
             concat!(
-                r#"{"time":"2020-09-13T14:26:40+02:00","client":"192.0.2.1","method":null,"#,
+                r#"{"time":"2020-09-13T14:26:40+02:00","client":"192.0.2.1","user":null,"method":null,"#,
                 r#""target":null,"version":null,"status":400,"size":null,"#,
                 r#""referer":null,"user_agent":null}"#,
                 "\n"

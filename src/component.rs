@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 
 use wasi::filesystem::types::Descriptor;
 
+use crate::auth;
 use crate::base::{self, BaseHttpRequestHandler};
 use crate::content_type;
 use crate::cross_origin;
@@ -68,7 +69,38 @@ impl Default for FileServer {
     }
 }
 
+impl FileServer {
+    /// Whether the request in hand may go on; otherwise 401 is the answer.
+    fn admit(&self, http: &mut Exchange) -> bool {
+        let Some(users) = &self.settings.users else {
+            return true;
+        };
+        // Browsers send preflight requests without credentials (Fetch 4.8), and learn of no file by one.
+        if self.settings.cors && cross_origin::is_preflight(&http.request) {
+            return true;
+        }
+        if http.request.user.is_none() {
+            http.request.user = users.authenticate(&http.request);
+        }
+        http.request.user.is_some()
+    }
+}
+
 impl BaseHttpRequestHandler for FileServer {
+    fn handle_expect_100(&mut self, http: &mut Exchange) -> io::Result<bool> {
+        match self.admit(http) {
+            true => base::handle_expect_100(self, http),
+            false => self.send_error(http, 401, None, None).map(|()| false),
+        }
+    }
+
+    fn do_command(&mut self, http: &mut Exchange) -> io::Result<()> {
+        match self.admit(http) {
+            true => base::do_command(self, http),
+            false => self.send_error(http, 401, None, None),
+        }
+    }
+
     fn do_get(&mut self, http: &mut Exchange) -> io::Result<()> {
         simple::do_get(self, http)
     }
@@ -102,6 +134,9 @@ impl BaseHttpRequestHandler for FileServer {
         base::send_response(self, http, code, message);
         for (name, value) in &self.settings.fields {
             base::send_header(self, http, name, value);
+        }
+        if code == 401 {
+            self.send_header(http, "WWW-Authenticate", auth::CHALLENGE);
         }
         if let Some(cache_control) = &self.settings.cache_control
             && matches!(code, 200 | 206 | 304)

@@ -50,10 +50,16 @@ where
     handler.end_headers(http)
 }
 
+/// Whether a browser asks if it may send another request.
+pub(crate) fn is_preflight(request: &Request) -> bool {
+    let asks = request.headers().get("Access-Control-Request-Method");
+    request.command() == "OPTIONS" && asks.is_some()
+}
+
 /// The fields that answer the OPTIONS request `request`, besides [`CORS`].
 fn options(request: &Request) -> Vec<(&'static str, String)> {
     let headers = request.headers();
-    if headers.get("Access-Control-Request-Method").is_none() {
+    if !is_preflight(request) {
         return vec![("Allow", METHODS.into())];
     }
     let mut fields = vec![

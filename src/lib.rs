@@ -77,6 +77,7 @@
 //! | bytes in, from a raw connection or from a WASI HTTP host | `connection`, `incoming_handler`, `rfile` |
 //! | parse | `parse`, `request`, `chunked` |
 //! | dispatch | [`base`] (`BaseHTTPRequestHandler`) |
+//! | let in who may come in | `auth`, `credentials` |
 //! | serve files | [`simple`] (`SimpleHTTPRequestHandler`) |
 //! | map the path | `path` |
 //! | open beneath the root | `open` |
@@ -88,6 +89,7 @@
 
 mod accept;
 mod access_log;
+mod auth;
 pub mod base;
 #[allow(
     clippy::all,
@@ -103,6 +105,7 @@ mod component;
 mod conditional;
 mod connection;
 mod content_type;
+mod credentials;
 mod cross_origin;
 mod date;
 mod dotfiles;

@@ -124,6 +124,7 @@ impl<'a> Parser<'a> {
             version,
             fields,
             framing: Framing::None,
+            user: None,
         };
         request.path = self.origin_form(&mut request, target)?;
         self.check_host(&request)?;

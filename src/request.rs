@@ -46,6 +46,8 @@ pub struct Request {
     pub(crate) version: Version,
     pub(crate) fields: Vec<Field>,
     pub(crate) framing: Framing,
+    /// Who sent it, where that was asked for and proved.
+    pub(crate) user: Option<String>,
 }
 
 /// A field line, as places in the bytes of its request.

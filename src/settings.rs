@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 
 use crate::access_log::Format;
+use crate::auth::Users;
 use crate::cross_origin;
 use crate::flags;
 use crate::request::Version;
@@ -25,6 +26,9 @@ pub(crate) struct Settings {
     pub(crate) fields: Vec<(String, String)>,
     /// `SANDSERVE_CORS`: pages of every origin may read.
     pub(crate) cors: bool,
+    /// `SANDSERVE_AUTH`, a `user:password`, and `SANDSERVE_AUTH_FILE`, an auth file's content: who may
+    /// have anything at all; everybody, for `None`.
+    pub(crate) users: Option<Users>,
     /// `SANDSERVE_CACHE`: for how many seconds a file may be used again without asking, as the
     /// `Cache-Control` that says so.
     pub(crate) cache_control: Option<String>,
@@ -77,6 +81,9 @@ impl Settings {
                 "SANDSERVE_HEADER" => settings.fields = header_lines(value),
                 "SANDSERVE_CORS" => settings.cors = is_on(value),
                 "SANDSERVE_CROSS_ORIGIN_ISOLATION" => isolation = is_on(value),
+                // Whoever sets these wants a closed door, whatever they say.
+                "SANDSERVE_AUTH" => users(&mut settings).add_password(value),
+                "SANDSERVE_AUTH_FILE" => users(&mut settings).add_entries(value),
                 "SANDSERVE_CACHE" => settings.cache_control = value.parse().ok().map(cache_control),
                 "SANDSERVE_SPA" => settings.spa = is_on(value),
                 "SANDSERVE_NOT_FOUND" => settings.not_found = not_empty(value),
@@ -113,6 +120,10 @@ fn is_on(value: &str) -> bool {
 
 fn not_empty(value: &str) -> Option<String> {
     Some(value.to_owned()).filter(|value| !value.is_empty())
+}
+
+fn users(settings: &mut Settings) -> &mut Users {
+    settings.users.get_or_insert_default()
 }
 
 fn header_lines(value: &str) -> Vec<(String, String)> {
@@ -193,6 +204,19 @@ mod tests {
         ] {
             assert_eq!(set(&[variable]), Settings::default(), "{variable:?}");
         }
+    }
+
+    #[test]
+    fn who_may_come_in_is_asked_even_where_it_makes_no_sense() {
+        for variable in [
+            ("SANDSERVE_AUTH", "a:b"),
+            ("SANDSERVE_AUTH", ""),
+            ("SANDSERVE_AUTH_FILE", ""),
+            ("SANDSERVE_AUTH_FILE", "/etc/users"),
+        ] {
+            assert!(set(&[variable]).users.is_some(), "{variable:?}");
+        }
+        assert_eq!(set(&[("SANDSERVE_CORS", "1")]).users, None);
     }
 
     #[test]

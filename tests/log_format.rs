@@ -120,7 +120,7 @@ fn json_is_an_object_a_line() {
     }
     let access = |method, target, status, size| {
         json!({
-            "time": null, "client": null,
+            "time": null, "client": null, "user": null,
             "method": method, "target": target, "version": "HTTP/1.1",
             "status": status, "size": size, "referer": null, "user_agent": null,
         })

@@ -1,12 +1,14 @@
 //! The options of the file server, which the component decides on: checked here, and handed on as the
 //! variables it reads under any host.
 
+#[path = "../../src/credentials.rs"]
+mod credentials;
 #[path = "../../src/flags.rs"]
 mod flags;
 
 use std::fs::{self, File};
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
@@ -36,6 +38,19 @@ pub(crate) struct FileServer {
         value_parser = FalseyValueParser::new()
     )]
     cross_origin_isolation: bool,
+
+    /// Let in this user only, with this password; the variable is not shown to others, a command line is
+    #[arg(
+        long,
+        env = "SANDSERVE_AUTH",
+        value_name = "USER:PASSWORD",
+        hide_env_values = true
+    )]
+    auth: Option<String>,
+
+    /// Let in the users of this file only, a `USER:HASH` on each line, hashed by `openssl passwd -6`
+    #[arg(long, env = "SANDSERVE_AUTH_FILE", value_name = "FILE")]
+    auth_file: Option<PathBuf>,
 
     /// Let files be used for so long without asking again; 0 has browsers ask every time
     #[arg(long, env = "SANDSERVE_CACHE", value_name = "SECONDS")]
@@ -78,7 +93,8 @@ pub(crate) struct FileServer {
 }
 
 impl FileServer {
-    /// The variables of the options that are given. An instance reads every one of them.
+    /// The variables of the options that are given, but for [`Self::auth_entries`]. An instance reads
+    /// every one of them.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
         let switch = |is_on: bool| is_on.then(|| "1".to_owned());
         let lines = |lines: &[String]| (!lines.is_empty()).then(|| lines.join("\n"));
@@ -89,6 +105,7 @@ impl FileServer {
                 "SANDSERVE_CROSS_ORIGIN_ISOLATION",
                 switch(self.cross_origin_isolation),
             ),
+            ("SANDSERVE_AUTH", self.auth.clone()),
             (
                 "SANDSERVE_CACHE",
                 self.cache.map(|seconds| seconds.to_string()),
@@ -107,9 +124,42 @@ impl FileServer {
 
     /// One of the options that are given, as it is written.
     pub(crate) fn first_option(&self) -> Option<String> {
+        if self.auth_file.is_some() {
+            return Some("--auth-file".into());
+        }
         let (variable, _) = self.environment().into_iter().next()?;
         let name = variable.trim_start_matches("SANDSERVE_");
         Some(format!("--{}", name.to_lowercase().replace('_', "-")))
+    }
+
+    /// Checks the password. Errors of `clap` would show it.
+    pub(crate) fn check_auth(&self) -> Result<(), &'static str> {
+        self.auth.as_deref().map_or(Ok(()), credentials::check)
+    }
+
+    /// Whether clients are asked for passwords.
+    pub(crate) fn asks_for_passwords(&self) -> bool {
+        self.auth.is_some() || self.auth_file.is_some()
+    }
+
+    /// The variable with what is in the auth file, if there is one.
+    ///
+    /// # Errors
+    /// In one line, why nobody could come in by it.
+    pub(crate) fn auth_entries(&self) -> Result<Option<(String, String)>, String> {
+        let Some(path) = &self.auth_file else {
+            return Ok(None);
+        };
+        let name = path.display();
+        let entries = fs::read_to_string(path)
+            .map_err(|error| format!("cannot read auth file `{name}`: {error}"))?;
+        if credentials::entries(&entries).next().is_none() {
+            return Err(format!("auth file `{name}` has no user in it"));
+        }
+        for (line, entry) in credentials::entries(&entries) {
+            entry.map_err(|error| format!("auth file `{name}`, line {line}: {error}"))?;
+        }
+        Ok(Some(("SANDSERVE_AUTH_FILE".into(), entries)))
     }
 
     /// Looks at the files that the options name in `directory`.

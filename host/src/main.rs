@@ -60,7 +60,9 @@ fn run(options: &Options) -> Result<(), String> {
     };
     let passed = inherited(cores).map_err(one_line("cannot use the sockets passed"))?;
     let directory = options.directory.display();
-    let grant = Grant::new(&options.directory, options.environment()).map_err(|error| {
+    let mut environment = options.environment();
+    environment.extend(options.file_server.auth_entries().map_err(reason)?);
+    let grant = Grant::new(&options.directory, environment).map_err(|error| {
         format!(
             "cannot open directory `{directory}`: {}",
             reason(error.root_cause())
@@ -95,6 +97,12 @@ fn run(options: &Options) -> Result<(), String> {
         server = server.tls(config);
         scheme = "https";
     }
+    if scheme == "http"
+        && options.file_server.asks_for_passwords()
+        && addresses.iter().any(is_public)
+    {
+        eprintln!("sandserve: without TLS, passwords can be read on their way (see --tls-cert)");
+    }
     let file = match origin {
         Origin::Port => None,
         Origin::UnixSocket(file) => Some(file),
@@ -123,6 +131,11 @@ fn run(options: &Options) -> Result<(), String> {
     let served = server.serve_forever().map_err(one_line("cannot serve"));
     file.iter().for_each(SocketFile::remove);
     served
+}
+
+/// Whether clients on other machines may reach the address.
+fn is_public(address: &Address) -> bool {
+    matches!(address, Address::Tcp(address) if !address.ip().to_canonical().is_loopback())
 }
 
 fn load_handler(path: &Path, grant: Grant) -> Result<Sandbox, String> {

@@ -226,6 +226,10 @@ pub(crate) fn parse() -> Result<Command, u8> {
 
 /// Refuses options that would be without effect. A switch that is off in its variable is not one.
 fn without_contradiction(options: Options) -> Result<Options, clap::Error> {
+    if let Err(error) = options.file_server.check_auth() {
+        let error = format!("invalid value for '--auth <USER:PASSWORD>': {error}");
+        return Err(Options::command().error(ErrorKind::ValueValidation, error));
+    }
     let unused = match options.handler {
         Some(_) => options.file_server.first_option(),
         None => None,

@@ -248,6 +248,46 @@ fn flags_of_the_file_server_are_variables_here() {
 }
 
 #[test]
+fn passwords_are_variables_here_and_one_that_makes_no_sense_lets_nobody_in() {
+    let site = Site::new();
+    let component = file_server();
+    // By `openssl passwd -5`.
+    let entry = "five:$5$fivesalt$is0.N2mpgggVQ6E2rnwfFJ2oHj3zjJ7YI452UPHQYx3";
+    let file = format!("SANDSERVE_AUTH_FILE={entry}\n");
+    // `one:secret`, `five:p\u{e4}ssword`, and that file name as a user.
+    let sent = [
+        "b25lOnNlY3JldA==",
+        "Zml2ZTpww6Rzc3dvcmQ=",
+        "L2V0Yy91c2VyczpzZWNyZXQ=",
+    ];
+    for (variables, statuses) in [
+        (&["SANDSERVE_AUTH=one:secret"][..], [200, 401, 401]),
+        (&[&*file], [401, 200, 401]),
+        (&["SANDSERVE_AUTH=one:secret", &file], [200, 200, 401]),
+        (&["SANDSERVE_AUTH=one", "SANDSERVE_CORS=1"], [401, 401, 401]),
+        (&["SANDSERVE_AUTH_FILE=/etc/users"], [401, 401, 401]),
+    ] {
+        let options: Vec<&str> = variables.iter().flat_map(|pair| ["--env", pair]).collect();
+        let server = wasmtime_serve(&component, &site.root(), &options);
+        for (sent, status) in sent.iter().zip(statuses) {
+            let authorization = format!("Authorization: Basic {sent}");
+            let response = answer(server.port, "GET", "/hello.txt", &[&authorization], b"");
+            assert_eq!(
+                response.status, status,
+                "{variables:?} {sent}: {response:?}"
+            );
+        }
+        for method in ["GET", "HEAD", "POST", "OPTIONS"] {
+            let response = answer(server.port, method, "/missing", &["Content-Length: 0"], b"");
+            assert_eq!(response.status, 401, "{variables:?} {method}: {response:?}");
+            let challenge = response.header("WWW-Authenticate");
+            let expected = "Basic realm=\"sandserve\", charset=\"UTF-8\"";
+            assert_eq!(challenge, Some(expected), "{variables:?}: {response:?}");
+        }
+    }
+}
+
+#[test]
 fn instances_can_serve_many_requests() {
     let site = Site::new();
     let component = file_server();
