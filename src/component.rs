@@ -51,6 +51,7 @@ impl Default for FileServer {
         let settings = Settings::get();
         let mut files = Files {
             hide_dotfiles: settings.hide_dotfiles,
+            compress: settings.compress,
             ..Files::default()
         };
         for (extension, content_type) in &settings.mime_types {

@@ -40,6 +40,15 @@ impl Validators {
         }
     }
 
+    /// The same for the file in `coding`, which is another representation (RFC 9110 8.8.3.3).
+    pub(crate) fn in_coding(mut self, coding: &str) -> Self {
+        if let Some(tag) = &mut self.etag {
+            tag.pop();
+            tag.extend(["-", coding, "\""]);
+        }
+        self
+    }
+
     /// Whether `If-Range` names this version, or is not there (RFC 9110 13.1.5).
     pub(crate) fn match_if_range(&self, request: &Request) -> bool {
         let Some(value) = request.headers().get("If-Range") else {

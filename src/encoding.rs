@@ -1,31 +1,49 @@
 //! Files that lie ready compressed beside a file, `app.js.br` beside `app.js`, and which of them a
-//! client takes (RFC 9110 12.5.3).
+//! client takes (RFC 9110 12.5.3); or whether it takes the file compressed here.
 
 use std::cmp::Reverse;
 
+use crate::compress;
+use crate::conditional::Validators;
 use crate::open::{File, OpenAt, Opened, open};
 use crate::request::{Headers, Request};
 
 /// A content coding: its name in HTTP, and the extension of files in it. The one that makes files
 /// smallest is first.
-const CODINGS: [(&str, &str); 3] = [("br", ".br"), ("zstd", ".zst"), ("gzip", ".gz")];
+const CODINGS: [(&str, &str); 3] = [("br", ".br"), ("zstd", ".zst"), (GZIP, ".gz")];
+/// The coding of what is compressed here: every client takes it.
+const GZIP: &str = "gzip";
 
 /// What of a file is sent.
 pub(crate) struct Representation {
     pub(crate) file: File,
-    /// The coding of `file`; as it is, for `None`.
+    /// The coding it is sent in; as it is, for `None`.
     pub(crate) coding: Option<&'static str>,
+    /// Whether `file` is not in that coding yet.
+    pub(crate) is_made_here: bool,
     /// Whether another client may get another one.
     pub(crate) varies: bool,
 }
 
+impl Representation {
+    /// Those of the file; with a tag of its own where it is sent in another coding.
+    pub(crate) fn validators(&self) -> Validators {
+        let validators = Validators::of(&self.file);
+        match self.is_made_here {
+            true => validators.in_coding(GZIP),
+            false => validators,
+        }
+    }
+}
+
 /// The representation of the file `path`, of type `content_type`, that the client prefers: a sibling
-/// in a coding it accepts, or `file` itself.
+/// in a coding it accepts, or `file` itself, which may be text to `compress`.
 pub(crate) fn choose(
     request: &Request,
     path: &str,
     content_type: &str,
     file: File,
+    compress: bool,
     open_at: OpenAt,
 ) -> Representation {
     let varies = is_compressible(content_type);
@@ -34,12 +52,20 @@ pub(crate) fn choose(
         Opened::Directory(_) => None,
     };
     let asks = varies && request.headers().get("Accept-Encoding").is_some();
-    let siblings = asks.then(|| accepted(request.headers()));
-    let found = siblings.and_then(|mut codings| codings.find_map(sibling));
-    let (file, coding) = found.unwrap_or((file, None));
+    let codings = || accepted(request.headers());
+    let found = asks.then(|| codings().find_map(sibling)).flatten();
+    let is_made_here = found.is_none()
+        && compress
+        && asks
+        && is_text(content_type)
+        && compress::suits(request, file.size)
+        && codings().any(|(coding, _)| coding == GZIP);
+    let as_it_is = (file, is_made_here.then_some(GZIP));
+    let (file, coding) = found.unwrap_or(as_it_is);
     Representation {
         file,
         coding,
+        is_made_here,
         varies,
     }
 }
@@ -47,22 +73,34 @@ pub(crate) fn choose(
 /// Whether files of this type may have compressed siblings: most that are text, and not what is
 /// compressed already.
 fn is_compressible(content_type: &str) -> bool {
+    is_text(content_type)
+        || match type_and_subtype(content_type) {
+            Some(("application", subtype)) => subtype == "wasm",
+            Some(("image", subtype)) => matches!(subtype, "bmp" | "vnd.microsoft.icon"),
+            Some(("font", subtype)) => matches!(subtype, "ttf" | "otf" | "collection"),
+            _ => false,
+        }
+}
+
+/// Whether files of this type are text, whatever it is called.
+fn is_text(content_type: &str) -> bool {
     if content_type.starts_with("text/") {
         return true;
     }
-    let (essence, _) = content_type.split_once(';').unwrap_or((content_type, ""));
-    match essence.split_once('/') {
+    match type_and_subtype(content_type) {
         Some(("application", subtype)) => {
-            matches!(
-                subtype,
-                "javascript" | "json" | "manifest+json" | "wasm" | "xml" | "x-sh" | "rtf"
-            ) || subtype.ends_with("+json")
+            matches!(subtype, "javascript" | "json" | "xml" | "x-sh" | "rtf")
+                || subtype.ends_with("+json")
                 || subtype.ends_with("+xml")
         }
-        Some(("image", subtype)) => matches!(subtype, "svg+xml" | "bmp" | "vnd.microsoft.icon"),
-        Some(("font", subtype)) => matches!(subtype, "ttf" | "otf" | "collection"),
+        Some(("image", subtype)) => subtype == "svg+xml",
         _ => false,
     }
+}
+
+fn type_and_subtype(content_type: &str) -> Option<(&str, &str)> {
+    let (essence, _) = content_type.split_once(';').unwrap_or((content_type, ""));
+    essence.split_once('/')
 }
 
 /// The codings that the client accepts at least as gladly as none, the most welcome first.

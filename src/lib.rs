@@ -81,7 +81,7 @@
 //! | serve files | [`simple`] (`SimpleHTTPRequestHandler`) |
 //! | map the path | `path` |
 //! | open beneath the root | `open` |
-//! | decide | `content_type`, `dotfiles`, `encoding`, `conditional`, `range` and `multipart`, `fallback`, `cross_origin`, `accept`, `listing` |
+//! | decide | `content_type`, `dotfiles`, `encoding`, `compress`, `conditional`, `range` and `multipart`, `fallback`, `cross_origin`, `accept`, `listing` |
 //! | bytes out | `exchange`, `wfile`, `log`, `access_log` |
 //!
 //! `component` makes a component of a handler. With the default feature `component` this crate is
@@ -102,6 +102,7 @@ pub mod base;
 pub mod bindings;
 mod chunked;
 mod component;
+mod compress;
 mod conditional;
 mod connection;
 mod content_type;

@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) not_found: Option<String>,
     /// `SANDSERVE_HIDE_DOTFILES`: names that begin with a dot do not exist.
     pub(crate) hide_dotfiles: bool,
+    /// `SANDSERVE_COMPRESS`: text is compressed for clients that take it.
+    pub(crate) compress: bool,
     /// `SANDSERVE_CHARSET`: what text is encoded in.
     pub(crate) charset: Option<String>,
     /// `SANDSERVE_MIME`: content types by extension (with its dot, in lower case).
@@ -88,6 +90,7 @@ impl Settings {
                 "SANDSERVE_SPA" => settings.spa = is_on(value),
                 "SANDSERVE_NOT_FOUND" => settings.not_found = not_empty(value),
                 "SANDSERVE_HIDE_DOTFILES" => settings.hide_dotfiles = is_on(value),
+                "SANDSERVE_COMPRESS" => settings.compress = is_on(value),
                 "SANDSERVE_CHARSET" => {
                     settings.charset = not_empty(value).filter(|name| flags::is_charset(name));
                 }

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use wasi::filesystem::types::{Descriptor, ErrorCode};
 
 use crate::base::BaseHttpRequestHandler;
+use crate::compress;
 use crate::conditional::{self, Outcome, Validators};
 use crate::content_type;
 use crate::dotfiles;
@@ -34,6 +35,8 @@ pub struct Files {
     pub extensions_map: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// Whether what has a name that begins with a dot is neither served nor listed.
     pub hide_dotfiles: bool,
+    /// Whether text that is not too long is compressed for clients that take it.
+    pub compress: bool,
 }
 
 impl Default for Files {
@@ -47,6 +50,7 @@ impl Default for Files {
             index_pages: vec!["index.html".into(), "index.htm".into()],
             extensions_map: content_type::EXTENSIONS_MAP.iter().map(borrowed).collect(),
             hide_dotfiles: false,
+            compress: false,
         }
     }
 }
@@ -59,6 +63,8 @@ pub enum Content {
     Parts(File, Multipart),
     /// A page made for this response.
     Page(String),
+    /// All of a file, compressed for this response.
+    Compressed(Vec<u8>),
 }
 
 impl Content {
@@ -179,8 +185,16 @@ where
     H: SimpleHttpRequestHandler + ?Sized,
 {
     let content_type = handler.guess_type(path).into_owned();
-    let representation = encoding::choose(&http.request, path, &content_type, file, http.open_at);
-    let validators = Validators::of(&representation.file);
+    let compress = handler.files().compress;
+    let representation = encoding::choose(
+        &http.request,
+        path,
+        &content_type,
+        file,
+        compress,
+        http.open_at,
+    );
+    let validators = representation.validators();
     match conditional::evaluate(&http.request, &validators) {
         Outcome::Send => {}
         Outcome::NotModified => {
@@ -193,6 +207,9 @@ where
             handler.send_error(http, 412, None, None)?;
             return Ok(None);
         }
+    }
+    if representation.is_made_here {
+        return send_compressed_head(handler, http, &content_type, &representation, &validators);
     }
     let size = representation.file.size;
     let selection = match validators.match_if_range(&http.request) {
@@ -235,6 +252,26 @@ where
             Ok(None)
         }
     }
+}
+
+/// Sends the head of a response with a file compressed as its content.
+fn send_compressed_head<H>(
+    handler: &mut H,
+    http: &mut Exchange,
+    content_type: &str,
+    representation: &Representation,
+    validators: &Validators,
+) -> io::Result<Option<Content>>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    let content = compress::gzip(&representation.file)?;
+    handler.send_response(http, 200, None);
+    handler.send_header(http, "Content-type", content_type);
+    handler.send_header(http, "Content-Length", &content.len().to_string());
+    send_validators(handler, http, representation, validators);
+    handler.end_headers(http)?;
+    Ok(Some(Content::Compressed(content)))
 }
 
 /// What tells this representation from others: the same with 200, 206 and 304.
@@ -352,6 +389,7 @@ where
 pub fn copyfile(http: &mut Exchange, content: Content) -> io::Result<()> {
     match content {
         Content::Page(page) => http.wfile.write_all(page.as_bytes()),
+        Content::Compressed(bytes) => http.wfile.write_all(&bytes),
         Content::File(file, range) => copy_range(http, &file, range),
         Content::Parts(file, parts) => {
             for (head, range) in parts.parts() {

@@ -73,6 +73,10 @@ pub(crate) struct FileServer {
     #[arg(long, env = "SANDSERVE_HIDE_DOTFILES", value_parser = FalseyValueParser::new())]
     hide_dotfiles: bool,
 
+    /// Compress text that is not too long (gzip), for clients that take it
+    #[arg(long, env = "SANDSERVE_COMPRESS", value_parser = FalseyValueParser::new())]
+    compress: bool,
+
     /// Say that text files are in this encoding
     #[arg(
         long,
@@ -113,6 +117,7 @@ impl FileServer {
             ("SANDSERVE_SPA", switch(self.spa)),
             ("SANDSERVE_NOT_FOUND", self.not_found.clone()),
             ("SANDSERVE_HIDE_DOTFILES", switch(self.hide_dotfiles)),
+            ("SANDSERVE_COMPRESS", switch(self.compress)),
             ("SANDSERVE_CHARSET", self.charset.clone()),
             ("SANDSERVE_MIME", lines(&self.mime)),
         ]

@@ -31,10 +31,15 @@ fn file_server() -> tempfile::TempPath {
     component.into_temp_path()
 }
 
-/// The port of our host, serving `directory` with `component` from a thread of this process until it
-/// ends.
-fn sandserve(component: &Path, directory: &Path) -> u16 {
-    let environment = vec![("SANDSERVE_PROTOCOL".into(), "HTTP/1.1".into())];
+/// The port of our host, serving `directory` with `component` and `variables` from a thread of this
+/// process until it ends.
+fn sandserve(component: &Path, directory: &Path, variables: &[(&str, &str)]) -> u16 {
+    let protocol = [("SANDSERVE_PROTOCOL", "HTTP/1.1")];
+    let environment = protocol
+        .iter()
+        .chain(variables)
+        .map(|&(name, value)| (name.into(), value.into()))
+        .collect();
     let grant = Grant::new(directory, environment).expect("a directory");
     let component = fs::read(component).expect("a component");
     let sandbox = Sandbox::handler("test", &component, grant).expect("a sandbox");
@@ -99,7 +104,7 @@ fn both_hosts_give_the_same_answers() {
 
     let component = file_server();
     let theirs = wasmtime_serve(&component, &site.root(), &[]);
-    let ours = sandserve(&component, &site.root());
+    let ours = sandserve(&component, &site.root(), &[]);
     let modified = "If-Modified-Since: Sun, 13 Sep 2020 12:26:40 GMT";
     let cases: &[(&str, &str, &[&str], u16)] = &[
         ("GET", "/hello.txt", &[], 200),
@@ -194,6 +199,7 @@ fn flags_of_the_file_server_are_variables_here() {
         "SANDSERVE_NOT_FOUND=errors/404.html",
         "SANDSERVE_HIDE_DOTFILES=1",
         "SANDSERVE_CHARSET=utf-8",
+        "SANDSERVE_COMPRESS=1",
         "SANDSERVE_MIME=unknownext=application/x-odd,nonsense",
     ];
     let options: Vec<&str> = variables.iter().flat_map(|pair| ["--env", pair]).collect();
@@ -244,6 +250,24 @@ fn flags_of_the_file_server_are_variables_here() {
             let expected: Vec<_> = expected.into_iter().collect();
             assert_eq!(found, expected, "{target} {name}: {response:?}");
         }
+    }
+}
+
+#[test]
+fn both_hosts_compress_the_same() {
+    let site = Site::empty();
+    site.write("long.txt", "the same line again\n".repeat(50_000));
+    let component = file_server();
+    let options = ["--env", "SANDSERVE_COMPRESS=1"];
+    let theirs = wasmtime_serve(&component, &site.root(), &options);
+    let ours = sandserve(&component, &site.root(), &[("SANDSERVE_COMPRESS", "1")]);
+    for method in ["GET", "HEAD"] {
+        let gzip = ["Accept-Encoding: gzip"];
+        let [theirs, ours] =
+            [theirs.port, ours].map(|port| answer(port, method, "/long.txt", &gzip, b""));
+        assert_eq!(ours.header("Content-Encoding"), Some("gzip"), "{ours:?}");
+        assert_eq!(fields(&theirs), fields(&ours), "{method}");
+        assert!(theirs.body == ours.body, "{method}");
     }
 }
 
@@ -350,7 +374,7 @@ fn both_hosts_give_the_same_answers_with_handlers() {
         if hosts.as_ref().is_none_or(|(started, ..)| *started != name) {
             let component = example(name);
             let theirs = wasmtime_serve(&component, &site.root(), &[]);
-            hosts = Some((name, theirs, sandserve(&component, &site.root())));
+            hosts = Some((name, theirs, sandserve(&component, &site.root(), &[])));
         }
         let Some((_, theirs, ours)) = &hosts else {
             unreachable!()

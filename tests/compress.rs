@@ -1,0 +1,204 @@
+//! Text that is compressed as it is sent: what is, for whom, and how it differs from the file.
+
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+use harness::{Response, Server, Site, ask, get};
+
+const GZIP: &str = "Accept-Encoding: gzip";
+/// The sizes that are worth it, in bytes.
+const SMALLEST: usize = 1024;
+const LARGEST: usize = 2 * 1024 * 1024;
+
+fn serve(site: &Site, options: &[&str]) -> Server {
+    let program = env!("CARGO_BIN_EXE_sandserve");
+    let protocol = ["--protocol", "HTTP/1.1"];
+    Server::start(program, &site.root(), &[options, &protocol].concat())
+}
+
+/// Text of `size` bytes, whose lines are all different.
+fn text(size: usize) -> String {
+    let mut text: String = (0..=size / 12)
+        .map(|line| format!("line {line:06}\n"))
+        .collect();
+    text.truncate(size);
+    text
+}
+
+/// The content before it was compressed.
+fn decoded(response: &Response) -> String {
+    assert_eq!(
+        response.header("Content-Encoding"),
+        Some("gzip"),
+        "{response:?}"
+    );
+    let mut text = String::new();
+    let mut decoder = GzDecoder::new(&response.body[..]);
+    decoder.read_to_string(&mut text).expect("gzip");
+    text
+}
+
+#[test]
+fn text_is_compressed_for_clients_that_take_it() {
+    let site = Site::empty();
+    for name in [
+        "a.txt", "a.html", "a.js", "a.json", "a.svg", "a.png", "a.wasm", "a",
+    ] {
+        site.write(name, text(100_000));
+    }
+    site.write("sub/index.html", text(5000));
+    let server = serve(&site, &["--compress"]);
+    for (target, accept, is_compressed) in [
+        ("/a.txt", "gzip", true),
+        ("/a.html", "gzip, deflate, br, zstd", true),
+        ("/a.js", "*", true),
+        ("/a.json", "br, x-gzip;q=0.2", true),
+        ("/a.svg", "GZIP", true),
+        ("/sub/", "gzip", true),
+        ("/a.txt", "br", false),
+        ("/a.txt", "gzip;q=0", false),
+        ("/a.txt", "gzip;q=7", false),
+        ("/a.txt", "gzip;q=0.5, identity", false),
+        ("/a.txt", "*;q=0", false),
+        ("/a.txt", "", false),
+        ("/a.png", "gzip", false),
+        ("/a.wasm", "gzip", false),
+        ("/a", "gzip", false),
+    ] {
+        let accept = format!("Accept-Encoding: {accept}");
+        let response = get(server.port, target, &[&accept]);
+        let what = format!("{target} {accept}");
+        assert_eq!(response.status, 200, "{what}: {response:?}");
+        let size = if target == "/sub/" { 5000 } else { 100_000 };
+        if is_compressed {
+            assert!(decoded(&response) == text(size), "{what}");
+            assert!(response.body.len() < size / 2, "{what}");
+            assert_eq!(response.header("Accept-Ranges"), None, "{what}");
+        } else {
+            assert_eq!(response.header("Content-Encoding"), None, "{what}");
+            assert!(response.text() == text(size), "{what}");
+        }
+        let varies = !["/a.png", "/a"].contains(&target);
+        let vary = response.header("Vary");
+        assert_eq!(vary, varies.then_some("Accept-Encoding"), "{what}");
+        let head = ask(server.port, "HEAD", target, &[&accept]);
+        assert_eq!(head.fields(), response.fields(), "{what}");
+        let again = get(server.port, target, &[&accept]);
+        assert!(again.body == response.body, "{what}");
+    }
+}
+
+#[test]
+fn what_is_too_short_or_too_long_is_sent_as_it_is() {
+    let site = Site::empty();
+    let server = serve(&site, &["--compress"]);
+    for (size, is_compressed) in [
+        (0, false),
+        (SMALLEST - 1, false),
+        (SMALLEST, true),
+        (LARGEST, true),
+        (LARGEST + 1, false),
+    ] {
+        site.write("a.txt", text(size));
+        let response = get(server.port, "/a.txt", &[GZIP]);
+        match is_compressed {
+            true => assert!(decoded(&response) == text(size), "{size}"),
+            false => assert!(response.text() == text(size), "{size}"),
+        }
+    }
+}
+
+#[test]
+fn nothing_is_compressed_unless_asked() {
+    let site = Site::empty();
+    site.write("a.txt", text(5000));
+    for options in [&[][..], &["--cache", "5"]] {
+        let response = get(serve(&site, options).port, "/a.txt", &[GZIP]);
+        assert_eq!(response.header("Content-Encoding"), None, "{response:?}");
+        assert_eq!(response.text(), text(5000));
+    }
+}
+
+#[test]
+fn what_lies_ready_is_sent_instead() {
+    let site = Site::empty();
+    for name in ["a.js", "b.js"] {
+        site.write(name, text(5000));
+    }
+    site.write("a.js.br", "br");
+    site.write("b.js.gz", "gz");
+    let server = serve(&site, &["--compress"]);
+    for (target, accept, content) in [
+        ("/a.js", "br, gzip", "br"),
+        ("/a.js", "br;q=0.1, gzip", "br"),
+        ("/b.js", "gzip", "gz"),
+        ("/b.js", "br, gzip", "gz"),
+    ] {
+        let accept = format!("Accept-Encoding: {accept}");
+        let response = get(server.port, target, &[&accept]);
+        assert_eq!(response.text(), content, "{target} {accept}");
+    }
+    assert!(decoded(&get(server.port, "/a.js", &[GZIP])) == text(5000));
+}
+
+#[test]
+fn compressed_text_has_a_tag_of_its_own() {
+    let site = Site::empty();
+    site.write("a.txt", text(5000));
+    let server = serve(&site, &["--compress"]);
+    let tag = |headers: &[&str]| {
+        let response = get(server.port, "/a.txt", headers);
+        response.header("ETag").expect("a tag").to_owned()
+    };
+    let (plain, gzip) = (tag(&[]), tag(&[GZIP]));
+    assert_ne!(plain, gzip);
+    for (condition, tag, status) in [
+        ("If-None-Match", &gzip, 304),
+        ("If-None-Match", &plain, 200),
+        ("If-Match", &gzip, 200),
+        ("If-Match", &plain, 412),
+    ] {
+        let condition = format!("{condition}: {tag}");
+        for method in ["GET", "HEAD"] {
+            let response = ask(server.port, method, "/a.txt", &[GZIP, &condition]);
+            assert_eq!(
+                response.status, status,
+                "{method} {condition}: {response:?}"
+            );
+            if status != 412 {
+                assert_eq!(response.header("ETag"), Some(&*gzip), "{response:?}");
+                assert_eq!(
+                    response.header("Vary"),
+                    Some("Accept-Encoding"),
+                    "{response:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_are_of_the_file_as_it_is() {
+    let site = Site::empty();
+    site.write("a.txt", text(5000));
+    let server = serve(&site, &["--compress"]);
+    let plain = get(server.port, "/a.txt", &[]);
+    let tag = |response: &Response| response.header("ETag").expect("a tag").to_owned();
+    let gzip = tag(&get(server.port, "/a.txt", &[GZIP]));
+    let if_same = format!("If-Range: {}", tag(&plain));
+    let if_compressed = format!("If-Range: {gzip}");
+    for (headers, status, content) in [
+        (&["Range: bytes=0-3"][..], 206, "line"),
+        (&["Range: bytes=0-3", &if_same], 206, "line"),
+        (&["Range: bytes=0-3", &if_compressed], 200, &*text(5000)),
+        (&["Range: bytes=9999-"], 416, ""),
+    ] {
+        let response = get(server.port, "/a.txt", &[&[GZIP], headers].concat());
+        assert_eq!(response.status, status, "{headers:?}: {response:?}");
+        assert_eq!(response.text(), content, "{headers:?}");
+        assert_eq!(response.header("Content-Encoding"), None, "{headers:?}");
+        if status != 416 {
+            assert_eq!(tag(&response), tag(&plain), "{headers:?}: {response:?}");
+        }
+    }
+}
