@@ -1,5 +1,4 @@
-//! What pages of other origins may do with responses: `--cors` and `--cross-origin-isolation`, and the
-//! answer to the preflight requests of the Fetch standard.
+//! The answer to the preflight requests of the Fetch standard, for `--cors`.
 
 use std::io;
 
@@ -12,30 +11,6 @@ use crate::request::Request;
 const MAX_AGE: &str = "7200";
 /// The methods of a file server.
 const METHODS: &str = "GET, HEAD, OPTIONS";
-
-/// The fields by which scripts of every origin may read a response and what there is to know of its
-/// length and its ranges.
-pub(crate) const CORS: [(&str, &str); 2] = [
-    ("Access-Control-Allow-Origin", "*"),
-    (
-        "Access-Control-Expose-Headers",
-        "Accept-Ranges, Content-Length, Content-Range, ETag",
-    ),
-];
-
-/// The fields that let a page have `SharedArrayBuffer` and precise clocks; `with_cors` other origins
-/// may still embed what is served.
-pub(crate) fn isolation(with_cors: bool) -> [(&'static str, &'static str); 3] {
-    let embedded_by = match with_cors {
-        true => "cross-origin",
-        false => "same-origin",
-    };
-    [
-        ("Cross-Origin-Opener-Policy", "same-origin"),
-        ("Cross-Origin-Embedder-Policy", "require-corp"),
-        ("Cross-Origin-Resource-Policy", embedded_by),
-    ]
-}
 
 /// Answers an OPTIONS request: what it may ask for next, in the words of a preflight if it is one.
 pub(crate) fn send_options<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
@@ -56,7 +31,7 @@ pub(crate) fn is_preflight(request: &Request) -> bool {
     request.command() == "OPTIONS" && asks.is_some()
 }
 
-/// The fields that answer the OPTIONS request `request`, besides [`CORS`].
+/// The fields that answer the OPTIONS request `request`, besides those of every response.
 fn options(request: &Request) -> Vec<(&'static str, String)> {
     let headers = request.headers();
     if !is_preflight(request) {

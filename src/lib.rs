@@ -81,7 +81,7 @@
 //! | serve files | [`simple`] (`SimpleHTTPRequestHandler`) |
 //! | map the path | `path` |
 //! | open beneath the root | `open` |
-//! | decide | `content_type`, `dotfiles`, `encoding`, `compress`, `conditional`, `range` and `multipart`, `fallback`, `cross_origin`, `accept`, `listing` |
+//! | decide | `content_type`, `dotfiles`, `encoding`, `compress`, `conditional`, `range` and `multipart`, `fallback`, `fields`, `cross_origin`, `accept`, `listing` |
 //! | bytes out | `exchange`, `wfile`, `log`, `access_log` |
 //!
 //! `component` makes a component of a handler. With the default feature `component` this crate is
@@ -113,6 +113,7 @@ mod dotfiles;
 mod encoding;
 mod exchange;
 mod fallback;
+mod fields;
 mod flags;
 mod html;
 mod incoming_handler;

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use crate::access_log::Format;
 use crate::auth::Users;
-use crate::cross_origin;
+use crate::fields;
 use crate::flags;
 use crate::request::Version;
 
@@ -21,8 +21,8 @@ pub(crate) struct Settings {
     /// `SANDSERVE_UTC_OFFSET`: how far local time is ahead of UTC, in seconds. Only the log shows
     /// local time, and WASI has no time zone to ask for.
     pub(crate) utc_offset: i32,
-    /// The fields of every response as (name, value): those of `SANDSERVE_HEADER`, one on a line, then
-    /// those of `SANDSERVE_CORS` and `SANDSERVE_CROSS_ORIGIN_ISOLATION` that are not among them.
+    /// The fields of every response, by `SANDSERVE_HEADER`, with one on a line, `SANDSERVE_CORS` and
+    /// `SANDSERVE_CROSS_ORIGIN_ISOLATION`.
     pub(crate) fields: Vec<(String, String)>,
     /// `SANDSERVE_CORS`: pages of every origin may read.
     pub(crate) cors: bool,
@@ -73,6 +73,7 @@ impl Settings {
 
     fn from_variables<'v>(variables: impl Iterator<Item = (&'v str, &'v str)>) -> Settings {
         let mut settings = Settings::default();
+        let mut header_lines = "";
         let mut isolation = false;
         for (name, value) in variables {
             match name {
@@ -80,7 +81,7 @@ impl Settings {
                 "SANDSERVE_QUIET" => settings.quiet = is_on(value),
                 "SANDSERVE_LOG_FORMAT" => settings.log_format = Format::from_name(value),
                 "SANDSERVE_UTC_OFFSET" => settings.utc_offset = value.parse().unwrap_or(0),
-                "SANDSERVE_HEADER" => settings.fields = header_lines(value),
+                "SANDSERVE_HEADER" => header_lines = value,
                 "SANDSERVE_CORS" => settings.cors = is_on(value),
                 "SANDSERVE_CROSS_ORIGIN_ISOLATION" => isolation = is_on(value),
                 // Whoever sets these wants a closed door, whatever they say.
@@ -98,21 +99,8 @@ impl Settings {
                 _ => {}
             }
         }
-        if settings.cors {
-            settings.add_fields(&cross_origin::CORS);
-        }
-        if isolation {
-            settings.add_fields(&cross_origin::isolation(settings.cors));
-        }
+        settings.fields = fields::of_every_response(header_lines, settings.cors, isolation);
         settings
-    }
-
-    fn add_fields(&mut self, fields: &[(&str, &str)]) {
-        for &(name, value) in fields {
-            if !self.replaces(name) {
-                self.fields.push((name.into(), value.into()));
-            }
-        }
     }
 }
 
@@ -127,14 +115,6 @@ fn not_empty(value: &str) -> Option<String> {
 
 fn users(settings: &mut Settings) -> &mut Users {
     settings.users.get_or_insert_default()
-}
-
-fn header_lines(value: &str) -> Vec<(String, String)> {
-    value
-        .lines()
-        .filter_map(|line| flags::header(line).ok())
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
 }
 
 /// RFC 9111 5.2.2: not asking again for so many seconds, or asking every time.

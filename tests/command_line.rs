@@ -4,7 +4,7 @@
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::mpsc;
@@ -234,7 +234,13 @@ fn what_cannot_be_is_said_in_one_line() {
 #[test]
 fn flags_of_the_file_server_are_checked() {
     let site = Site::new();
-    site.write("404.html", "gone\n");
+    let page = site.write("404.html", "gone\n");
+    symlink(&page, site.root().join("link-within")).expect("a link");
+    symlink("../site/404.html", site.root().join("link-out-and-in")).expect("a link");
+    let mode = rustix::fs::Mode::RWXU;
+    let fifo = site.root().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0)
+        .expect("a FIFO");
     let root = site.root();
     let root = root.to_str().expect("a path in UTF-8");
     let cases: &[(&[&str], i32, &str)] = &[
@@ -310,6 +316,18 @@ fn flags_of_the_file_server_are_checked() {
             1,
             "`: it leads out of the directory",
         ),
+        // As the sandbox has it, wherever they lead.
+        (
+            &["--not-found", "link-within"],
+            1,
+            "`: it leads out of the directory",
+        ),
+        (
+            &["--not-found", "link-out-and-in"],
+            1,
+            "`: it leads out of the directory",
+        ),
+        (&["--not-found", "fifo"], 1, "`: not a file"),
         (
             &["--spa", "--handler", "any.wasm"],
             2,

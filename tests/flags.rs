@@ -69,6 +69,41 @@ fn a_header_is_on_every_response_and_in_the_place_of_one_of_the_same_name() {
 }
 
 #[test]
+fn a_header_is_on_the_answer_for_a_failed_sandbox_too() {
+    let site = Site::new();
+    let users = site.outside().join("users");
+    // More than a sandbox has room for, which it finds out when it reads its settings.
+    let entry = "user:$5$salt$0123456789012345678901234567890123456789012";
+    let comment = "x".repeat(80_000_000);
+    fs::write(&users, format!("{entry}\n#{comment}\n")).expect("written");
+    let users = users.to_str().expect("a name");
+    let server = serve(
+        &site,
+        &[
+            "-H",
+            "X-One: gr\u{fc}n",
+            "-H",
+            "X-Two: 2",
+            "--cors",
+            "--auth-file",
+            users,
+        ],
+    );
+    let response = get(server.port, "/hello.txt", &[]);
+    assert_eq!(response.status, 500, "{response:?}");
+    assert_eq!(response.text(), "Internal Server Error\n", "{response:?}");
+    for (name, value) in [
+        ("X-One", "gr\u{fc}n"),
+        ("X-Two", "2"),
+        ("Access-Control-Allow-Origin", "*"),
+        ("Connection", "close"),
+    ] {
+        assert_eq!(values(&response, name), [value], "{response:?}");
+    }
+    server.wait_for_log("handler `sandserve` failed: ");
+}
+
+#[test]
 fn an_interim_response_has_no_header_of_ours() {
     let site = Site::new();
     let server = serve(&site, &["-p", "HTTP/1.1", "-H", "X-One: 1"]);

@@ -19,9 +19,11 @@ use crate::tls::{Spoken, TlsConfig};
 /// How long a connection may be open without a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// What a client gets when its handler has failed and nothing was sent yet.
+/// What a client gets when its handler has failed and nothing was sent yet: this, the fields of every
+/// response, and an empty line with what follows it.
 const FAILED: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\n\
-    Connection: close\r\nContent-Type: text/plain\r\nContent-Length: 22\r\n\r\nInternal Server Error\n";
+    Connection: close\r\nContent-Type: text/plain\r\nContent-Length: 22\r\n";
+const FAILED_CONTENT: &[u8] = b"\r\nInternal Server Error\n";
 
 /// What a client gets that speaks HTTP in the clear where TLS is spoken.
 const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
@@ -185,7 +187,9 @@ impl Connection {
                 if self.socket.is_answered() {
                     return None;
                 }
-                self.socket.write(FAILED);
+                for part in [FAILED, self.sandbox.field_lines(), FAILED_CONTENT] {
+                    self.socket.write(part);
+                }
                 Some(Next::Linger)
             }
         }

@@ -3,15 +3,18 @@
 
 #[path = "../../src/credentials.rs"]
 mod credentials;
+#[path = "../../src/fields.rs"]
+mod fields;
 #[path = "../../src/flags.rs"]
 mod flags;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
+use sandserve_host::check_file;
 
 /// What the file server is told; other handlers have a mind of their own.
 #[derive(Debug, Args)]
@@ -127,6 +130,12 @@ impl FileServer {
         .collect()
     }
 
+    /// The fields of every response, as (name, value).
+    pub(crate) fn fields(&self) -> Vec<(String, String)> {
+        let lines = self.header.join("\n");
+        fields::of_every_response(&lines, self.cors, self.cross_origin_isolation)
+    }
+
     /// One of the options that are given, as it is written.
     pub(crate) fn first_option(&self) -> Option<String> {
         if self.auth_file.is_some() {
@@ -173,7 +182,7 @@ impl FileServer {
     /// The name of the one that cannot be opened, and why.
     pub(crate) fn check_files(&self, directory: &Path) -> Result<(), (&str, io::Error)> {
         self.not_found.as_deref().map_or(Ok(()), |name| {
-            open_beneath(directory, name).map_err(|error| (name, error))
+            check_file(directory, name).map_err(|error| (name, error))
         })
     }
 }
@@ -213,17 +222,4 @@ fn name_beneath(value: &str) -> Result<String, String> {
         true => Ok(name.into()),
         false => Err("expected a file in the directory that is served".into()),
     }
-}
-
-/// Opens a file as the component could: it does not follow links out of the directory.
-fn open_beneath(directory: &Path, name: &str) -> io::Result<()> {
-    let path = fs::canonicalize(directory.join(name))?;
-    if !path.starts_with(fs::canonicalize(directory)?) {
-        return Err(io::Error::other("it leads out of the directory"));
-    }
-    // Opening a FIFO would wait for a writer.
-    if !path.metadata()?.is_file() {
-        return Err(io::Error::other("not a file"));
-    }
-    File::open(path).map(drop)
 }

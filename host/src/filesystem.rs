@@ -4,6 +4,8 @@
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -40,6 +42,37 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     types.func_wrap("[method]descriptor.metadata-hash", metadata_hash)?;
     types.func_wrap("[method]descriptor.read-via-stream", read_via_stream)?;
     Ok(())
+}
+
+/// Looks at the file `path` as a component does that is granted `directory`.
+///
+/// # Errors
+/// What is not there, leads out of the directory, cannot be read or is no file: to a component it is
+/// not there in any case.
+pub fn check_file(directory: &Path, path: &str) -> io::Result<()> {
+    let file = open_file(directory, path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("not a file")),
+    }
+}
+
+fn open_file(directory: &Path, path: &str) -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    if let Some(opened) = beneath::open_file(&File::open(directory)?, path) {
+        return opened;
+    }
+    let resolved = directory.join(path).canonicalize()?;
+    match resolved.starts_with(directory.canonicalize()?) {
+        // Opening a FIFO would wait for a writer.
+        true if !resolved.metadata()?.is_file() => Err(io::Error::other("not a file")),
+        true => File::open(resolved),
+        false => Err(leads_out()),
+    }
+}
+
+fn leads_out() -> io::Error {
+    io::Error::other("it leads out of the directory")
 }
 
 type OpenAt = (
@@ -130,6 +163,8 @@ pub(crate) mod beneath {
 
     /// How often a path is resolved again because something in it was being renamed.
     const MAX_ATTEMPTS: usize = 16;
+    /// For reading, without ever waiting.
+    const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
     /// Opens `path` beneath `directory` for reading; `None` where this kernel cannot.
     pub(super) fn open(
@@ -141,10 +176,9 @@ pub(crate) mod beneath {
         let Descriptor::Dir(directory) = table.get(directory)? else {
             return Ok(Some(Err(ErrorCode::NotDirectory)));
         };
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = match resolve(&directory.dir, path_flags, path, flags) {
+        let opened = match resolve(&directory.dir, path_flags, path, READ) {
             None => return Ok(None),
-            Some(Err(error)) => return Ok(Some(Err(error))),
+            Some(Err(error)) => return Ok(Some(Err(error_code(error)))),
             Some(Ok(opened)) => opened,
         };
         let stat = fstat(&opened)?;
@@ -164,7 +198,20 @@ pub(crate) mod beneath {
         path: &str,
     ) -> Option<Result<Stat, ErrorCode>> {
         let found = resolve(directory, path_flags, path, OFlags::PATH)?;
-        Some(found.and_then(|found| fstat(found).map_err(error_code)))
+        Some(found.and_then(fstat).map_err(error_code))
+    }
+
+    /// Opens `path` beneath `directory`, and says why where that cannot be; `None` where this kernel
+    /// cannot.
+    pub(super) fn open_file(
+        directory: &std::fs::File,
+        path: &str,
+    ) -> Option<std::io::Result<std::fs::File>> {
+        let opened = resolve(directory, PathFlags::SYMLINK_FOLLOW, path, READ)?;
+        Some(opened.map_err(|error| match error {
+            Errno::XDEV => super::leads_out(),
+            error => error.into(),
+        }))
     }
 
     fn resolve(
@@ -172,7 +219,7 @@ pub(crate) mod beneath {
         path_flags: PathFlags,
         path: &str,
         mut flags: OFlags,
-    ) -> Option<Result<std::fs::File, ErrorCode>> {
+    ) -> Option<Result<std::fs::File, Errno>> {
         flags |= OFlags::CLOEXEC;
         if !path_flags.contains(PathFlags::SYMLINK_FOLLOW) {
             flags |= OFlags::NOFOLLOW;
@@ -183,7 +230,7 @@ pub(crate) mod beneath {
             match openat2(directory, path, flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN | Errno::INTR) if attempts < MAX_ATTEMPTS => attempts += 1,
                 Err(Errno::NOSYS | Errno::PERM) => return None,
-                opened => return Some(opened.map(Into::into).map_err(error_code)),
+                opened => return Some(opened.map(Into::into)),
             }
         }
     }

@@ -43,6 +43,7 @@ mod tls;
 mod transport;
 mod unix_socket;
 
+pub use filesystem::check_file;
 pub use inherited::inherited;
 pub use listen::{Address, listen};
 pub use log::log_json;

@@ -75,6 +75,7 @@ fn run(options: &Options) -> Result<(), String> {
     })?;
     let sandbox = match &options.handler {
         None => Sandbox::file_server(grant)
+            .map(|sandbox| sandbox.fields(&options.file_server.fields()))
             .map_err(|error| format!("cannot set up the sandbox: {error:#}"))?,
         Some(path) => load_handler(path, grant)
             .map_err(|error| format!("cannot use handler `{}`: {error}", path.display()))?,

@@ -52,6 +52,8 @@ pub struct Sandbox {
     pre: InstancePre<State>,
     serve: ComponentExportIndex,
     grant: Grant,
+    /// Field lines of responses that are not its own, as bytes.
+    field_lines: Vec<u8>,
     instances: Arc<Semaphore>,
     /// WASI contexts of instances that have gone, for those to come. An instance cannot change its
     /// own, and making one takes longer than making an instance.
@@ -137,10 +139,30 @@ impl Sandbox {
             pre,
             serve,
             grant,
+            field_lines: Vec::new(),
             instances: Arc::new(Semaphore::new(max_instances)),
             contexts: Arc::default(),
             clock: Clock::start(engine.clone()),
         })
+    }
+
+    /// The same where `fields`, as (name, value), are in every response, also in that of the host for
+    /// an instance that has failed.
+    pub fn fields(mut self, fields: &[(String, String)]) -> Self {
+        for text in fields
+            .iter()
+            .flat_map(|(name, value)| [name, ": ", value, "\r\n"])
+        {
+            // A head is sent as Latin-1.
+            let bytes = text.chars().map(|char| u8::try_from(char).unwrap_or(b'?'));
+            self.field_lines.extend(bytes);
+        }
+        self
+    }
+
+    /// The lines of [`Self::fields`].
+    pub(crate) fn field_lines(&self) -> &[u8] {
+        &self.field_lines
     }
 
     /// What the log calls it.
