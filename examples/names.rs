@@ -117,6 +117,10 @@ impl Names {
                 let text = format!("{} {}", http.server.address, http.server.port);
                 self.send_content(http, text.as_bytes())
             }
+            "is_encrypted" => {
+                let text = http.is_encrypted.to_string();
+                self.send_content(http, text.as_bytes())
+            }
             "close_connection" => {
                 http.close_connection = rest == "true";
                 self.send_content(http, b"decided")

@@ -17,6 +17,7 @@ impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
         let mut http = Exchange::new(
             endpoint(info.client),
             endpoint(info.server),
+            info.encrypted,
             Rfile::connection(input),
             Wfile::connection(output),
             OpenAt::NeverBlocks,

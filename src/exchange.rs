@@ -27,6 +27,8 @@ pub struct Exchange<'a> {
     pub client_address: Endpoint,
     /// Who answers (`server.server_name`, `server.server_port`).
     pub server: Endpoint,
+    /// Whether what goes between the two is encrypted (`https`).
+    pub is_encrypted: bool,
     /// Whether the connection closes after this exchange.
     pub close_connection: bool,
     /// The request in hand.
@@ -58,6 +60,7 @@ impl<'a> Exchange<'a> {
     pub(crate) fn new(
         client_address: Endpoint,
         server: Endpoint,
+        is_encrypted: bool,
         rfile: Rfile<'a>,
         wfile: Wfile<'a>,
         open_at: OpenAt,
@@ -65,6 +68,7 @@ impl<'a> Exchange<'a> {
         Exchange {
             client_address,
             server,
+            is_encrypted,
             close_connection: true,
             request: Request::default(),
             rfile,

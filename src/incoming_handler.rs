@@ -3,7 +3,7 @@
 
 use std::io;
 
-use wasi::http::types::{IncomingRequest, Method, ResponseOutparam};
+use wasi::http::types::{IncomingRequest, Method, ResponseOutparam, Scheme};
 
 use crate::base::{self, BaseHttpRequestHandler};
 use crate::bindings::exports::wasi::http::incoming_handler::Guest;
@@ -34,6 +34,7 @@ fn answer<H: BaseHttpRequestHandler + Default>(
     let mut http = Exchange::new(
         unknown(),
         unknown(),
+        matches!(incoming.scheme(), Some(Scheme::Https)),
         Rfile::content(stream),
         Wfile::response(outparam),
         OpenAt::MayBlock,

@@ -43,6 +43,7 @@
 //! | --- | --- | --- |
 //! | `client_address` | [`Exchange::client_address`] | `client_address_and_server_are_the_two_ends` |
 //! | `server` (`server_name`, `server_port`) | [`Exchange::server`] | `client_address_and_server_are_the_two_ends` |
+//! | `connection`, if it is an `ssl.SSLSocket` | [`Exchange::is_encrypted`] | `a_handler_knows_whether_it_is_spoken_to_in_tls` in `tests/tls.rs` |
 //! | `close_connection` | [`Exchange::close_connection`] | `close_connection_decides_what_becomes_of_the_connection` |
 //! | `requestline` | [`Request::requestline`] | `requestline_command_path_and_request_version_are_what_came` |
 //! | `command` | [`Request::command`] | `requestline_command_path_and_request_version_are_what_came` |

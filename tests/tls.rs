@@ -667,6 +667,25 @@ fn content_that_is_cut_short_ends_without_a_close_notify() {
 }
 
 #[test]
+fn a_handler_knows_whether_it_is_spoken_to_in_tls() {
+    let authority = Authority::new();
+    let [certificate, key] = &authority.pair();
+    let start = |options: &[&str]| {
+        let mut command = Command::new(SANDSERVE);
+        command.args(["-b", "127.0.0.1", "--handler"]);
+        command.arg(example("names")).args(options).arg("0");
+        Server::spawn(command)
+    };
+    let server = start(&["--tls-cert", certificate, "--tls-key", key]);
+    let mut stream = authority.client().connect(server.port);
+    send(&mut stream, &request("GET", "/is_encrypted", &[]));
+    assert_eq!(read_response(&mut stream, "GET").text(), "true");
+    let server = start(&[]);
+    let bytes = exchange(server.port, &request("GET", "/is_encrypted", &[]));
+    assert_eq!(responses(&bytes, &[])[0].text(), "false");
+}
+
+#[test]
 fn a_handler_that_fails_within_its_answer_ends_without_a_close_notify() {
     let authority = Authority::new();
     let [certificate, key] = &authority.pair();
