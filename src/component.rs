@@ -14,6 +14,7 @@ use crate::exchange::Exchange;
 use crate::fallback;
 use crate::settings::Settings;
 use crate::simple::{self, Content, Files, SimpleHttpRequestHandler};
+use crate::upload;
 
 /// The component that answers with `H`, a new one for each connection or request.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ impl Default for FileServer {
         let settings = Settings::get();
         let mut files = Files {
             hide_dotfiles: settings.hide_dotfiles,
+            upload_form: settings.upload,
             ..Files::default()
         };
         for (extension, content_type) in &settings.mime_types {
@@ -77,6 +79,28 @@ impl BaseHttpRequestHandler for FileServer {
         simple::do_head(self, http)
     }
 
+    fn do_put(&mut self, http: &mut Exchange) -> io::Result<()> {
+        match self.settings.upload {
+            true => upload::do_put(self, http, self.settings),
+            false => self.do_other(http),
+        }
+    }
+
+    fn do_post(&mut self, http: &mut Exchange) -> io::Result<()> {
+        match self.settings.upload {
+            true => upload::do_post(self, http, self.settings),
+            false => self.do_other(http),
+        }
+    }
+
+    fn handle_expect_100(&mut self, http: &mut Exchange) -> io::Result<bool> {
+        let is_upload = matches!(http.request.command(), "PUT" | "POST") && self.settings.upload;
+        if is_upload && upload::refuse_early(self, http, self.settings)? {
+            return Ok(false);
+        }
+        base::handle_expect_100(self, http)
+    }
+
     fn do_options(&mut self, http: &mut Exchange) -> io::Result<()> {
         match self.settings.cors {
             true => cross_origin::send_options(self, http),
@@ -102,6 +126,14 @@ impl BaseHttpRequestHandler for FileServer {
         base::send_response(self, http, code, message);
         for (name, value) in &self.settings.fields {
             base::send_header(self, http, name, value);
+        }
+        if code == 405 {
+            // RFC 9110 15.5.6. It is files that are put, and forms that are sent to directories.
+            let allowed = match http.request.command() {
+                "PUT" => "GET, HEAD, POST",
+                _ => "GET, HEAD, PUT",
+            };
+            self.send_header(http, "Allow", allowed);
         }
         if let Some(cache_control) = &self.settings.cache_control
             && matches!(code, 200 | 206 | 304)

@@ -80,6 +80,7 @@
 //! | serve files | [`simple`] (`SimpleHTTPRequestHandler`) |
 //! | map the path | `path` |
 //! | open beneath the root | `open` |
+//! | receive files | `upload`, `form_data`, `partial` |
 //! | decide | `content_type`, `dotfiles`, `encoding`, `conditional`, `range` and `multipart`, `fallback`, `cross_origin`, `accept`, `listing` |
 //! | bytes out | `exchange`, `wfile`, `log`, `access_log` |
 //!
@@ -110,6 +111,7 @@ mod encoding;
 mod exchange;
 mod fallback;
 mod flags;
+mod form_data;
 mod html;
 mod incoming_handler;
 mod json;
@@ -118,6 +120,7 @@ mod log;
 mod multipart;
 mod open;
 mod parse;
+mod partial;
 mod path;
 mod range;
 mod request;
@@ -125,6 +128,7 @@ mod rfile;
 mod settings;
 pub mod simple;
 mod status;
+mod upload;
 mod wfile;
 
 pub use base::BaseHttpRequestHandler;

@@ -18,6 +18,7 @@ use crate::multipart::Multipart;
 use crate::open::{File, OpenAt, Opened, open};
 use crate::path;
 use crate::range::{self, ByteRange, Selection};
+use crate::upload;
 
 /// Content up to this size, in bytes, goes with the head, in one write. Beyond, the host can do better
 /// with a stream.
@@ -34,6 +35,8 @@ pub struct Files {
     pub extensions_map: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// Whether what has a name that begins with a dot is neither served nor listed.
     pub hide_dotfiles: bool,
+    /// Whether listings have a form to upload files with, which sends them with POST.
+    pub upload_form: bool,
 }
 
 impl Default for Files {
@@ -47,6 +50,7 @@ impl Default for Files {
             index_pages: vec!["index.html".into(), "index.htm".into()],
             extensions_map: content_type::EXTENSIONS_MAP.iter().map(borrowed).collect(),
             hide_dotfiles: false,
+            upload_form: false,
         }
     }
 }
@@ -317,8 +321,12 @@ where
         handler.send_error(http, 404, Some("No permission to list directory"), None)?;
         return Ok(None);
     };
+    let upload_form = handler.files().upload_form;
+    if let Some(directory) = directory.filter(|_| upload_form) {
+        upload::sweep(directory, &entries);
+    }
     entries.retain(|entry| !dotfiles::hides(handler.files(), &entry.name));
-    let listing = listing::represent(&http.request, entries);
+    let listing = listing::represent(&http.request, entries, upload_form);
     handler.send_response(http, 200, None);
     handler.send_header(http, "Content-type", listing.content_type);
     handler.send_header(http, "Content-Length", &listing.text.len().to_string());

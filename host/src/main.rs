@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use sandserve_host::{
-    Address, Grant, HttpServer, Sandbox, Shutdown, SocketFile, inherited, log_json,
+    Address, Grant, HttpServer, Sandbox, Shutdown, SocketFile, inherited, log_json, remove_received,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -60,7 +60,11 @@ fn run(options: &Options) -> Result<(), String> {
     };
     let passed = inherited(cores).map_err(one_line("cannot use the sockets passed"))?;
     let directory = options.directory.display();
-    let grant = Grant::new(&options.directory, options.environment()).map_err(|error| {
+    let grant = match options.file_server.upload {
+        true => Grant::read_write(&options.directory, options.environment()),
+        false => Grant::new(&options.directory, options.environment()),
+    };
+    let grant = grant.map_err(|error| {
         format!(
             "cannot open directory `{directory}`: {}",
             reason(error.root_cause())
@@ -122,6 +126,7 @@ fn run(options: &Options) -> Result<(), String> {
     }
     let served = server.serve_forever().map_err(one_line("cannot serve"));
     file.iter().for_each(SocketFile::remove);
+    remove_received();
     served
 }
 
@@ -206,6 +211,7 @@ fn handle_signals(shutdown: Shutdown, file: Option<SocketFile>) -> io::Result<()
                 tokio::select! {
                     _ = interrupt.recv() => {
                         file.iter().for_each(SocketFile::remove);
+                        remove_received();
                         print_line("\nKeyboard interrupt received, exiting.");
                         std::process::exit(0);
                     }
