@@ -1,5 +1,6 @@
-//! Files that an instance is receiving (`src/upload.rs`): it moves or removes them itself, but for one
-//! that fails, or that ends with the process. What is left then is removed here.
+//! Files that an instance is receiving (`src/upload.rs`). They are written where a slow disk keeps nobody
+//! waiting but their sender. The instance moves or removes them itself, but for one that fails, or that
+//! ends with the process: what is left then is removed here.
 
 #[path = "../../src/partial.rs"]
 mod partial;
@@ -8,9 +9,10 @@ use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::fs::{AtFlags, unlinkat};
+use tokio::task::spawn_blocking;
 use wasmtime::component::{Linker, Resource};
 use wasmtime::{Result, StoreContextMut};
-use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
+use wasmtime_wasi::filesystem::{Descriptor, OpenMode, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode, HostDescriptor};
 
 use crate::filesystem::{at_once, or_error_code};
@@ -19,9 +21,12 @@ use crate::state::State;
 /// Those of all instances.
 static RECEIVED: Mutex<Vec<Weak<Received>>> = Mutex::new(Vec::new());
 
-/// Replaces the functions that take such a file away.
+/// Replaces the functions that write such a file and that take it away.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
+    types.func_wrap_async("[method]descriptor.write", |store, arguments| {
+        Box::new(write(store, arguments))
+    })?;
     types.func_wrap("[method]descriptor.unlink-file-at", unlink_file_at)?;
     types.func_wrap("[method]descriptor.rename-at", rename_at)
 }
@@ -76,6 +81,21 @@ impl Drop for Received {
     fn drop(&mut self) {
         self.remove();
     }
+}
+
+/// `descriptor.write`, beside the thread that serves connections.
+async fn write(
+    mut store: StoreContextMut<'_, State>,
+    (descriptor, bytes, offset): (Resource<Descriptor>, Vec<u8>, u64),
+) -> Result<(Result<u64, ErrorCode>,)> {
+    let file = match store.data_mut().table.get(&descriptor)? {
+        Descriptor::File(file) if file.open_mode.contains(OpenMode::WRITE) => file.file.clone(),
+        _ => return Ok((Err(ErrorCode::BadDescriptor),)),
+    };
+    let written = spawn_blocking(move || rustix::io::pwrite(&*file, &bytes, offset)).await?;
+    Ok((written
+        .map(|written| written as u64)
+        .map_err(|error| std::io::Error::from(error).into()),))
 }
 
 type ErrorReturn = Result<(Result<(), ErrorCode>,)>;
