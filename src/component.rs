@@ -15,6 +15,7 @@ use crate::exchange::Exchange;
 use crate::fallback;
 use crate::settings::Settings;
 use crate::simple::{self, Content, Files, SimpleHttpRequestHandler};
+use crate::upload;
 
 /// The component that answers with `H`, a new one for each connection or request.
 #[derive(Debug)]
@@ -52,6 +53,7 @@ impl Default for FileServer {
         let mut files = Files {
             hide_dotfiles: settings.hide_dotfiles,
             compress: settings.compress,
+            upload_form: settings.upload,
             ..Files::default()
         };
         for (extension, content_type) in &settings.mime_types {
@@ -89,10 +91,14 @@ impl FileServer {
 
 impl BaseHttpRequestHandler for FileServer {
     fn handle_expect_100(&mut self, http: &mut Exchange) -> io::Result<bool> {
-        match self.admit(http) {
-            true => base::handle_expect_100(self, http),
-            false => self.send_error(http, 401, None, None).map(|()| false),
+        if !self.admit(http) {
+            return self.send_error(http, 401, None, None).map(|()| false);
         }
+        let is_upload = matches!(http.request.command(), "PUT" | "POST") && self.settings.upload;
+        if is_upload && upload::refuse_early(self, http, self.settings)? {
+            return Ok(false);
+        }
+        base::handle_expect_100(self, http)
     }
 
     fn do_command(&mut self, http: &mut Exchange) -> io::Result<()> {
@@ -108,6 +114,20 @@ impl BaseHttpRequestHandler for FileServer {
 
     fn do_head(&mut self, http: &mut Exchange) -> io::Result<()> {
         simple::do_head(self, http)
+    }
+
+    fn do_put(&mut self, http: &mut Exchange) -> io::Result<()> {
+        match self.settings.upload {
+            true => upload::do_put(self, http, self.settings),
+            false => self.do_other(http),
+        }
+    }
+
+    fn do_post(&mut self, http: &mut Exchange) -> io::Result<()> {
+        match self.settings.upload {
+            true => upload::do_post(self, http, self.settings),
+            false => self.do_other(http),
+        }
     }
 
     fn do_options(&mut self, http: &mut Exchange) -> io::Result<()> {
@@ -138,6 +158,14 @@ impl BaseHttpRequestHandler for FileServer {
         }
         if code == 401 {
             self.send_header(http, "WWW-Authenticate", auth::CHALLENGE);
+        }
+        if code == 405 {
+            // RFC 9110 15.5.6. It is files that are put, and forms that are sent to directories.
+            let allowed = match http.request.command() {
+                "PUT" => "GET, HEAD, POST",
+                _ => "GET, HEAD, PUT",
+            };
+            self.send_header(http, "Allow", allowed);
         }
         if let Some(cache_control) = &self.settings.cache_control
             && matches!(code, 200 | 206 | 304)

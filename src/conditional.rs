@@ -1,6 +1,8 @@
 //! Whether the client already has what it asks for, or means another version of it (RFC 9110 13).
 //! Pure: request and validators in, outcome out.
 
+use wasi::clocks::wall_clock::Datetime;
+
 use crate::date::parse_http_date;
 use crate::open::File;
 use crate::request::Request;
@@ -29,14 +31,19 @@ impl Validators {
     /// Those of `file`: a tag of its size, the nanosecond it was modified, and what the host knows it
     /// by; none where the host does not say when it was modified.
     pub(crate) fn of(file: &File) -> Self {
-        let etag = file.modified.map(|modified| {
+        Validators::new(file.size, file.modified, file.identity)
+    }
+
+    /// The same of a file that is not open.
+    pub(crate) fn new(size: u64, modified: Option<Datetime>, identity: Option<u64>) -> Self {
+        let etag = modified.map(|modified| {
             let seconds = modified.seconds.wrapping_mul(1_000_000_000);
             let nanoseconds = seconds.wrapping_add(modified.nanoseconds.into());
-            entity_tag(&[file.size, nanoseconds, file.identity.unwrap_or_default()])
+            entity_tag(&[size, nanoseconds, identity.unwrap_or_default()])
         });
         Validators {
             etag,
-            last_modified: file.modified.map(|modified| modified.seconds),
+            last_modified: modified.map(|modified| modified.seconds),
         }
     }
 
@@ -100,13 +107,22 @@ pub(crate) fn evaluate(request: &Request, validators: &Validators) -> Outcome {
         if has_tag(request, "If-None-Match", validators, Comparison::Weak) {
             return Outcome::NotModified;
         }
-    } else if let (Some(since), Some(modified)) =
-        (date("If-Modified-Since"), validators.last_modified)
+    } else if matches!(request.command(), "GET" | "HEAD")
+        && let (Some(since), Some(modified)) = (date("If-Modified-Since"), validators.last_modified)
         && modified <= since
     {
         return Outcome::NotModified;
     }
     Outcome::Send
+}
+
+/// Whether the preconditions of a request that would change a file hold, `None` being the validators
+/// of one that does not exist: no tag is its, and it was never modified.
+pub(crate) fn allow_change(request: &Request, validators: Option<&Validators>) -> bool {
+    match validators {
+        Some(validators) => evaluate(request, validators) == Outcome::Send,
+        None => request.headers().get("If-Match").is_none(),
+    }
 }
 
 /// RFC 9110 8.8.3.2.
@@ -213,6 +229,30 @@ mod tests {
                 *outcome,
                 "{fields:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_change_is_allowed_of_the_version_that_is_meant() {
+        for (field, of_ours, of_none) in [
+            ("X: y", true, true),
+            ("If-Match: \"a,b\"", true, false),
+            ("If-Match: *", true, false),
+            ("If-Match: \"x\"", false, false),
+            ("If-None-Match: *", false, true),
+            ("If-None-Match: \"x\"", true, true),
+            ("If-None-Match: \"a,b\"", false, true),
+            (&format!("If-Unmodified-Since: {BEFORE}"), false, true),
+            (&format!("If-Unmodified-Since: {EXACT}"), true, true),
+            (&format!("If-Modified-Since: {EXACT}"), true, true),
+        ] {
+            let head = format!("PUT / HTTP/1.0\r\n{field}\r\n\r\n");
+            let Parsed::Complete(request, _) = parse(head.as_bytes()) else {
+                panic!("{head}");
+            };
+            let ours = validators();
+            assert_eq!(allow_change(&request, Some(&ours)), of_ours, "{field}");
+            assert_eq!(allow_change(&request, None), of_none, "{field}");
         }
     }
 

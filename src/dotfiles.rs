@@ -1,11 +1,15 @@
-//! Files that are kept out of sight because their names begin with a dot (`--hide-dotfiles`): pure
-//! text, no file is looked at.
+//! Files that are kept out of sight because their names begin with a dot (`--hide-dotfiles`), or
+//! because they are still being received: pure text, no file is looked at.
 
+use crate::partial::is_partial;
 use crate::simple::Files;
 
 /// Whether `path`, as `translate_path` gives it or a name alone, is to be answered as if it did not
-/// exist: below the directory served, something in it begins with a dot.
+/// exist: below the directory served, something in it begins with a dot, or it is not all there yet.
 pub(crate) fn hides(files: &Files, path: &str) -> bool {
+    if is_partial(path) {
+        return true;
+    }
     if !files.hide_dotfiles {
         return false;
     }
@@ -45,6 +49,18 @@ mod tests {
             assert_eq!(hides(&files, path), hidden, "{path} in {directory}");
             files.hide_dotfiles = false;
             assert!(!hides(&files, path), "{path} in {directory}");
+        }
+    }
+
+    #[test]
+    fn what_is_still_being_received_is_hidden() {
+        for (path, hidden) in [
+            (".sandserve-upload-1", true),
+            ("./a/.sandserve-upload-1", true),
+            ("./a.sandserve-upload-1", false),
+            ("./.sandserve-upload", false),
+        ] {
+            assert_eq!(hides(&Files::default(), path), hidden, "{path}");
         }
     }
 }

@@ -82,6 +82,7 @@
 //! | serve files | [`simple`] (`SimpleHTTPRequestHandler`) |
 //! | map the path | `path` |
 //! | open beneath the root | `open` |
+//! | receive files | `upload`, `form_data`, `partial` |
 //! | decide | `content_type`, `dotfiles`, `encoding`, `compress`, `conditional`, `range` and `multipart`, `fallback`, `fields`, `cross_origin`, `accept`, `listing` |
 //! | bytes out | `exchange`, `wfile`, `log`, `access_log` |
 //!
@@ -116,6 +117,7 @@ mod exchange;
 mod fallback;
 mod fields;
 mod flags;
+mod form_data;
 mod html;
 mod incoming_handler;
 mod json;
@@ -124,6 +126,7 @@ mod log;
 mod multipart;
 mod open;
 mod parse;
+mod partial;
 mod path;
 mod range;
 mod request;
@@ -131,6 +134,7 @@ mod rfile;
 mod settings;
 pub mod simple;
 mod status;
+mod upload;
 mod wfile;
 
 pub use base::BaseHttpRequestHandler;

@@ -27,7 +27,7 @@ pub(crate) struct Entry {
     /// In bytes, of a file only.
     size: Option<u64>,
     /// When the content last changed, in seconds since the epoch.
-    modified: Option<u64>,
+    pub(crate) modified: Option<u64>,
 }
 
 /// What there can be in a directory.
@@ -120,8 +120,13 @@ pub(crate) struct Representation {
     pub(crate) text: String,
 }
 
-/// What answers `request` with `entries`, which are in the order of [`read`].
-pub(crate) fn represent(request: &Request, mut entries: Vec<Entry>) -> Representation {
+/// What answers `request` with `entries`, which are in the order of [`read`]. A page has a form to
+/// upload with if there is an `upload_form`.
+pub(crate) fn represent(
+    request: &Request,
+    mut entries: Vec<Entry>,
+    upload_form: bool,
+) -> Representation {
     let (path, query, _) = split_target(request.path());
     let order = Order::of_query(query.unwrap_or_default());
     order.sort(&mut entries);
@@ -134,7 +139,10 @@ pub(crate) fn represent(request: &Request, mut entries: Vec<Entry>) -> Represent
     }
     Representation {
         content_type: page::CONTENT_TYPE,
-        content_security_policy: page::CONTENT_SECURITY_POLICY,
-        text: page::page(path, order, &entries),
+        content_security_policy: match upload_form {
+            true => page::CONTENT_SECURITY_POLICY_UPLOAD,
+            false => page::CONTENT_SECURITY_POLICY,
+        },
+        text: page::page(path, order, &entries, upload_form),
     }
 }

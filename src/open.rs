@@ -73,6 +73,19 @@ pub(crate) fn open(path: &str, open_at: OpenAt) -> Option<Opened> {
     })
 }
 
+/// Opens the directory `path` beneath the root for files to be put in it, following symbolic links that
+/// stay inside. What is no directory, missing, forbidden or outside: `None`.
+pub(crate) fn open_directory(path: &str) -> Option<Descriptor> {
+    with_root(|root| {
+        if stat_beneath(root, path)?.type_ != DescriptorType::Directory {
+            return None;
+        }
+        let flags = DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY;
+        root.open_at(PathFlags::SYMLINK_FOLLOW, path, OpenFlags::DIRECTORY, flags)
+            .ok()
+    })
+}
+
 fn identity(descriptor: &Descriptor) -> Option<u64> {
     // The upper half of the hash says the same where it says anything.
     descriptor.metadata_hash().ok().map(|hash| hash.lower)

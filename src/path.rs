@@ -2,7 +2,15 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+/// What `urllib.parse.quote` leaves as it is.
+const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'-')
+    .remove(b'~');
 
 /// The file that `path` names, relative to the root and always beneath it as text: `directory`,
 /// then the decoded segments with `.` and `..` resolved, then a `/` if `path` ends in one
@@ -32,6 +40,11 @@ pub(crate) fn translate_path(directory: &str, path: &str) -> String {
         name.push('/');
     }
     name
+}
+
+/// `name` as it is in a link, in pieces.
+pub(crate) fn quote(name: &str) -> impl Iterator<Item = &str> {
+    utf8_percent_encode(name, QUOTED)
 }
 
 /// The path, the query and the fragment of a request target, without `?` and `#`.

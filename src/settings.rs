@@ -8,6 +8,10 @@ use crate::fields;
 use crate::flags;
 use crate::request::Version;
 
+/// The most bytes of content that a request to upload may have, unless `SANDSERVE_UPLOAD_LIMIT` says
+/// otherwise: 1 GiB.
+const UPLOAD_LIMIT: u64 = 1 << 30;
+
 /// The settings of the component, read once per instance. A value that makes no sense counts as not
 /// given: our host has refused it already, and others show nobody what is wrong.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -44,6 +48,12 @@ pub(crate) struct Settings {
     pub(crate) charset: Option<String>,
     /// `SANDSERVE_MIME`: content types by extension (with its dot, in lower case).
     pub(crate) mime_types: Vec<(String, String)>,
+    /// `SANDSERVE_UPLOAD`: PUT and POST put files into the directory served.
+    pub(crate) upload: bool,
+    /// `SANDSERVE_OVERWRITE`: also in the place of others.
+    pub(crate) overwrite: bool,
+    /// `SANDSERVE_UPLOAD_LIMIT`: the most bytes of content that such a request may have.
+    pub(crate) upload_limit: Option<u64>,
 }
 
 impl Settings {
@@ -71,6 +81,11 @@ impl Settings {
         fields.any(|(replaced, _)| replaced.eq_ignore_ascii_case(name))
     }
 
+    /// The most bytes of content that a request to upload may have.
+    pub(crate) fn upload_limit(&self) -> u64 {
+        self.upload_limit.unwrap_or(UPLOAD_LIMIT)
+    }
+
     fn from_variables<'v>(variables: impl Iterator<Item = (&'v str, &'v str)>) -> Settings {
         let mut settings = Settings::default();
         let mut header_lines = "";
@@ -96,6 +111,9 @@ impl Settings {
                     settings.charset = not_empty(value).filter(|name| flags::is_charset(name));
                 }
                 "SANDSERVE_MIME" => settings.mime_types = mime_types(value),
+                "SANDSERVE_UPLOAD" => settings.upload = is_on(value),
+                "SANDSERVE_OVERWRITE" => settings.overwrite = is_on(value),
+                "SANDSERVE_UPLOAD_LIMIT" => settings.upload_limit = value.parse().ok(),
                 _ => {}
             }
         }
@@ -184,6 +202,7 @@ mod tests {
             ("SANDSERVE_NOT_FOUND", ""),
             ("SANDSERVE_CHARSET", "a b"),
             ("SANDSERVE_MIME", "txt,=a/b"),
+            ("SANDSERVE_UPLOAD_LIMIT", "1 GiB"),
         ] {
             assert_eq!(set(&[variable]), Settings::default(), "{variable:?}");
         }

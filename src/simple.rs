@@ -19,6 +19,7 @@ use crate::multipart::Multipart;
 use crate::open::{File, OpenAt, Opened, open};
 use crate::path;
 use crate::range::{self, ByteRange, Selection};
+use crate::upload;
 
 /// Content up to this size, in bytes, goes with the head, in one write. Beyond, the host can do better
 /// with a stream.
@@ -37,6 +38,8 @@ pub struct Files {
     pub hide_dotfiles: bool,
     /// Whether text that is not too long is compressed for clients that take it.
     pub compress: bool,
+    /// Whether listings have a form to upload files with, which sends them with POST.
+    pub upload_form: bool,
 }
 
 impl Default for Files {
@@ -51,6 +54,7 @@ impl Default for Files {
             extensions_map: content_type::EXTENSIONS_MAP.iter().map(borrowed).collect(),
             hide_dotfiles: false,
             compress: false,
+            upload_form: false,
         }
     }
 }
@@ -354,8 +358,12 @@ where
         handler.send_error(http, 404, Some("No permission to list directory"), None)?;
         return Ok(None);
     };
+    let upload_form = handler.files().upload_form;
+    if let Some(directory) = directory.filter(|_| upload_form) {
+        upload::sweep(directory, &entries);
+    }
     entries.retain(|entry| !dotfiles::hides(handler.files(), &entry.name));
-    let listing = listing::represent(&http.request, entries);
+    let listing = listing::represent(&http.request, entries, upload_form);
     handler.send_response(http, 200, None);
     handler.send_header(http, "Content-type", listing.content_type);
     handler.send_header(http, "Content-Length", &listing.text.len().to_string());

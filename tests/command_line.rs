@@ -145,6 +145,13 @@ fn what_cannot_be_is_said_in_one_line() {
             2,
             "a value is required for '--directory <DIR>'",
         ),
+        (&["--overwrite"], 2, "--overwrite needs --upload"),
+        (&["--upload-limit", "1"], 2, "--upload-limit needs --upload"),
+        (
+            &["--upload", "--upload-limit", "1k"],
+            2,
+            "invalid value '1k'",
+        ),
         (&["-p", "HTTP/2"], 2, "possible values: HTTP/1.0, HTTP/1.1"),
         (
             &["--log-format", "xml"],

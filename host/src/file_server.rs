@@ -97,6 +97,18 @@ pub(crate) struct FileServer {
         value_parser = mime_types
     )]
     mime: Vec<String>,
+
+    /// Let clients put files into the directory, with PUT or from a form in its listing
+    #[arg(long, env = "SANDSERVE_UPLOAD", value_parser = FalseyValueParser::new())]
+    pub(crate) upload: bool,
+
+    /// Let uploads replace files
+    #[arg(long, env = "SANDSERVE_OVERWRITE", value_parser = FalseyValueParser::new())]
+    overwrite: bool,
+
+    /// Refuse uploads with more content than this [default: 1 GiB]
+    #[arg(long, env = "SANDSERVE_UPLOAD_LIMIT", value_name = "BYTES")]
+    upload_limit: Option<u64>,
 }
 
 impl FileServer {
@@ -123,6 +135,12 @@ impl FileServer {
             ("SANDSERVE_COMPRESS", switch(self.compress)),
             ("SANDSERVE_CHARSET", self.charset.clone()),
             ("SANDSERVE_MIME", lines(&self.mime)),
+            ("SANDSERVE_UPLOAD", switch(self.upload)),
+            ("SANDSERVE_OVERWRITE", switch(self.overwrite)),
+            (
+                "SANDSERVE_UPLOAD_LIMIT",
+                self.upload_limit.map(|bytes| bytes.to_string()),
+            ),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))
@@ -174,6 +192,17 @@ impl FileServer {
             entry.map_err(|error| format!("auth file `{name}`, line {line}: {error}"))?;
         }
         Ok(Some(("SANDSERVE_AUTH_FILE".into(), entries)))
+    }
+
+    /// One of the options that only mean something with `--upload`, if that is not given.
+    pub(crate) fn without_upload(&self) -> Option<&'static str> {
+        match self {
+            FileServer { upload: true, .. } => None,
+            FileServer {
+                overwrite: true, ..
+            } => Some("--overwrite"),
+            FileServer { upload_limit, .. } => upload_limit.map(|_| "--upload-limit"),
+        }
     }
 
     /// Looks at the files that the options name in `directory`.

@@ -102,20 +102,31 @@ fn open_at(
             None => {}
         }
     }
-    let opened = look_and_open(store, directory, path_flags, path, open_flags, flags);
-    Ok((or_error_code(at_once(opened)?)?,))
+    let again = Resource::new_borrow(directory.rep());
+    let (state, name) = (store.data_mut(), path.clone());
+    let opened = look_and_open(state, directory, path_flags, path, open_flags, flags);
+    let opened = at_once(opened)?;
+    if opened.is_ok() && open_flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
+        let State {
+            table,
+            received_files,
+            ..
+        } = state;
+        received_files.insert(file_of(table.get(&again)?), &name);
+    }
+    Ok((or_error_code(opened)?,))
 }
 
 /// The same in two steps, by the stock functions.
 async fn look_and_open(
-    mut store: StoreContextMut<'_, State>,
+    state: &mut State,
     directory: Resource<Descriptor>,
     path_flags: PathFlags,
     path: String,
     open_flags: OpenFlags,
     flags: DescriptorFlags,
 ) -> Result<Resource<Descriptor>, FsError> {
-    let mut filesystem = store.data_mut().filesystem();
+    let mut filesystem = state.filesystem();
     let again = Resource::new_borrow(directory.rep());
     // Opening a FIFO would wait for a writer, so it is looked at first.
     let stat = filesystem.stat_at(again, path_flags, path.clone()).await;

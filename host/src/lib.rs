@@ -1,9 +1,9 @@
-//! The host of `sandserve`: a listener, one read-only directory, and the sandbox between them.
+//! The host of `sandserve`: a listener, one directory, and the sandbox between them.
 //!
 //! A connection goes through these modules in this order: `listen` (or `unix_socket`, or `inherited`
 //! from whoever started the process), `server` (accept), `connection`
 //! (its life), `sandbox` (an instance to serve it), then what the instance sees of the world:
-//! `filesystem`, `directory`, `stat_at`, `streams`, and behind them `socket` (bytes that have come or will go),
+//! `filesystem`, `directory`, `stat_at`, `received`, `streams`, and behind them `socket` (bytes that have come or will go),
 //! `transport` (in the clear or through `tls`) and `stream` (system calls). `log` is beside the way.
 //!
 //! A test suite can have a server of its own:
@@ -32,6 +32,7 @@ mod json;
 mod listen;
 mod log;
 mod patience;
+mod received;
 mod sandbox;
 mod server;
 mod socket;
@@ -47,6 +48,7 @@ pub use filesystem::check_file;
 pub use inherited::inherited;
 pub use listen::{Address, listen};
 pub use log::log_json;
+pub use received::remove_received;
 pub use sandbox::{FILE_SERVER, Grant, Sandbox};
 pub use server::{HttpServer, Shutdown};
 pub use tls::{TlsConfig, TlsError};

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use sandserve_host::{
-    Address, Grant, HttpServer, Sandbox, Shutdown, SocketFile, inherited, log_json,
+    Address, Grant, HttpServer, Sandbox, Shutdown, SocketFile, inherited, log_json, remove_received,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -62,7 +62,11 @@ fn run(options: &Options) -> Result<(), String> {
     let directory = options.directory.display();
     let mut environment = options.environment();
     environment.extend(options.file_server.auth_entries().map_err(reason)?);
-    let grant = Grant::new(&options.directory, environment).map_err(|error| {
+    let grant = match options.file_server.upload {
+        true => Grant::read_write(&options.directory, environment),
+        false => Grant::new(&options.directory, environment),
+    };
+    let grant = grant.map_err(|error| {
         format!(
             "cannot open directory `{directory}`: {}",
             reason(error.root_cause())
@@ -131,6 +135,7 @@ fn run(options: &Options) -> Result<(), String> {
     }
     let served = server.serve_forever().map_err(one_line("cannot serve"));
     file.iter().for_each(SocketFile::remove);
+    remove_received();
     served
 }
 
@@ -220,6 +225,7 @@ fn handle_signals(shutdown: Shutdown, file: Option<SocketFile>) -> io::Result<()
                 tokio::select! {
                     _ = interrupt.recv() => {
                         file.iter().for_each(SocketFile::remove);
+                        remove_received();
                         print_line("\nKeyboard interrupt received, exiting.");
                         std::process::exit(0);
                     }

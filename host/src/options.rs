@@ -234,13 +234,19 @@ fn without_contradiction(options: Options) -> Result<Options, clap::Error> {
         Some(_) => options.file_server.first_option(),
         None => None,
     };
-    match unused {
-        Some(option) => Err(Options::command().error(
-            ErrorKind::ArgumentConflict,
-            format!("{option} is for the file server and cannot be used with --handler"),
-        )),
-        None => Ok(options),
+    if let Some(option) = unused {
+        return Err(contradiction(format!(
+            "{option} is for the file server and cannot be used with --handler"
+        )));
     }
+    if let Some(option) = options.file_server.without_upload() {
+        return Err(contradiction(format!("{option} needs --upload")));
+    }
+    Ok(options)
+}
+
+fn contradiction(message: String) -> clap::Error {
+    Options::command().error(ErrorKind::ArgumentConflict, message)
 }
 
 /// The definition of the options of the server.

@@ -24,6 +24,7 @@ use crate::directory;
 use crate::engine;
 use crate::filesystem;
 use crate::log::Log;
+use crate::received;
 use crate::socket::Socket;
 use crate::stat_at;
 use crate::state::State;
@@ -74,11 +75,24 @@ impl Grant {
     /// # Errors
     /// A directory that cannot be read.
     pub fn new(root: &Path, environment: Vec<(String, String)>) -> Result<Self> {
+        Grant::with_perms(root, FsPerms::ReadOnly, environment)
+    }
+
+    /// The same, and `root` may be written to: what is beneath it created, replaced and removed. Files
+    /// that an instance is receiving, by the names the file server gives them, go when it goes.
+    ///
+    /// # Errors
+    /// A directory that cannot be read.
+    pub fn read_write(root: &Path, environment: Vec<(String, String)>) -> Result<Self> {
+        Grant::with_perms(root, FsPerms::ReadWrite, environment)
+    }
+
+    fn with_perms(root: &Path, perms: FsPerms, environment: Vec<(String, String)>) -> Result<Self> {
         // Opening alone would also succeed for one that can be passed through but not listed.
         std::fs::read_dir(root)?;
         let root = WasiCtx::builder()
             .allow_blocking_current_thread(true)
-            .preopened_dir(root, "/", FsPerms::ReadOnly)?
+            .preopened_dir(root, "/", perms)?
             .build()
             .filesystem()
             .clone();
@@ -126,6 +140,7 @@ impl Sandbox {
         filesystem::add_to_linker(&mut linker)?;
         directory::add_to_linker(&mut linker)?;
         stat_at::add_to_linker(&mut linker)?;
+        received::add_to_linker(&mut linker)?;
         streams::add_to_linker(&mut linker)?;
         linker.allow_shadowing(false);
         stub_http(&mut linker, component)?;

@@ -13,6 +13,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::burst::Burst;
 use crate::clock::Clock;
 use crate::filesystem::LookedAt;
+use crate::received::ReceivedFiles;
 use crate::socket::{Reader, Socket, Writer};
 
 /// What an instance has of the host.
@@ -23,6 +24,7 @@ pub(crate) struct State {
     pub(crate) attached: Option<Attached>,
     pub(crate) open_streams: OpenStreams,
     pub(crate) looked_at: LookedAt,
+    pub(crate) received_files: ReceivedFiles,
     /// How long the instance has computed since it last waited.
     pub(crate) computing: Duration,
     pub(crate) clock: Arc<Clock>,
@@ -45,6 +47,7 @@ impl State {
             attached: None,
             open_streams: OpenStreams::default(),
             looked_at: LookedAt::default(),
+            received_files: ReceivedFiles::default(),
             computing: Duration::ZERO,
             clock,
         }

@@ -5,12 +5,13 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 
 use super::order::{Direction, Key, Order};
 use super::{Entry, Kind};
 use crate::date;
 use crate::html::escape;
+use crate::path::quote;
 
 /// The media type of what [`page`] returns.
 pub(super) const CONTENT_TYPE: &str = "text/html; charset=utf-8";
@@ -18,12 +19,21 @@ pub(super) const CONTENT_TYPE: &str = "text/html; charset=utf-8";
 /// What the page may use: its own style and script by their hashes, the icons in its style, and forms
 /// that lead to this server. A test says what the hashes must be when the two have changed.
 pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-JD5pqEQnZLk71N9Lk50IIofcme+yQrMc5qJK8CGEVh8='; \
+    style-src 'sha256-CF7hNtF4Y9FAHei0aRIbOs4Sv0mpH30FGpJyCno82+o='; \
     script-src 'sha256-1Bb+NkFQ62AXY52l8GTUvA7QmN+Q+3DVeCLmZqBuISI='; \
     img-src data:; form-action 'self'; base-uri 'none'";
 
+/// The same with the script of the form to upload with, which sends it to this server.
+pub(super) const CONTENT_SECURITY_POLICY_UPLOAD: &str = "default-src 'none'; \
+    style-src 'sha256-CF7hNtF4Y9FAHei0aRIbOs4Sv0mpH30FGpJyCno82+o='; \
+    script-src 'sha256-1Bb+NkFQ62AXY52l8GTUvA7QmN+Q+3DVeCLmZqBuISI=' \
+    'sha256-An2hSFVKIuLd9oVofW9nToN1i5RGSP6XNadq/YLuK60='; \
+    connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'";
+
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
+const UPLOAD_FORM: &str = include_str!("upload.html");
+const UPLOAD_SCRIPT: &str = include_str!("upload.js");
 
 /// An icon of its own, lest a browser ask for `/favicon.ico` and the log show that.
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'\
@@ -32,17 +42,9 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
 /// What a row takes without its name, in bytes.
 const ROW_SIZE: usize = 192;
 
-/// What `urllib.parse.quote` leaves as it is.
-const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'/')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'-')
-    .remove(b'~');
-
 /// The page that lists `entries`, which are in `order`, as the content of the directory at `path`, the
-/// path of a request target.
-pub(super) fn page(path: &str, order: Order, entries: &[Entry]) -> String {
+/// path of a request target, maybe with an `upload_form`.
+pub(super) fn page(path: &str, order: Order, entries: &[Entry], upload_form: bool) -> String {
     let title = format!("Directory listing for {}", escape(&decode(path)));
     let breadcrumbs = breadcrumbs(path);
     let column_heads: String = Key::ALL.map(|key| column_head(key, order)).concat();
@@ -51,6 +53,10 @@ pub(super) fn page(path: &str, order: Order, entries: &[Entry]) -> String {
         count => format!("{count} entries"),
     };
     // Moving a page of a hundred thousand rows costs more than looking at the names once more.
+    let (form, form_script) = match upload_form {
+        true => (UPLOAD_FORM, UPLOAD_SCRIPT),
+        false => ("", ""),
+    };
     let names = entries.iter().map(|entry| 2 * quoted_size(&entry.name));
     let rows_size = names.sum::<usize>() + entries.len() * ROW_SIZE;
     let mut page = String::with_capacity(STYLE.len() + SCRIPT.len() + 4096 + rows_size);
@@ -61,7 +67,7 @@ pub(super) fn page(path: &str, order: Order, entries: &[Entry]) -> String {
          <link rel=\"icon\" href=\"{ICON}\">\n\
          <style>{STYLE}</style>\n</head>\n<body>\n<header>\n\
          <nav aria-label=\"Breadcrumb\"><form><ol>{breadcrumbs}</ol></form></nav>\n\
-         <h1>{title}</h1>\n</header>\n<main>\n\
+         <h1>{title}</h1>\n</header>\n<main>\n{form}\
          <div role=\"search\" hidden><label>Filter<input type=\"search\"></label><output></output>\
          </div>\n\
          <table>\n<caption>{count}</caption>\n<thead>\n<tr>\n{column_heads}</tr>\n</thead>\n<tbody>\n"
@@ -69,9 +75,15 @@ pub(super) fn page(path: &str, order: Order, entries: &[Entry]) -> String {
     for entry in entries {
         push_row(&mut page, entry);
     }
-    page.push_str("</tbody>\n</table>\n</main>\n<script>");
-    page.push_str(SCRIPT);
-    page.push_str("</script>\n</body>\n</html>\n");
+    page.push_str("</tbody>\n</table>\n</main>\n");
+    for script in [SCRIPT, form_script] {
+        if !script.is_empty() {
+            page.push_str("<script>");
+            page.push_str(script);
+            page.push_str("</script>\n");
+        }
+    }
+    page.push_str("</body>\n</html>\n");
     page
 }
 
@@ -127,7 +139,7 @@ fn push_row(page: &mut String, entry: &Entry) {
         true => "<tr class=\"directory\"><th scope=\"row\"><a href=\"",
         false => "<tr><th scope=\"row\"><a href=\"",
     });
-    page.extend(utf8_percent_encode(&entry.name, QUOTED));
+    page.extend(quote(&entry.name));
     page.push_str(slash);
     page.push_str("\"><bdi>");
     page.push_str(&escape(&entry.name));
@@ -221,6 +233,7 @@ mod tests {
                 entry("linked", true, directory),
                 entry("broken", true, None),
             ],
+            false,
         );
         assert_contains(&page, "<title>Directory listing for /a&lt;b&gt;/</title>");
         for link in [

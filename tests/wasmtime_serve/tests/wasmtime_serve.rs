@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use harness::{Response, Server, Site, connect, example, request, responses};
 use sandserve_host::{FILE_SERVER, Grant, HttpServer, Sandbox};
@@ -308,6 +309,94 @@ fn passwords_are_variables_here_and_one_that_makes_no_sense_lets_nobody_in() {
             let expected = "Basic realm=\"sandserve\", charset=\"UTF-8\"";
             assert_eq!(challenge, Some(expected), "{variables:?}: {response:?}");
         }
+    }
+}
+
+#[test]
+fn uploads_are_whole_or_nothing() {
+    let site = Site::new();
+    let component = file_server();
+    let before = names(&site.root());
+    let options = [
+        "--env",
+        "SANDSERVE_UPLOAD=1",
+        "--env",
+        "SANDSERVE_UPLOAD_LIMIT=1000000",
+    ];
+    let server = wasmtime_serve(&component, &site.root(), &options);
+    let form =
+        b"--b\r\nContent-Disposition: form-data; name=f; filename=\"f.txt\"\r\n\r\nfile\r\n--b--";
+    let (big, too_big) = (vec![b'x'; 1_000_000], vec![b'x'; 1_000_001]);
+    let multipart = "Content-Type: multipart/form-data; boundary=b";
+    type Case<'c> = (&'c str, &'c str, &'c [&'c str], &'c [u8], u16);
+    let cases: &[Case] = &[
+        ("PUT", "/new", &[], b"new", 201),
+        ("PUT", "/big", &[], &big, 201),
+        ("PUT", "/too-big", &[], &too_big, 413),
+        ("PUT", "/new", &[], b"newer", 409),
+        ("PUT", "/hello.txt", &["If-Match: *"], b"newer", 409),
+        ("PUT", "/link-outside", &[], b"new", 409),
+        ("PUT", "/link-outside-dir/new", &[], b"new", 409),
+        ("PUT", "/%2e%2e/outside", &[], b"new", 201),
+        ("PUT", "/other", &["Origin: http://evil"], b"new", 403),
+        ("POST", "/listed/", &[multipart], form, 201),
+        ("POST", "/", &[multipart], &form[..70], 400),
+        ("POST", "/link-outside-dir/", &[multipart], form, 404),
+    ];
+    for &(method, target, headers, content, status) in cases {
+        let length = format!("Content-Length: {}", content.len());
+        let headers = [headers, &[&length]].concat();
+        let response = answer(server.port, method, target, &headers, content);
+        assert_eq!(response.status, status, "{method} {target}: {response:?}");
+    }
+    assert_eq!(get(server.port, "/new").text(), "new");
+    assert_eq!(get(server.port, "/listed/f.txt").text(), "file");
+    assert_eq!(get(server.port, "/big").body, big);
+    assert!(get(server.port, "/").text().contains("type=\"file\""));
+
+    // Two that break off: by a length that is not reached, and in a chunk.
+    for (framing, content) in [
+        ("Content-Length: 200000", &big[..100_000]),
+        (
+            "Transfer-Encoding: chunked",
+            &[b"186a0\r\n", &big[..90_000]].concat(),
+        ),
+    ] {
+        let mut stream = connect(server.port);
+        let head = request("PUT", "/broken-off", &[framing]);
+        stream.write_all(&head).expect("sent");
+        stream.write_all(content).expect("sent");
+        wait_for(|| names(&site.root()).iter().any(|name| is_partial(name)));
+        stream.shutdown(Shutdown::Both).expect("closed");
+        wait_for(|| !names(&site.root()).iter().any(|name| is_partial(name)));
+    }
+    let mut after = [before, ["new", "big", "outside"].map(String::from).to_vec()].concat();
+    after.sort();
+    assert_eq!(names(&site.root()), after);
+    assert_eq!(names(&site.outside()), ["secret.txt"]);
+}
+
+/// What is in `directory`: names in order.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("a directory");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<_> = names
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Whether `name` is that of a file which is still being received.
+fn is_partial(name: &str) -> bool {
+    name.starts_with(".sandserve-upload-")
+}
+
+fn wait_for(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "still not so");
+        thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -1,0 +1,156 @@
+//! Files that an instance is receiving (`src/upload.rs`). They are written where a slow disk keeps nobody
+//! waiting but their sender. The instance moves or removes them itself, but for one that fails, or that
+//! ends with the process: what is left then is removed here.
+
+#[path = "../../src/partial.rs"]
+mod partial;
+
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustix::fs::{AtFlags, unlinkat};
+use tokio::task::spawn_blocking;
+use wasmtime::component::{Linker, Resource};
+use wasmtime::{Result, StoreContextMut};
+use wasmtime_wasi::filesystem::{Descriptor, OpenMode, WasiFilesystemView};
+use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode, HostDescriptor};
+
+use crate::filesystem::{at_once, or_error_code};
+use crate::state::State;
+
+/// Those of all instances.
+static RECEIVED: Mutex<Vec<Weak<Received>>> = Mutex::new(Vec::new());
+
+/// Replaces the functions that write such a file and that take it away.
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
+    let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
+    types.func_wrap_async("[method]descriptor.write", |store, arguments| {
+        Box::new(write(store, arguments))
+    })?;
+    types.func_wrap("[method]descriptor.unlink-file-at", unlink_file_at)?;
+    types.func_wrap("[method]descriptor.rename-at", rename_at)
+}
+
+/// Removes the files that instances are receiving: the process is about to exit under them.
+pub fn remove_received() {
+    let received = RECEIVED.lock().unwrap_or_else(PoisonError::into_inner);
+    for received in received.iter().filter_map(Weak::upgrade) {
+        received.remove();
+    }
+}
+
+/// The files that an instance is receiving. They go when the instance goes.
+#[derive(Default)]
+pub(crate) struct ReceivedFiles(Vec<Arc<Received>>);
+
+impl ReceivedFiles {
+    /// Adds the file `name`, new in `directory`, if it is one that is being received.
+    pub(crate) fn insert(&mut self, directory: &Arc<File>, name: &str) {
+        if name.contains('/') || !partial::is_partial(name) {
+            return;
+        }
+        let received = Arc::new(Received {
+            directory: directory.clone(),
+            name: name.into(),
+        });
+        let mut all = RECEIVED.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|received| received.strong_count() > 0);
+        all.push(Arc::downgrade(&received));
+        self.0.push(received);
+    }
+
+    /// Leaves out what has just been moved or removed.
+    fn retain_present(&mut self, name: &str) {
+        self.0.retain(|received| received.name != name);
+    }
+}
+
+struct Received {
+    directory: Arc<File>,
+    name: String,
+}
+
+impl Received {
+    fn remove(&self) {
+        // It may have been moved meanwhile.
+        let _ = unlinkat(&self.directory, &self.name, AtFlags::empty());
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// `descriptor.write`, beside the thread that serves connections.
+async fn write(
+    mut store: StoreContextMut<'_, State>,
+    (descriptor, bytes, offset): (Resource<Descriptor>, Vec<u8>, u64),
+) -> Result<(Result<u64, ErrorCode>,)> {
+    let file = match store.data_mut().table.get(&descriptor)? {
+        Descriptor::File(file) if file.open_mode.contains(OpenMode::WRITE) => file.file.clone(),
+        _ => return Ok((Err(ErrorCode::BadDescriptor),)),
+    };
+    let written = spawn_blocking(move || rustix::io::pwrite(&*file, &bytes, offset)).await?;
+    Ok((written
+        .map(|written| written as u64)
+        .map_err(|error| std::io::Error::from(error).into()),))
+}
+
+type ErrorReturn = Result<(Result<(), ErrorCode>,)>;
+
+fn unlink_file_at(
+    mut store: StoreContextMut<'_, State>,
+    (directory, name): (Resource<Descriptor>, String),
+) -> ErrorReturn {
+    let mut filesystem = store.data_mut().filesystem();
+    let unlinked = at_once(filesystem.unlink_file_at(directory, name.clone()))?;
+    store.data_mut().received_files.retain_present(&name);
+    Ok((or_error_code(unlinked)?,))
+}
+
+type RenameAt = (Resource<Descriptor>, String, Resource<Descriptor>, String);
+
+fn rename_at(
+    mut store: StoreContextMut<'_, State>,
+    (directory, name, new_directory, new_name): RenameAt,
+) -> ErrorReturn {
+    let mut filesystem = store.data_mut().filesystem();
+    let renamed = filesystem.rename_at(directory, name.clone(), new_directory, new_name);
+    let renamed = at_once(renamed)?;
+    if renamed.is_ok() {
+        store.data_mut().received_files.retain_present(&name);
+    }
+    Ok((or_error_code(renamed)?,))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_goes_with_the_instance() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let names = [".sandserve-upload-1", ".sandserve-upload-2", "other"];
+        for name in names {
+            File::create(directory.path().join(name)).expect("a file");
+        }
+        let handle = Arc::new(File::open(directory.path()).expect("a directory"));
+        let mut received = ReceivedFiles::default();
+        for name in names {
+            received.insert(&handle, name);
+        }
+        let is_there = |name| directory.path().join(name).exists();
+        std::fs::rename(
+            directory.path().join(names[0]),
+            directory.path().join("moved"),
+        )
+        .expect("moved");
+        received.retain_present(names[0]);
+        assert!(is_there(names[1]));
+        drop(received);
+        assert_eq!(names.map(is_there), [false, false, true]);
+        assert!(is_there("moved"));
+    }
+}

@@ -1,0 +1,305 @@
+//! Files in a form: multipart/form-data (RFC 7578, RFC 2046 5.1), read as it comes.
+
+use std::io::{self, Read};
+
+/// The most bytes that the head of a part may have.
+const MAX_HEAD: usize = 16 * 1024;
+/// The most field lines that it may have.
+const MAX_FIELDS: usize = 16;
+/// The most characters that a boundary may have (RFC 2046 5.1.1).
+const MAX_BOUNDARY: usize = 70;
+/// How much is asked of the source at once, in bytes.
+const READ_SIZE: usize = 64 * 1024;
+
+/// The boundary that `content_type` names; `None` if it is not that of a form with files in it.
+pub(crate) fn boundary(content_type: &str) -> Option<&str> {
+    let (essence, parameters) = content_type.split_once(';')?;
+    if !essence.trim().eq_ignore_ascii_case("multipart/form-data") {
+        return None;
+    }
+    let boundary = parameter(parameters.as_bytes(), "boundary")?;
+    let boundary = str::from_utf8(boundary).ok()?;
+    (1..=MAX_BOUNDARY)
+        .contains(&boundary.len())
+        .then_some(boundary)
+}
+
+/// What a part is, by its head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// A file, by the name that it has where it comes from.
+    File(String),
+    /// Any other field of the form, or the place of a file where none was chosen.
+    Other,
+}
+
+/// A form being read. [`Read`] gives the content of the part in hand, and 0 bytes at its end.
+pub(crate) struct FormData<R> {
+    source: R,
+    /// What is around the parts: a line end, `--` and the boundary.
+    delimiter: Vec<u8>,
+    buffer: Vec<u8>,
+    /// Where in `buffer` the unread bytes start.
+    start: usize,
+}
+
+impl<R: Read> FormData<R> {
+    /// The form that `source` gives, up to its end, with parts between lines of `boundary`.
+    pub(crate) fn new(source: R, boundary: &str) -> Self {
+        FormData {
+            source,
+            delimiter: [b"\r\n--", boundary.as_bytes()].concat(),
+            // The first delimiter needs no line before it.
+            buffer: b"\r\n".to_vec(),
+            start: 0,
+        }
+    }
+
+    /// Skips what is left of the part in hand, and reads the head of the next one; `None` behind the
+    /// last.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] for what is not such a form, and those of the source.
+    pub(crate) fn next_part(&mut self) -> io::Result<Option<Part>> {
+        let mut scratch = [0; 4096];
+        while self.read(&mut scratch)? > 0 {}
+        self.start += self.delimiter.len();
+        while self.unread().len() < 2 {
+            self.fill()?;
+        }
+        if self.unread().starts_with(b"--") {
+            return Ok(None);
+        }
+        let head = self.read_head()?;
+        parse_head(&head).map(Some)
+    }
+
+    /// The head of a part, from the end of the delimiter, which may have white space behind it, to the
+    /// empty line.
+    fn read_head(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            let unread = self.unread();
+            if let Some(end) = find(unread, b"\r\n\r\n") {
+                let head = unread[..end + 4].to_vec();
+                self.start += head.len();
+                return Ok(head);
+            }
+            if unread.len() > MAX_HEAD {
+                return Err(malformed("the head of a part is too long"));
+            }
+            self.fill()?;
+        }
+    }
+
+    fn unread(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
+    /// Takes one piece more from the source.
+    fn fill(&mut self) -> io::Result<()> {
+        self.buffer.drain(..std::mem::take(&mut self.start));
+        let length = self.buffer.len();
+        self.buffer.resize(length + READ_SIZE, 0);
+        let read = self.source.read(&mut self.buffer[length..]);
+        self.buffer.truncate(length + *read.as_ref().unwrap_or(&0));
+        match read {
+            Ok(0) => Err(malformed("the form has no end")),
+            read => read.map(drop),
+        }
+    }
+}
+
+impl<R: Read> Read for FormData<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let unread = self.unread();
+            let length = match find(unread, &self.delimiter) {
+                Some(0) => return Ok(0),
+                Some(end) => end,
+                // What may be the beginning of a delimiter is kept.
+                None => (unread.len() + 1).saturating_sub(self.delimiter.len()),
+            };
+            let length = length.min(out.len());
+            if length > 0 || out.is_empty() {
+                out[..length].copy_from_slice(&unread[..length]);
+                self.start += length;
+                return Ok(length);
+            }
+            self.fill()?;
+        }
+    }
+}
+
+/// Where `what`, which begins with a line end, is in `bytes`.
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    while let Some(at) = bytes[from..].iter().position(|&byte| byte == b'\r') {
+        if bytes[from + at..].starts_with(what) {
+            return Some(from + at);
+        }
+        from += at + 1;
+    }
+    None
+}
+
+/// `head` with what is left of the delimiter's line before it.
+fn parse_head(head: &[u8]) -> io::Result<Part> {
+    let padding = head.iter().take_while(|byte| b" \t".contains(byte)).count();
+    let Some(lines) = head[padding..].strip_prefix(b"\r\n") else {
+        return Err(malformed("something is behind a boundary"));
+    };
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(lines, &mut fields)
+    else {
+        return Err(malformed("the head of a part is malformed"));
+    };
+    let disposition = fields
+        .iter()
+        .find(|field| field.name.eq_ignore_ascii_case("Content-Disposition"))
+        .and_then(|field| field.value.strip_prefix(b"form-data"))
+        .ok_or_else(|| malformed("a part is not said to be form-data"))?;
+    match parameter(disposition, "filename") {
+        None | Some(b"") => Ok(Part::Other),
+        Some(name) => match str::from_utf8(name) {
+            Ok(name) => Ok(Part::File(unescape(name))),
+            Err(_) => Err(malformed("a file name is not UTF-8")),
+        },
+    }
+}
+
+/// The value of the parameter `name` in a list with `;` between. As browsers write it, a quoted value
+/// ends at the next quote, whatever is before that.
+fn parameter<'p>(mut list: &'p [u8], name: &str) -> Option<&'p [u8]> {
+    let position = |list: &[u8], byte| list.iter().position(|&other| other == byte);
+    loop {
+        list = list.trim_ascii_start();
+        list = list.strip_prefix(b";").unwrap_or(list).trim_ascii_start();
+        let (found, value) = list.split_at(position(list, b'=')?);
+        let value = &value[1..];
+        let (value, rest) = match value.strip_prefix(b"\"") {
+            Some(quoted) => {
+                let (value, rest) = quoted.split_at(position(quoted, b'"')?);
+                (value, rest[1..].trim_ascii_start())
+            }
+            None => value.split_at(position(value, b';').unwrap_or(value.len())),
+        };
+        if !rest.is_empty() && !rest.starts_with(b";") {
+            return None;
+        }
+        if found.eq_ignore_ascii_case(name.as_bytes()) {
+            return Some(value);
+        }
+        list = rest;
+    }
+}
+
+/// A name as it was before a browser wrote it down (HTML, "multipart form data"): these three are all
+/// that is escaped.
+fn unescape(name: &str) -> String {
+    name.replace("%22", "\"")
+        .replace("%0D", "\r")
+        .replace("%0A", "\n")
+}
+
+fn malformed(reason: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A source that gives up to `0` bytes at a time.
+    struct Pieces<'b>(&'b [u8], usize);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            let length = self.0.len().min(self.1).min(out.len());
+            let (now, later) = self.0.split_at(length);
+            out[..length].copy_from_slice(now);
+            self.0 = later;
+            Ok(length)
+        }
+    }
+
+    fn parts(form: &[u8], step: usize) -> io::Result<Vec<(Part, Vec<u8>)>> {
+        let mut form = FormData::new(Pieces(form, step), "b");
+        let mut parts = Vec::new();
+        while let Some(part) = form.next_part()? {
+            let mut content = Vec::new();
+            form.read_to_end(&mut content)?;
+            parts.push((part, content));
+        }
+        Ok(parts)
+    }
+
+    #[test]
+    fn a_form_is_its_parts_whatever_the_pieces() {
+        let form = b"preamble\r\n--b \t\r\n\
+            Content-Disposition: form-data; name=\"f\"; filename=\"a \xc3\xbc;%22.txt\"\r\n\
+            Content-Type: text/plain\r\n\r\n\
+            one\r\n--\r\n--a\r\r\n-\r\n--b\r\n\
+            content-disposition: form-data; name=x\r\n\r\n\r\n--b\r\n\
+            Content-Disposition: form-data; filename=plain; name=f\r\n\r\n\r\n\r\n--b--\r\nepilogue";
+        let expected = [
+            (
+                Part::File("a \u{fc};\".txt".into()),
+                b"one\r\n--\r\n--a\r\r\n-".to_vec(),
+            ),
+            (Part::Other, vec![]),
+            (Part::File("plain".into()), b"\r\n".to_vec()),
+        ];
+        for step in 1..=form.len() {
+            assert_eq!(parts(form, step).expect("valid"), expected, "{step}");
+        }
+        assert_eq!(parts(b"--b--", 1).expect("valid"), []);
+    }
+
+    #[test]
+    fn anything_else_is_malformed() {
+        let long = format!("--b\r\nX: {}", "y".repeat(2 * MAX_HEAD));
+        let disposition = "Content-Disposition: form-data; filename=\"a\"";
+        for form in [
+            "",
+            "--c--",
+            "--b",
+            "--b\r\n",
+            "--b\r\n\r\n",
+            "--bc\r\n\r\n--b--",
+            "--b\r\nX: y\r\n\r\n--b--",
+            "--b\r\nContent-Disposition: attachment; filename=\"a\"\r\n\r\n\r\n--b--",
+            &format!("--b\r\n{disposition}\r\n\r\ncut off"),
+            &format!("--b\r\n{disposition}\r\n\r\ncut off\r\n--"),
+            &format!("--b\r\n{disposition}\n: x\r\n\r\n\r\n--b--"),
+            &format!("--b x\r\n{disposition}\r\n\r\n\r\n--b--"),
+            &long,
+        ] {
+            let error = parts(form.as_bytes(), 7).expect_err(form);
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{form}");
+        }
+    }
+
+    #[test]
+    fn a_content_type_names_the_boundary() {
+        let longest = "x".repeat(MAX_BOUNDARY);
+        for (content_type, expected) in [
+            ("multipart/form-data; boundary=abc", Some("abc")),
+            (
+                "Multipart/Form-Data;charset=x; Boundary=\"a b\"",
+                Some("a b"),
+            ),
+            (
+                &format!("multipart/form-data; boundary={longest}"),
+                Some(longest.as_str()),
+            ),
+            (&format!("multipart/form-data; boundary={longest}x"), None),
+            ("multipart/form-data", None),
+            ("multipart/form-data; boundary=", None),
+            ("multipart/form-data; boundary=\"a", None),
+            ("multipart/mixed; boundary=abc", None),
+            ("text/plain", None),
+        ] {
+            assert_eq!(boundary(content_type), expected, "{content_type}");
+        }
+    }
+}
