@@ -1,5 +1,6 @@
-//! Builds the component of the root package for wasm32-wasip2 and compiles it for the machine that
-//! the host will run on, so that nothing is compiled when it starts.
+//! Builds the two components of the root package, the file server and the one of `cgi/`, for
+//! wasm32-wasip2 and compiles them for the machine that the host will run on, so that nothing is compiled
+//! when it starts.
 
 #[path = "src/engine.rs"]
 mod engine;
@@ -15,6 +16,7 @@ fn main() {
     for input in [
         "src",
         "wit",
+        "cgi/Cargo.toml",
         "Cargo.toml",
         "Cargo.lock",
         "rust-toolchain.toml",
@@ -25,18 +27,21 @@ fn main() {
     println!("cargo:rerun-if-changed=src/engine.rs");
 
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
-    let component = fs::read(build_component(root, &out)).expect("the component was built");
-    fs::write(out.join("sandserve.wasm"), &component).expect("OUT_DIR can be written");
-
+    let built = build_components(root, &out);
     let target = env::var("TARGET").expect("set by cargo");
-    let compiled = compile(&component, &target).expect("the component compiles");
-    fs::write(out.join("sandserve.cwasm"), compiled).expect("OUT_DIR can be written");
+    for name in ["sandserve", "sandserve_cgi"] {
+        let file = |extension| Path::new(name).with_extension(extension);
+        let component = fs::read(built.join(file("wasm"))).expect("the component was built");
+        fs::write(out.join(file("wasm")), &component).expect("OUT_DIR can be written");
+        let compiled = compile(&component, &target).expect("the component compiles");
+        fs::write(out.join(file("cwasm")), compiled).expect("OUT_DIR can be written");
+    }
     println!("cargo:rustc-env=SANDSERVE_TARGET={target}");
 }
 
-/// Builds the component as `cargo build --release --target wasm32-wasip2` does, in a target
-/// directory of its own: the outer cargo holds the lock on its own.
-fn build_component(root: &Path, out: &Path) -> PathBuf {
+/// Builds the components as `cargo build --release --target wasm32-wasip2` does, in a target
+/// directory of their own: the outer cargo holds the lock on its own. Returns where they are.
+fn build_components(root: &Path, out: &Path) -> PathBuf {
     let target_dir = out
         .ancestors()
         .nth(4)
@@ -49,12 +54,14 @@ fn build_component(root: &Path, out: &Path) -> PathBuf {
             "--release",
             "--package",
             "sandserve",
+            "--package",
+            "sandserve-cgi",
             "--target",
             "wasm32-wasip2",
         ])
         .arg("--target-dir")
         .arg(&target_dir)
-        // Small, and worth every optimization; what generates code for it is not.
+        // Small, and worth every optimization; what generates code for them is not.
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_OPT_LEVEL", "0")
@@ -66,9 +73,9 @@ fn build_component(root: &Path, out: &Path) -> PathBuf {
         .expect("cargo runs");
     assert!(
         status.success(),
-        "the component did not build; is the target wasm32-wasip2 installed?"
+        "the components did not build; is the target wasm32-wasip2 installed?"
     );
-    target_dir.join("wasm32-wasip2/release/sandserve.wasm")
+    target_dir.join("wasm32-wasip2/release")
 }
 
 fn compile(component: &[u8], target: &str) -> Result<Vec<u8>, wasmtime::Error> {

@@ -8,6 +8,8 @@ use wasi::filesystem::types::Descriptor;
 
 use crate::auth;
 use crate::base::{self, BaseHttpRequestHandler};
+#[cfg(feature = "cgi")]
+use crate::cgi::{self, CgiHttpRequestHandler};
 use crate::content_type;
 use crate::cross_origin;
 use crate::dotfiles;
@@ -43,8 +45,9 @@ macro_rules! export {
 pub struct FileServer {
     files: Files,
     settings: &'static Settings,
-    /// Whether the response in hand is a listing, which changes whenever a file in it does.
-    is_listing: bool,
+    /// Whether the response in hand is a listing, which changes whenever a file in it does, or what a
+    /// script says.
+    is_made_anew: bool,
 }
 
 impl Default for FileServer {
@@ -67,7 +70,7 @@ impl Default for FileServer {
         FileServer {
             files,
             settings,
-            is_listing: false,
+            is_made_anew: false,
         }
     }
 }
@@ -126,6 +129,9 @@ impl BaseHttpRequestHandler for FileServer {
     fn do_post(&mut self, http: &mut Exchange) -> io::Result<()> {
         match self.settings.upload {
             true => upload::do_post(self, http, self.settings),
+            #[cfg(feature = "cgi")]
+            false => cgi::do_post(self, http),
+            #[cfg(not(feature = "cgi"))]
             false => self.do_other(http),
         }
     }
@@ -169,7 +175,7 @@ impl BaseHttpRequestHandler for FileServer {
         }
         if let Some(cache_control) = &self.settings.cache_control
             && matches!(code, 200 | 206 | 304)
-            && !self.is_listing
+            && !self.is_made_anew
         {
             self.send_header(http, "Cache-Control", cache_control);
         }
@@ -185,6 +191,11 @@ impl BaseHttpRequestHandler for FileServer {
 impl SimpleHttpRequestHandler for FileServer {
     fn files(&self) -> &Files {
         &self.files
+    }
+
+    #[cfg(feature = "cgi")]
+    fn send_head(&mut self, http: &mut Exchange) -> io::Result<Option<Content>> {
+        cgi::send_head(self, http)
     }
 
     fn send_not_found(&mut self, http: &mut Exchange) -> io::Result<Option<Content>> {
@@ -203,9 +214,9 @@ impl SimpleHttpRequestHandler for FileServer {
         http: &mut Exchange,
         directory: Option<&Descriptor>,
     ) -> io::Result<Option<Content>> {
-        self.is_listing = true;
+        self.is_made_anew = true;
         let content = simple::list_directory(self, http, directory);
-        self.is_listing = false;
+        self.is_made_anew = false;
         content
     }
 
@@ -217,5 +228,22 @@ impl SimpleHttpRequestHandler for FileServer {
             }
             _ => content_type,
         }
+    }
+}
+
+#[cfg(feature = "cgi")]
+impl CgiHttpRequestHandler for FileServer {
+    fn cgi_directories(&self) -> &[Cow<'static, str>] {
+        match &*self.settings.cgi_directories {
+            [] => &cgi::CGI_DIRECTORIES,
+            directories => directories,
+        }
+    }
+
+    fn run_cgi(&mut self, http: &mut Exchange, directory: &str, rest: &str) -> io::Result<()> {
+        self.is_made_anew = true;
+        let done = cgi::run_cgi(self, http, directory, rest);
+        self.is_made_anew = false;
+        done
     }
 }

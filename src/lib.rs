@@ -67,7 +67,8 @@
 //! | `send_head`, `list_directory`, `translate_path`, `guess_type`, `copyfile` | the methods of [`SimpleHttpRequestHandler`] of these names | `each_step_of_serving_files_can_be_overridden` in `tests/simple_handler.rs` |
 //! | `default_request_version`, `parse_request`, `raw_requestline` | left out: HTTP/0.9 is not spoken, and a handler cannot change how requests are read | |
 //! | `weekdayname`, `monthname`, `wbufsize`, `rbufsize`, `timeout`, `setup`, `finish` | left out: they belong to how Python does it; the host has the timeouts | |
-//! | `CGIHTTPRequestHandler` | left out: a component cannot start programs | |
+//! | `CGIHTTPRequestHandler` (`cgi_directories`, `is_cgi`, `run_cgi`) | `cgi::CgiHttpRequestHandler`, with the feature `cgi` | the tests of `--cgi`, in `tests/cgi` |
+//! | `is_executable`, `is_python` | left out: how a script is run is the host's to know | |
 //!
 //! # How it is built
 //!
@@ -82,6 +83,7 @@
 //! | serve files | [`simple`] (`SimpleHTTPRequestHandler`) |
 //! | map the path | `path` |
 //! | open beneath the root | `open` |
+//! | run scripts, with the feature `cgi` | `cgi` (`CGIHTTPRequestHandler`) |
 //! | receive files | `upload`, `form_data`, `partial` |
 //! | decide | `content_type`, `dotfiles`, `encoding`, `compress`, `conditional`, `range` and `multipart`, `fallback`, `fields`, `cross_origin`, `accept`, `listing` |
 //! | bytes out | `exchange`, `wfile`, `log`, `access_log` |
@@ -102,6 +104,8 @@ pub mod base;
 )]
 #[doc(hidden)]
 pub mod bindings;
+#[cfg(feature = "cgi")]
+pub mod cgi;
 mod chunked;
 mod component;
 mod compress;
@@ -138,6 +142,8 @@ mod upload;
 mod wfile;
 
 pub use base::BaseHttpRequestHandler;
+#[cfg(feature = "cgi")]
+pub use cgi::CgiHttpRequestHandler;
 pub use component::{Component, FileServer};
 pub use exchange::{Endpoint, Exchange};
 pub use multipart::Multipart;

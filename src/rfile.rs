@@ -158,12 +158,34 @@ impl<'a> Rfile<'a> {
         !matches!(self.content, Content::Stream) && !self.content.is_finished()
     }
 
+    /// Reads what has come of the content into `out`; 0 bytes at its end, `None` if there is nothing yet.
+    #[cfg(feature = "cgi")]
+    pub(crate) fn read_ready(&mut self, out: &mut [u8]) -> io::Result<Option<usize>> {
+        // A read that does not block is the host's to wait in, for another request.
+        self.read_with(out, |stream, size| match stream.subscribe().ready() {
+            true => stream.blocking_read(size),
+            false => Ok(Vec::new()),
+        })
+    }
+
+    /// What is ready when more of the content has come; `None` if there is none.
+    #[cfg(feature = "cgi")]
+    pub(crate) fn subscribe(&self) -> Option<wasi::io::poll::Pollable> {
+        self.stream().map(InputStream::subscribe)
+    }
+
+    fn stream(&self) -> Option<&InputStream> {
+        match &self.source {
+            Source::Connection(stream) => Some(stream),
+            Source::Content(stream) => Some(stream),
+            Source::Empty => None,
+        }
+    }
+
     /// Takes one piece from the stream into the buffer.
     fn fill(&mut self, read: impl Fn(&InputStream, u64) -> Received) -> io::Result<Fill> {
-        let stream = match &self.source {
-            Source::Connection(stream) => stream,
-            Source::Content(stream) => stream,
-            Source::Empty => return Ok(Fill::End),
+        let Some(stream) = self.stream() else {
+            return Ok(Fill::End);
         };
         match read(stream, READ_SIZE as u64) {
             Ok(bytes) if bytes.is_empty() => Ok(Fill::Nothing),
@@ -185,32 +207,16 @@ impl<'a> Rfile<'a> {
         }
     }
 
-    /// Bytes at hand, waiting for some if there are none; empty at the end of the stream.
-    fn unread(&mut self) -> io::Result<&[u8]> {
-        while self.start == self.buffer.len() {
-            if let Fill::End = self.fill(InputStream::blocking_read)? {
-                break;
-            }
-        }
-        Ok(&self.buffer[self.start..])
-    }
-}
-
-/// What a stream gives.
-type Received = Result<Vec<u8>, StreamError>;
-
-enum Fill {
-    Some,
-    Nothing,
-    End,
-}
-
-impl Read for Rfile<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+    /// Reads content into `out` with what `read` gives; `None` where that is nothing.
+    fn read_with(
+        &mut self,
+        out: &mut [u8],
+        read: impl Fn(&InputStream, u64) -> Received,
+    ) -> io::Result<Option<usize>> {
         let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
         loop {
             if out.is_empty() || self.content.is_finished() {
-                return Ok(0);
+                return Ok(Some(0));
             }
             if self.is_broken() {
                 let reason = "the framing of the content is broken";
@@ -218,7 +224,13 @@ impl Read for Rfile<'_> {
             }
             // Taken out while the buffer is borrowed; what fails leaves it broken.
             let mut content = std::mem::replace(&mut self.content, Content::Broken);
-            let unread = self.unread()?;
+            if self.start == self.buffer.len()
+                && let Fill::Nothing = self.fill(&read)?
+            {
+                self.content = content;
+                return Ok(None);
+            }
+            let unread = &self.buffer[self.start..];
             let (used, written) = match &mut content {
                 Content::Length(_) if unread.is_empty() => return Err(ended()),
                 Content::Length(left) => {
@@ -237,7 +249,26 @@ impl Read for Rfile<'_> {
             self.content = content;
             self.start += used;
             if written > 0 || at_end {
-                return Ok(written);
+                return Ok(Some(written));
+            }
+        }
+    }
+}
+
+/// What a stream gives.
+type Received = Result<Vec<u8>, StreamError>;
+
+enum Fill {
+    Some,
+    Nothing,
+    End,
+}
+
+impl Read for Rfile<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(length) = self.read_with(out, InputStream::blocking_read)? {
+                return Ok(length);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What the host says about how to serve: environment variables, the same under every WASI host.
 
+#[cfg(feature = "cgi")]
+use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use crate::access_log::Format;
@@ -46,6 +48,9 @@ pub(crate) struct Settings {
     pub(crate) compress: bool,
     /// `SANDSERVE_CHARSET`: what text is encoded in.
     pub(crate) charset: Option<String>,
+    /// `SANDSERVE_CGI_DIRECTORY`: the directories of scripts, one on a line.
+    #[cfg(feature = "cgi")]
+    pub(crate) cgi_directories: Vec<Cow<'static, str>>,
     /// `SANDSERVE_MIME`: content types by extension (with its dot, in lower case).
     pub(crate) mime_types: Vec<(String, String)>,
     /// `SANDSERVE_UPLOAD`: PUT and POST put files into the directory served.
@@ -110,6 +115,10 @@ impl Settings {
                 "SANDSERVE_CHARSET" => {
                     settings.charset = not_empty(value).filter(|name| flags::is_charset(name));
                 }
+                #[cfg(feature = "cgi")]
+                "SANDSERVE_CGI_DIRECTORY" => {
+                    settings.cgi_directories = cgi_directories(value);
+                }
                 "SANDSERVE_MIME" => settings.mime_types = mime_types(value),
                 "SANDSERVE_UPLOAD" => settings.upload = is_on(value),
                 "SANDSERVE_OVERWRITE" => settings.overwrite = is_on(value),
@@ -141,6 +150,12 @@ fn cache_control(seconds: u32) -> String {
         0 => "no-cache".into(),
         seconds => format!("max-age={seconds}"),
     }
+}
+
+#[cfg(feature = "cgi")]
+fn cgi_directories(value: &str) -> Vec<Cow<'static, str>> {
+    let directories = value.lines().filter(|line| line.starts_with('/'));
+    directories.map(|line| line.to_owned().into()).collect()
 }
 
 fn mime_types(value: &str) -> Vec<(String, String)> {

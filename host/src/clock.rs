@@ -44,7 +44,7 @@ impl Clock {
     }
 
     /// Says that an instance runs. Costs nothing when that is known, so that cores do not meet here.
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if !self.awake.load(Ordering::Relaxed) {
             self.awake.store(true, Ordering::Relaxed);
             if let Some(thread) = self.thread.get() {
@@ -73,8 +73,10 @@ pub(crate) fn interrupt(mut store: StoreContextMut<State>) -> Result<UpdateDeadl
             "no answer after {seconds} seconds of computing"
         )));
     }
-    Ok(UpdateDeadline::YieldCustom(
-        1,
-        Box::pin(tokio::task::yield_now()),
-    ))
+    Ok(let_others_run())
+}
+
+/// Goes on for a tick when others have run.
+pub(crate) fn let_others_run() -> UpdateDeadline {
+    UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
 }

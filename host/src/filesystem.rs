@@ -212,6 +212,17 @@ pub(crate) mod beneath {
         Some(found.and_then(fstat).map_err(error_code))
     }
 
+    /// Finds the file `path` beneath `directory`, following symbolic links that stay inside, as a
+    /// descriptor that stands for it without opening it, and what it is; `None` where this kernel cannot.
+    pub(crate) fn find(
+        directory: &std::fs::File,
+        path: &str,
+    ) -> Option<std::io::Result<(std::fs::File, Stat)>> {
+        let found = resolve(directory, PathFlags::SYMLINK_FOLLOW, path, OFlags::PATH)?;
+        let found = found.and_then(|found| fstat(&found).map(|stat| (found, stat)));
+        Some(found.map_err(Into::into))
+    }
+
     /// Opens `path` beneath `directory`, and says why where that cannot be; `None` where this kernel
     /// cannot.
     pub(super) fn open_file(

@@ -4,7 +4,8 @@
 //! from whoever started the process), `server` (accept), `connection`
 //! (its life), `sandbox` (an instance to serve it), then what the instance sees of the world:
 //! `filesystem`, `directory`, `stat_at`, `received`, `streams`, and behind them `socket` (bytes that have come or will go),
-//! `transport` (in the clear or through `tls`) and `stream` (system calls). `log` is beside the way.
+//! `transport` (in the clear or through `tls`) and `stream` (system calls). `cgi` runs scripts for a
+//! component that may ask for them. `log` is beside the way.
 //!
 //! A test suite can have a server of its own:
 //!
@@ -20,6 +21,7 @@
 //! ```
 
 mod burst;
+mod cgi;
 mod clock;
 mod connection;
 mod directory;
@@ -44,12 +46,13 @@ mod tls;
 mod transport;
 mod unix_socket;
 
+pub use cgi::{DirAccess, Scripts, end_all as end_scripts};
 pub use filesystem::check_file;
 pub use inherited::inherited;
 pub use listen::{Address, listen};
 pub use log::log_json;
 pub use received::remove_received;
-pub use sandbox::{FILE_SERVER, Grant, Sandbox};
+pub use sandbox::{CGI_SERVER, FILE_SERVER, Grant, Sandbox};
 pub use server::{HttpServer, Shutdown};
 pub use tls::{TlsConfig, TlsError};
 pub use unix_socket::{SocketFile, listen_unix};

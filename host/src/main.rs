@@ -1,6 +1,7 @@
 //! `sandserve`: the command.
 
 mod bind;
+mod cgi_options;
 mod file_server;
 mod generate;
 mod https;
@@ -17,7 +18,8 @@ use std::process::ExitCode;
 use std::thread;
 
 use sandserve_host::{
-    Address, Grant, HttpServer, Sandbox, Shutdown, SocketFile, inherited, log_json, remove_received,
+    Address, Grant, HttpServer, Sandbox, Scripts, Shutdown, SocketFile, end_scripts, inherited,
+    log_json, remove_received,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -78,9 +80,7 @@ fn run(options: &Options) -> Result<(), String> {
         format!("cannot open `{name}` in directory `{directory}`: {reason}")
     })?;
     let sandbox = match &options.handler {
-        None => Sandbox::file_server(grant)
-            .map(|sandbox| sandbox.fields(&options.file_server.fields()))
-            .map_err(|error| format!("cannot set up the sandbox: {error:#}"))?,
+        None => built_in(options, grant)?,
         Some(path) => load_handler(path, grant)
             .map_err(|error| format!("cannot use handler `{}`: {error}", path.display()))?,
     };
@@ -136,12 +136,28 @@ fn run(options: &Options) -> Result<(), String> {
     let served = server.serve_forever().map_err(one_line("cannot serve"));
     file.iter().for_each(SocketFile::remove);
     remove_received();
+    end_scripts();
     served
 }
 
 /// Whether clients on other machines may reach the address.
 fn is_public(address: &Address) -> bool {
     matches!(address, Address::Tcp(address) if !address.ip().to_canonical().is_loopback())
+}
+
+/// The sandbox of the component that this host was built with: of that which runs scripts only if asked.
+fn built_in(options: &Options, grant: Grant) -> Result<Sandbox, String> {
+    let sandbox = if options.cgi.cgi {
+        let (timeout, directories) = (options.cgi.timeout(), options.cgi.dir_access());
+        let scripts = Scripts::new(&options.directory, timeout, directories)
+            .map_err(|error| reason(format_args!("cannot run scripts: {error:#}")))?;
+        Sandbox::cgi_server(grant, scripts)
+    } else {
+        Sandbox::file_server(grant)
+    };
+    sandbox
+        .map(|sandbox| sandbox.fields(&options.file_server.fields()))
+        .map_err(|error| format!("cannot set up the sandbox: {error:#}"))
 }
 
 fn load_handler(path: &Path, grant: Grant) -> Result<Sandbox, String> {
@@ -226,6 +242,7 @@ fn handle_signals(shutdown: Shutdown, file: Option<SocketFile>) -> io::Result<()
                     _ = interrupt.recv() => {
                         file.iter().for_each(SocketFile::remove);
                         remove_received();
+                        end_scripts();
                         print_line("\nKeyboard interrupt received, exiting.");
                         std::process::exit(0);
                     }

@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use clap_complete::Shell;
 
+use crate::cgi_options::Cgi;
 use crate::file_server::FileServer;
 
 /// What is not the server, in one line each.
@@ -112,6 +113,10 @@ pub(crate) struct Options {
     /// Print a QR code of the address to reach the server by from another device
     #[arg(long, env = "SANDSERVE_QR", value_parser = FalseyValueParser::new())]
     pub(crate) qr: bool,
+
+    #[command(flatten)]
+    pub(crate) cgi: Cgi,
+
     #[command(flatten)]
     pub(crate) file_server: FileServer,
 }
@@ -186,6 +191,7 @@ impl Options {
             ("SANDSERVE_LOG_FORMAT".into(), log_format.into()),
             ("SANDSERVE_UTC_OFFSET".into(), utc_offset.to_string()),
         ];
+        environment.extend(self.cgi.environment());
         environment.extend(self.file_server.environment());
         environment
     }
@@ -230,14 +236,24 @@ fn without_contradiction(options: Options) -> Result<Options, clap::Error> {
         let error = format!("invalid value for '--auth <USER:PASSWORD>': {error}");
         return Err(Options::command().error(ErrorKind::ValueValidation, error));
     }
-    let unused = match options.handler {
+    let for_files = match options.handler {
+        Some(_) if options.cgi.cgi => Some("--cgi".into()),
         Some(_) => options.file_server.first_option(),
         None => None,
     };
-    if let Some(option) = unused {
+    if let Some(option) = for_files {
         return Err(contradiction(format!(
             "{option} is for the file server and cannot be used with --handler"
         )));
+    }
+    if let Some(option) = options.cgi.unused_option() {
+        return Err(contradiction(format!(
+            "{option} cannot be used without --cgi"
+        )));
+    }
+    if options.cgi.cgi && options.file_server.upload {
+        let message = "--upload cannot be used with --cgi: what is uploaded could be run";
+        return Err(contradiction(message.into()));
     }
     if let Some(option) = options.file_server.without_upload() {
         return Err(contradiction(format!("{option} needs --upload")));

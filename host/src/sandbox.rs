@@ -19,6 +19,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
 use crate::burst::Burst;
+use crate::cgi::{self, Scripts};
 use crate::clock::{self, Clock};
 use crate::directory;
 use crate::engine;
@@ -34,12 +35,18 @@ use crate::streams;
 pub const FILE_SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sandserve.wasm"));
 /// The same, compiled by `build.rs`.
 const FILE_SERVER_COMPILED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sandserve.cwasm"));
+/// The component that runs scripts besides, as a file and compiled.
+pub const CGI_SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sandserve_cgi.wasm"));
+const CGI_SERVER_COMPILED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sandserve_cgi.cwasm"));
 
 /// The interface that a component is served through.
 const CONNECTION: &str = "sandserve:http/connection@0.1.0";
 /// How many instances there may be at once, or less where the system does not have the address space;
 /// connections beyond that wait for one.
 const MAX_INSTANCES: [u32; 4] = [4096, 512, 64, 8];
+/// The same where each may have a script of its own. Root's take longer to start the more instances
+/// there can be, as their address space is copied.
+const MAX_CGI_INSTANCES: u32 = 512;
 /// How many core instances, memories and tables one component may consist of.
 const MAX_PARTS: u32 = 8;
 /// The most memory an instance may use, in bytes.
@@ -106,11 +113,31 @@ impl Sandbox {
     /// # Errors
     /// An engine that cannot be set up on this machine.
     pub fn file_server(grant: Grant) -> Result<Self> {
-        let (engine, max_instances) = new_engine()?;
+        Sandbox::compiled(FILE_SERVER_COMPILED, grant, None)
+    }
+
+    /// The file server with `scripts` besides: another component, which alone can ask for them.
+    ///
+    /// # Errors
+    /// An engine that cannot be set up on this machine.
+    pub fn cgi_server(grant: Grant, scripts: Scripts) -> Result<Self> {
+        Sandbox::compiled(CGI_SERVER_COMPILED, grant, Some(scripts))
+    }
+
+    fn compiled(component: &[u8], grant: Grant, scripts: Option<Scripts>) -> Result<Self> {
+        let limit = scripts.as_ref().map(|_| MAX_CGI_INSTANCES);
+        let (engine, max_instances) = new_engine(limit.unwrap_or(u32::MAX))?;
         // SAFETY: these bytes are what `build.rs` got from `precompile_component`.
         #[allow(unsafe_code)]
-        let component = unsafe { Component::deserialize(&engine, FILE_SERVER_COMPILED) }?;
-        Sandbox::new("sandserve", &engine, max_instances, &component, grant)
+        let component = unsafe { Component::deserialize(&engine, component) }?;
+        Sandbox::new(
+            "sandserve",
+            &engine,
+            max_instances,
+            &component,
+            grant,
+            scripts,
+        )
     }
 
     /// A handler, which the log calls `name`: a component built with the `sandserve` crate, as bytes,
@@ -122,9 +149,9 @@ impl Sandbox {
         if !component.starts_with(b"\0asm\x0d\0\x01\0") {
             return Err(Error::msg("not a WebAssembly component"));
         }
-        let (engine, max_instances) = new_engine()?;
+        let (engine, max_instances) = new_engine(u32::MAX)?;
         let component = Component::from_binary(&engine, component)?;
-        Sandbox::new(name, &engine, max_instances, &component, grant)
+        Sandbox::new(name, &engine, max_instances, &component, grant, None)
     }
 
     fn new(
@@ -133,6 +160,7 @@ impl Sandbox {
         max_instances: usize,
         component: &Component,
         grant: Grant,
+        scripts: Option<Scripts>,
     ) -> Result<Self> {
         let mut linker = Linker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -144,6 +172,9 @@ impl Sandbox {
         streams::add_to_linker(&mut linker)?;
         linker.allow_shadowing(false);
         stub_http(&mut linker, component)?;
+        if let Some(scripts) = scripts {
+            cgi::add_to_linker(&mut linker, &Arc::new(scripts))?;
+        }
         let pre = linker.instantiate_pre(component)?;
         let serve = component
             .get_export_index(None, CONNECTION)
@@ -283,10 +314,10 @@ impl fmt::Debug for Sandbox {
     }
 }
 
-/// The engine for this machine, and how many instances it has room for.
-fn new_engine() -> Result<(Engine, usize)> {
+/// The engine for this machine, and how many instances it has room for, at most `limit`.
+fn new_engine(limit: u32) -> Result<(Engine, usize)> {
     let mut engine = Err(Error::msg("no room for an instance"));
-    for max_instances in MAX_INSTANCES {
+    for max_instances in MAX_INSTANCES.into_iter().filter(|&max| max <= limit) {
         engine = Engine::new(&engine_config(max_instances)?);
         if let Ok(engine) = engine {
             return Ok((engine, max_instances as usize));
@@ -335,7 +366,9 @@ impl Instance {
         let Some(store) = &mut self.store else {
             return Err(Error::msg("the instance has gone"));
         };
-        let (input, output) = store.data_mut().attach(socket, burst)?;
+        let (input, output) = store
+            .data_mut()
+            .attach(socket, &info.client.address, burst)?;
         clock::begin(&mut store.as_context_mut());
         let arguments = (
             info,

@@ -324,6 +324,14 @@ impl Socket {
         Ok(())
     }
 
+    /// The same connection, to look at its state only.
+    ///
+    /// # Errors
+    /// A process that has no room for another open file.
+    pub(crate) fn duplicate(&self) -> io::Result<TcpStream> {
+        self.lock().transport.duplicate()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0
             .lock()

@@ -33,6 +33,8 @@ pub(crate) struct State {
 /// A connection, and the numbers of its two streams in the table of resources.
 pub(crate) struct Attached {
     pub(crate) socket: Arc<Socket>,
+    /// Who is on the other end, for the log.
+    pub(crate) client: Arc<str>,
     pub(crate) input: u32,
     pub(crate) output: u32,
     /// What lets the instance wait for the next request, if it may.
@@ -58,10 +60,11 @@ impl State {
         self.wasi
     }
 
-    /// The streams of `socket`.
+    /// The streams of `socket`, whose client the log calls `client`.
     pub(crate) fn attach(
         &mut self,
         socket: &Arc<Socket>,
+        client: &Arc<str>,
         burst: Option<Burst>,
     ) -> Result<(u32, u32)> {
         if let Some(attached) = &mut self.attached
@@ -79,6 +82,7 @@ impl State {
         );
         self.attached = Some(Attached {
             socket: socket.clone(),
+            client: client.clone(),
             input,
             output,
             burst,

@@ -101,12 +101,20 @@ impl Stream {
 
     /// Says that nothing more will be sent.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        let socket = match self {
-            Stream::New(stream) => stream.as_fd(),
-            Stream::Registered(stream) => stream.as_fd(),
-            Stream::Lost => return Err(io::ErrorKind::NotConnected.into()),
-        };
-        Ok(rustix::net::shutdown(socket, Shutdown::Write)?)
+        Ok(rustix::net::shutdown(self.socket()?, Shutdown::Write)?)
+    }
+
+    /// The same connection under another descriptor.
+    pub(crate) fn duplicate(&self) -> io::Result<net::TcpStream> {
+        Ok(self.socket()?.try_clone_to_owned()?.into())
+    }
+
+    fn socket(&self) -> io::Result<BorrowedFd<'_>> {
+        match self {
+            Stream::New(stream) => Ok(stream.as_fd()),
+            Stream::Registered(stream) => Ok(stream.as_fd()),
+            Stream::Lost => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     fn try_send(

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::mem;
+use std::net::TcpStream;
 use std::task::{Context, Poll};
 
 use crate::stream::{More, Stream};
@@ -112,6 +113,14 @@ impl Transport {
     pub(crate) fn end(&mut self) {
         if let Transport::Tls(stream) = self {
             stream.end();
+        }
+    }
+
+    /// The connection that the bytes go over, once more.
+    pub(crate) fn duplicate(&self) -> io::Result<TcpStream> {
+        match self {
+            Transport::Plain(stream) => stream.duplicate(),
+            Transport::Tls(stream) => stream.duplicate(),
         }
     }
 

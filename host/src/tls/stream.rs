@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
+use std::net::TcpStream;
 use std::task::{Context, Poll, ready};
 
 use rustls::{InvalidMessage, ServerConnection};
@@ -38,6 +39,11 @@ impl TlsStream {
     pub(crate) fn new(stream: Stream, config: &TlsConfig) -> io::Result<Self> {
         let tls = ServerConnection::new(config.config.clone()).map_err(io::Error::other)?;
         Ok(TlsStream { stream, tls })
+    }
+
+    /// See [`Stream::duplicate`].
+    pub(crate) fn duplicate(&self) -> io::Result<TcpStream> {
+        self.stream.duplicate()
     }
 
     /// Goes through the handshake. Nothing was answered to [`Spoken::SomethingElse`].

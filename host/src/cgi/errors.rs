@@ -1,0 +1,87 @@
+//! What a script writes to its standard error, line by line into the log.
+
+use std::fmt::Write;
+use std::io;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::net::unix::pipe;
+
+use super::pipe::read;
+use crate::log;
+
+/// The most of a line that is kept, in bytes; the rest is a line of its own.
+const MAX_LINE: usize = 8 * 1024;
+
+/// The standard error of a script.
+pub(super) struct Errors {
+    pipe: pipe::Receiver,
+    client: Arc<str>,
+    name: String,
+    /// The line that has not ended.
+    line: BytesMut,
+}
+
+impl Errors {
+    /// That of the script `path`, run for `client`.
+    pub(super) fn new(pipe: pipe::Receiver, client: Arc<str>, path: &str) -> Self {
+        Errors {
+            pipe,
+            client,
+            name: path.trim_start_matches('.').to_owned(),
+            line: BytesMut::new(),
+        }
+    }
+
+    /// Logs what comes until its end.
+    pub(super) async fn log_all(&mut self) {
+        while self.pipe.readable().await.is_ok() {
+            match self.log_some(false) {
+                Ok(0) => return,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
+        }
+    }
+
+    /// Logs what there is.
+    pub(super) fn log_rest(&mut self) {
+        while self.log_some(true).is_ok_and(|length| length > 0) {}
+        if !self.line.is_empty() {
+            let line = self.line.split();
+            self.log(&line);
+        }
+    }
+
+    fn log_some(&mut self, directly: bool) -> io::Result<usize> {
+        self.line.reserve(MAX_LINE);
+        let length = read(&self.pipe, &mut self.line, directly)?;
+        while let Some(end) = self.line.iter().position(|&byte| byte == b'\n') {
+            let line = self.line.split_to(end + 1);
+            self.log(&line[..end]);
+        }
+        if self.line.len() >= MAX_LINE {
+            let line = self.line.split();
+            self.log(&line);
+        }
+        Ok(length)
+    }
+
+    fn log(&self, line: &[u8]) {
+        let line = escape_controls(&String::from_utf8_lossy(line));
+        let message = format_args!("CGI script {}: {line}", self.name);
+        log::connection(&self.client, message);
+    }
+}
+
+/// `line` so that it cannot write to the terminal or forge another.
+fn escape_controls(line: &str) -> String {
+    let mut escaped = String::with_capacity(line.len());
+    for char in line.trim_end_matches('\r').chars() {
+        match char.is_control() {
+            true => drop(write!(escaped, "\\x{:02x}", u32::from(char))),
+            false => escaped.push(char),
+        }
+    }
+    escaped
+}

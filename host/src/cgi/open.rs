@@ -1,0 +1,104 @@
+//! The file that a script is in, found beneath the root.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+
+use rustix::fs::{FileType, Stat};
+
+use super::Refusal;
+#[cfg(target_os = "linux")]
+use crate::filesystem::beneath::find;
+
+/// A file that was found, and what it is. It need not be readable.
+pub(super) struct Opened {
+    file: File,
+    stat: Stat,
+}
+
+/// What changes when what is in a file does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    device: i128,
+    inode: i128,
+    size: i128,
+    modified: (i128, i128),
+    /// When anything about it was, in seconds and nanoseconds since the epoch.
+    pub(super) changed: (i128, i128),
+}
+
+/// Finds the file `path` beneath `root`, following links that stay inside.
+pub(super) fn open(root: &File, path: &str) -> Result<Opened, Refusal> {
+    let Some(Ok((file, stat))) = find(root, path) else {
+        return Err(Refusal::NotFound);
+    };
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(Opened { file, stat }),
+        _ => Err(Refusal::NotExecutable),
+    }
+}
+
+/// Makes sure that files can be found beneath `root` and nowhere else.
+///
+/// # Errors
+/// A system that cannot tell.
+pub(super) fn check_system(root: &File) -> io::Result<()> {
+    let unsupported = || io::Error::new(io::ErrorKind::Unsupported, "this takes openat2(2)");
+    find(root, ".").map(drop).ok_or_else(unsupported)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn find(_: &File, _: &str) -> Option<io::Result<(File, Stat)>> {
+    None
+}
+
+impl Opened {
+    /// The descriptor that stands for it.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The name that this process and those that inherit the descriptor have for it, which leads to the
+    /// same file whatever happens in the directory.
+    pub(super) fn path(&self) -> String {
+        format!("/proc/self/fd/{}", self.file.as_raw_fd())
+    }
+
+    /// Whether anybody may run it.
+    pub(super) fn is_executable(&self) -> bool {
+        self.stat.st_mode & 0o111 != 0
+    }
+
+    /// Its first four bytes, or fewer.
+    pub(super) fn start(&self) -> io::Result<Vec<u8>> {
+        let mut start = Vec::new();
+        File::open(self.path())?.take(4).read_to_end(&mut start)?;
+        Ok(start)
+    }
+
+    /// All of it.
+    pub(super) fn read(&self) -> io::Result<Vec<u8>> {
+        std::fs::read(self.path())
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        let Stat {
+            st_dev,
+            st_ino,
+            st_size,
+            st_mtime,
+            st_mtime_nsec,
+            st_ctime,
+            st_ctime_nsec,
+            ..
+        } = self.stat;
+        // The types differ between systems.
+        Identity {
+            device: st_dev.into(),
+            inode: st_ino.into(),
+            size: st_size.into(),
+            modified: (st_mtime.into(), st_mtime_nsec.into()),
+            changed: (st_ctime.into(), st_ctime_nsec.into()),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The pipes of a script as streams: nothing is held in between but what one write could not pass on.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use rustix::buffer::spare_capacity;
+use tokio::net::unix::pipe;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
+
+use super::script::Ended;
+
+/// How much is moved at once, in bytes: what a pipe holds.
+const PIPE_SIZE: usize = 64 * 1024;
+
+/// A pipe, as its two ends.
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    Ok((reader.into(), writer.into()))
+}
+
+/// Our ends of the pipes of a script.
+pub(super) struct Pipes {
+    pub(super) input: pipe::Sender,
+    pub(super) output: pipe::Receiver,
+    pub(super) errors: pipe::Receiver,
+}
+
+/// Where the standard input of a script is written, or by a script its output.
+pub(crate) struct Input {
+    pipe: Arc<pipe::Sender>,
+    /// Written, and not yet passed on.
+    pending: Bytes,
+    is_closed: bool,
+}
+
+impl Input {
+    pub(super) fn new(pipe: Arc<pipe::Sender>) -> Self {
+        Input {
+            pipe,
+            pending: Bytes::new(),
+            is_closed: false,
+        }
+    }
+
+    /// Passes on what it can at once.
+    fn push(&mut self) {
+        while !self.pending.is_empty() && !self.is_closed {
+            match self.pipe.try_write(&self.pending) {
+                Ok(written) => drop(self.pending.split_to(written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.is_closed = true,
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Pollable for Input {
+    async fn ready(&mut self) {
+        self.push();
+        while !self.pending.is_empty() && !self.is_closed {
+            self.is_closed = self.pipe.writable().await.is_err();
+            self.push();
+        }
+    }
+}
+
+#[async_trait]
+impl OutputStream for Input {
+    fn check_write(&mut self) -> StreamResult<usize> {
+        self.push();
+        match self.is_closed {
+            true => Err(StreamError::Closed),
+            false if self.pending.is_empty() => Ok(PIPE_SIZE),
+            false => Ok(0),
+        }
+    }
+
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if !self.pending.is_empty() {
+            return Err(StreamError::trap("a write without a permit"));
+        }
+        self.pending = bytes;
+        self.push();
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+}
+
+/// Where the standard output of a script is read.
+pub(crate) struct Output {
+    pipe: pipe::Receiver,
+    ended: Ended,
+    /// Set whenever something is read.
+    is_active: Arc<AtomicBool>,
+}
+
+impl Output {
+    pub(super) fn new(pipe: pipe::Receiver, ended: Ended, is_active: Arc<AtomicBool>) -> Self {
+        Output {
+            pipe,
+            ended,
+            is_active,
+        }
+    }
+}
+
+#[async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {
+        tokio::select! {
+            _ = self.pipe.readable() => {}
+            _ = self.ended.clone().wait() => {}
+        }
+    }
+}
+
+#[async_trait]
+impl InputStream for Output {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        // Asked first: what was written before the end is there when the end is known.
+        let has_ended = self.ended.is_told();
+        let mut bytes = BytesMut::with_capacity(size.min(PIPE_SIZE));
+        match read(&self.pipe, &mut bytes, has_ended) {
+            Ok(0) => Err(StreamError::Closed),
+            Ok(_) => {
+                self.is_active.store(true, Ordering::Relaxed);
+                Ok(bytes.freeze())
+            }
+            // Whoever else holds the other end does not count.
+            Err(_) if has_ended => Err(StreamError::Closed),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Bytes::new()),
+            Err(error) => Err(StreamError::LastOperationFailed(error.into())),
+        }
+    }
+}
+
+/// Where a script reads its standard input.
+pub(crate) struct Source(pub(super) Arc<pipe::Receiver>);
+
+#[async_trait]
+impl Pollable for Source {
+    async fn ready(&mut self) {
+        // A failure shows when it is read.
+        let _ = self.0.readable().await;
+    }
+}
+
+#[async_trait]
+impl InputStream for Source {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        let mut bytes = BytesMut::with_capacity(size.min(PIPE_SIZE));
+        match read(&self.0, &mut bytes, false) {
+            Ok(0) if size > 0 => Err(StreamError::Closed),
+            Ok(_) => Ok(bytes.freeze()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Bytes::new()),
+            Err(error) => Err(StreamError::LastOperationFailed(error.into())),
+        }
+    }
+}
+
+/// Reads what there is into `bytes`, at most their capacity. The event loop may not have heard yet of the
+/// last bytes of a script; then `directly` finds them.
+pub(super) fn read(
+    pipe: &pipe::Receiver,
+    bytes: &mut BytesMut,
+    directly: bool,
+) -> io::Result<usize> {
+    match pipe.try_read_buf(bytes) {
+        Err(error) if directly && error.kind() == io::ErrorKind::WouldBlock => {
+            let mut buffer = Vec::with_capacity(bytes.capacity());
+            let length = rustix::io::read(pipe, spare_capacity(&mut buffer))?;
+            bytes.extend_from_slice(&buffer);
+            Ok(length)
+        }
+        read => read,
+    }
+}

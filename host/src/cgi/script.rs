@@ -1,0 +1,128 @@
+//! A script that runs: watched by a task of its own until it has ended, by itself or because it took too
+//! long, or because nobody reads it any more.
+
+use std::convert::Infallible;
+use std::future::{Future, pending};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::{oneshot, watch};
+use tokio::time::sleep;
+
+use super::errors::Errors;
+use super::pipe::{Input, Output};
+use super::{End, Refusal, Scripts, open, program, wasm};
+use crate::socket::Socket;
+
+/// How long a script may be silent for a client that has sent its last byte: it may still read, or have
+/// gone, and only sending something would tell.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// The resource `script`. Dropping it ends the script.
+pub(crate) struct Script {
+    ended: Ended,
+    _held: oneshot::Sender<Infallible>,
+}
+
+impl Script {
+    /// What tells its end.
+    pub(crate) fn ended(&self) -> Ended {
+        self.ended.clone()
+    }
+}
+
+/// Tells the end of a script.
+#[derive(Clone)]
+pub(crate) struct Ended(watch::Receiver<Option<End>>);
+
+impl Ended {
+    /// Whether it has ended.
+    pub(super) fn is_told(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
+    /// Waits for its end.
+    pub(super) async fn wait(mut self) -> End {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(End::Abandoned),
+            Err(_) => End::Abandoned,
+        }
+    }
+}
+
+/// A script at work: how it ends. Dropping it ends the script.
+pub(super) type Work = Pin<Box<dyn Future<Output = End> + Send>>;
+
+/// What its caller sees of a script that was started.
+pub(super) type Started = (Script, Input, Output);
+
+/// Starts the script `path` for the client of `socket`, which the log calls `client`.
+pub(super) async fn start(
+    scripts: &Scripts,
+    path: &str,
+    arguments: &[String],
+    environment: &[(String, String)],
+    socket: &Socket,
+    client: Arc<str>,
+) -> Result<Started, Refusal> {
+    let file = open::open(&scripts.root, path)?;
+    let (work, pipes) = match file.start() {
+        Ok(start) if start == wasm::MAGIC => {
+            let name = path.trim_start_matches('.');
+            let programs = scripts.programs()?;
+            wasm::start(programs, file, name, arguments, environment).await?
+        }
+        _ => program::start(file, path, arguments, environment)?,
+    };
+    let is_active = Arc::new(AtomicBool::new(false));
+    let (held, dropped) = oneshot::channel();
+    let (tell, ended) = watch::channel(None);
+    let ended = Ended(ended);
+    let errors = Errors::new(pipes.errors, client, path);
+    let client = TcpStream::from_std(socket.duplicate()?)?;
+    let timeout = scripts.timeout;
+    let output = Output::new(pipes.output, ended.clone(), is_active.clone());
+    tokio::spawn(async move {
+        let mut errors = errors;
+        let end = tokio::select! {
+            end = work => end,
+            never = log_all(&mut errors) => match never {},
+            () = sleep(timeout) => End::TimedOut,
+            () = has_gone(&client, &is_active) => End::Abandoned,
+            _ = dropped => End::Abandoned,
+        };
+        errors.log_rest();
+        tell.send_replace(Some(end));
+    });
+    let script = Script { ended, _held: held };
+    Ok((script, Input::new(Arc::new(pipes.input)), output))
+}
+
+async fn log_all(errors: &mut Errors) -> Infallible {
+    errors.log_all().await;
+    pending().await
+}
+
+/// Waits until the client has gone: until its connection fails, or it has sent its last byte and the
+/// script has nothing to say to it.
+async fn has_gone(client: &TcpStream, is_active: &AtomicBool) {
+    // The end of what it sends, whatever has come before and not been read.
+    if client.ready(Interest::PRIORITY).await.is_err() {
+        return;
+    }
+    let mut has_failed = pin!(client.ready(Interest::ERROR));
+    loop {
+        is_active.store(false, Ordering::Relaxed);
+        tokio::select! {
+            _ = &mut has_failed => return,
+            () = sleep(SILENCE) => {}
+        }
+        if !is_active.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+}

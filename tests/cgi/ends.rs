@@ -1,0 +1,150 @@
+//! How scripts end that do not end by themselves.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+
+use harness::{Server, Site, connect, read_head, request};
+
+use super::{children, get, script, serve, status_line, wait_for_end, wait_until};
+
+/// Tells the log its process and that of a child, and goes on for ever.
+const ENDLESS: &str = "sleep 1000 & echo \"pids $$ $!\" >&2; trap '' TERM HUP; wait";
+
+/// The processes of the script that told its log so.
+fn processes(server: &Server) -> Vec<String> {
+    let line = server.wait_for_log("pids ");
+    let (_, pids) = line.split_once("pids ").expect("found");
+    pids.split(' ').map(str::to_owned).collect()
+}
+
+fn assert_ended(server: &Server) {
+    processes(server).iter().for_each(|id| wait_for_end(id));
+    wait_until("no child is left", || children(server).is_empty());
+}
+
+#[test]
+fn a_script_that_never_answers_is_504() {
+    let site = Site::empty();
+    script(&site, "cgi-bin/endless", ENDLESS);
+    let server = serve(&site, &["--cgi-timeout", "1"]);
+    let response = get(server.port, "/cgi-bin/endless");
+    assert_eq!(status_line(&response), "HTTP/1.0 504 Gateway Timeout");
+    server.wait_for_log("CGI script '/cgi-bin/endless' took too long");
+    assert_ended(&server);
+}
+
+#[test]
+fn a_script_that_never_ends_is_cut_off() {
+    let site = Site::empty();
+    let head = "printf 'Content-Type: text/plain\\n\\nbegun'";
+    script(&site, "cgi-bin/endless", &format!("{head}; {ENDLESS}"));
+    let server = serve(&site, &["--cgi-timeout", "1", "--protocol", "HTTP/1.1"]);
+    let mut stream = connect(server.port);
+    stream
+        .write_all(&request("GET", "/cgi-bin/endless", &[]))
+        .expect("sent");
+    assert_eq!(read_head(&mut stream).status, 200);
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).expect("an end");
+    // No last chunk: the client is told that this is not all.
+    assert_eq!(rest, "5\r\nbegun\r\n");
+    assert_ended(&server);
+}
+
+#[test]
+fn a_script_that_closes_its_output_is_waited_for() {
+    let site = Site::empty();
+    let head = "printf 'Content-Type: text/plain\\n\\nall'";
+    script(
+        &site,
+        "cgi-bin/quiet",
+        &format!("{head}; exec >&-; {ENDLESS}"),
+    );
+    let server = serve(&site, &["--cgi-timeout", "1"]);
+    let response = get(server.port, "/cgi-bin/quiet");
+    assert_eq!(response.text(), "all");
+    assert_ended(&server);
+}
+
+#[test]
+fn what_a_script_leaves_behind_does_not_hold_the_answer() {
+    let site = Site::empty();
+    let text = "printf 'Content-Type: text/plain\\n\\nall'; sleep 1000 & echo \"pids $!\" >&2";
+    script(&site, "cgi-bin/leaves", text);
+    let server = serve(&site, &[]);
+    assert_eq!(get(server.port, "/cgi-bin/leaves").text(), "all");
+    // As in Python it may go on.
+    let [left] = processes(&server).try_into().expect("one");
+    let kill = std::process::Command::new("kill").arg(left).status();
+    assert!(kill.expect("kill runs").success());
+}
+
+#[test]
+fn a_client_that_goes_takes_its_script_with_it() {
+    let site = Site::empty();
+    script(&site, "cgi-bin/silent", ENDLESS);
+    let head = "printf 'Content-Type: text/plain\\n\\nbegun'";
+    script(&site, "cgi-bin/begun", &format!("{head}; {ENDLESS}"));
+    script(
+        &site,
+        "cgi-bin/busy",
+        "echo \"pids $$\" >&2; printf 'Content-Type: text/plain\\n\\n'; exec yes",
+    );
+    script(&site, "cgi-bin/waits", &format!("{ENDLESS}; cat"));
+    for (name, headers) in [
+        ("silent", &[][..]),
+        ("begun", &[]),
+        ("busy", &[]),
+        // It waits for content too.
+        ("waits", &["Content-Length: 5"]),
+    ] {
+        let server = serve(&site, &["--cgi-timeout", "1000"]);
+        let mut stream = connect(server.port);
+        stream
+            .write_all(&request("POST", &format!("/cgi-bin/{name}"), headers))
+            .expect("sent");
+        processes(&server);
+        drop(stream);
+        assert_ended(&server);
+        assert!(!server.log().contains("took too long"), "{}", server.log());
+    }
+}
+
+#[test]
+fn a_client_that_only_stops_sending_gets_its_answer() {
+    let site = Site::empty();
+    script(
+        &site,
+        "cgi-bin/echo",
+        "printf 'Content-Type: text/plain\\n\\n'; cat; echo end",
+    );
+    let server = serve(&site, &[]);
+    let mut stream = connect(server.port);
+    let raw = request("POST", "/cgi-bin/echo", &["Content-Length: 4"]);
+    stream
+        .write_all(&[&raw[..], b"body"].concat())
+        .expect("sent");
+    stream.shutdown(Shutdown::Write).expect("half closed");
+    assert_eq!(read_head(&mut stream).status, 200);
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    assert_eq!(text, "bodyend\n");
+}
+
+#[test]
+fn scripts_end_with_their_server() {
+    let site = Site::empty();
+    script(&site, "cgi-bin/endless", ENDLESS);
+    for (signal, ends_at_once) in [("INT", true), ("TERM", false)] {
+        let timeout = if ends_at_once { "1000" } else { "2" };
+        let mut server = serve(&site, &["--cgi-timeout", timeout]);
+        let mut stream = connect(server.port);
+        stream
+            .write_all(&request("GET", "/cgi-bin/endless", &[]))
+            .expect("sent");
+        let processes = processes(&server);
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(0), "{signal}");
+        processes.iter().for_each(|id| wait_for_end(id));
+    }
+}

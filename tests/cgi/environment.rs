@@ -1,0 +1,156 @@
+//! What a script is told of its request.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use harness::{Server, Site};
+
+use super::{ask, get, script, serve};
+
+const ENV: &str = "printf 'Content-Type: text/plain\\n\\n'; env -u PWD -u SHLVL -u OLDPWD -u _";
+
+fn variables(text: &str) -> BTreeMap<&str, &str> {
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .collect()
+}
+
+#[test]
+fn the_variables_are_those_of_python_and_nothing_else() {
+    let site = Site::empty();
+    script(&site, "cgi-bin/env", ENV);
+    let mut command = Command::new(super::SANDSERVE);
+    command
+        .args(["--cgi", "--bind", "127.0.0.1", "--directory"])
+        .args([site.root().as_os_str(), "0".as_ref()])
+        .env("SECRET", "of the server")
+        .env("HTTP_PROXY", "of the server");
+    let server = Server::spawn(command);
+    let headers = [
+        "X-Two: 1",
+        "x-two: 2",
+        "Cookie: a=b",
+        "Cookie: c=d",
+        "Accept: text/html",
+        "Accept: */*",
+        "User-Agent: test \"agent\" $(id)",
+        "Content-Type: text/x-body",
+        "Authorization: Basic dXNlcjpwYXNz",
+        // Refused: they would be taken for others, or for settings.
+        "Proxy: http://evil.example/",
+        "Proxy-Authorization: Basic x",
+        "X_Two: 3",
+        "Content_Length: 9",
+        "X.Y: 4",
+    ];
+    let target = "/cgi-bin/env/p%61th?query=1";
+    let response = ask(server.port, "POST", target, &headers, b"body");
+    let text = response.text();
+    let mut found = variables(&text);
+    let root = site.root().canonicalize().expect("a directory");
+    let root = root.display().to_string();
+    let (translated, filename) = (format!("{root}/path"), format!("{root}/cgi-bin/env"));
+    let port = server.port.to_string();
+    assert!(found.remove("PATH").is_some(), "{text}");
+    let expected = BTreeMap::from([
+        ("AUTH_TYPE", "Basic"),
+        ("CONTENT_LENGTH", "4"),
+        ("CONTENT_TYPE", "text/x-body"),
+        ("GATEWAY_INTERFACE", "CGI/1.1"),
+        ("HTTP_ACCEPT", "text/html,*/*"),
+        ("HTTP_COOKIE", "a=b, c=d"),
+        ("HTTP_HOST", "localhost"),
+        ("HTTP_REFERER", ""),
+        ("HTTP_USER_AGENT", "test \"agent\" $(id)"),
+        ("HTTP_X_TWO", "1, 2"),
+        ("PATH_INFO", "/path"),
+        ("PATH_TRANSLATED", &translated),
+        ("QUERY_STRING", "query=1"),
+        ("REMOTE_ADDR", "127.0.0.1"),
+        ("REMOTE_HOST", ""),
+        ("REMOTE_USER", "user"),
+        ("REQUEST_METHOD", "POST"),
+        ("SCRIPT_FILENAME", &filename),
+        ("SCRIPT_NAME", "/cgi-bin/env"),
+        ("SERVER_NAME", "127.0.0.1"),
+        ("SERVER_PORT", &port),
+        ("SERVER_PROTOCOL", "HTTP/1.0"),
+        ("SERVER_SOFTWARE", "sandserve/0.1.0 WASI/0.2"),
+    ]);
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn what_a_request_lacks_is_empty() {
+    let site = Site::empty();
+    script(&site, "cgi-bin/env", ENV);
+    let server = serve(&site, &["--protocol", "HTTP/1.1"]);
+    let response = get(server.port, "/cgi-bin/env");
+    let text = response.text();
+    let found = variables(&text);
+    for (name, expected) in [
+        ("CONTENT_LENGTH", Some("")),
+        ("CONTENT_TYPE", Some("text/plain")),
+        ("HTTP_ACCEPT", Some("")),
+        ("HTTP_COOKIE", Some("")),
+        ("HTTP_USER_AGENT", Some("")),
+        ("PATH_INFO", Some("")),
+        ("QUERY_STRING", Some("")),
+        ("SERVER_PROTOCOL", Some("HTTP/1.1")),
+        ("AUTH_TYPE", None),
+        ("REMOTE_USER", None),
+        ("HTTP_CONNECTION", None),
+    ] {
+        assert_eq!(found.get(name).copied(), expected, "{name} in {text}");
+    }
+}
+
+#[test]
+fn the_working_directory_is_that_of_the_server() {
+    let site = Site::empty();
+    script(
+        &site,
+        "cgi-bin/pwd",
+        "printf 'Content-Type: a/b\\n\\n'; pwd",
+    );
+    let mut command = Command::new(super::SANDSERVE);
+    command
+        .args(["--cgi", "--bind", "127.0.0.1", "--directory"])
+        .args([site.root().as_os_str(), "0".as_ref()])
+        .current_dir("/usr");
+    let server = Server::spawn(command);
+    assert_eq!(
+        Path::new(get(server.port, "/cgi-bin/pwd").text().trim()),
+        Path::new("/usr")
+    );
+}
+
+#[test]
+fn standard_error_and_the_exit_status_are_logged() {
+    let site = Site::empty();
+    script(
+        &site,
+        "cgi-bin/errs",
+        "printf 'Content-Type: a/b\\n\\n'; printf 'one\\ntwo\\033[31m\\nthree' >&2; exit 7",
+    );
+    script(
+        &site,
+        "cgi-bin/fine",
+        "printf 'Content-Type: a/b\\n\\nfine'",
+    );
+    let server = serve(&site, &[]);
+    assert_eq!(get(server.port, "/cgi-bin/errs").status, 200);
+    for part in [
+        "] CGI script /cgi-bin/errs: one",
+        "] CGI script /cgi-bin/errs: two\\x1b[31m",
+        "] CGI script /cgi-bin/errs: three",
+        "] CGI script exit code 7",
+    ] {
+        let line = server.wait_for_log(part);
+        assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
+        assert!(line.ends_with(part), "{line}");
+    }
+    assert_eq!(get(server.port, "/cgi-bin/fine").text(), "fine");
+    assert_eq!(server.log().matches("exit code").count(), 1);
+}
