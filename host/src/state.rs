@@ -11,6 +11,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::burst::Burst;
+use crate::cgi::Limits;
 use crate::clock::Clock;
 use crate::filesystem::LookedAt;
 use crate::received::ReceivedFiles;
@@ -28,6 +29,8 @@ pub(crate) struct State {
     /// How long the instance has computed since it last waited.
     pub(crate) computing: Duration,
     pub(crate) clock: Arc<Clock>,
+    /// What a script has taken: it is an instance without a connection.
+    pub(crate) limits: Limits,
 }
 
 /// A connection, and the numbers of its two streams in the table of resources.
@@ -52,6 +55,7 @@ impl State {
             received_files: ReceivedFiles::default(),
             computing: Duration::ZERO,
             clock,
+            limits: Limits::default(),
         }
     }
 

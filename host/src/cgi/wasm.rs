@@ -2,35 +2,33 @@
 //! preview 1, each run in a fresh sandbox that has its variables and its streams, and no files but those
 //! it was granted.
 
+mod limits;
 mod programs;
 
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::unix::pipe;
-use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Error, ResourceLimiter, Result, Store, StoreContextMut};
+use wasmtime::{Engine, Error, Result, Store, StoreContextMut};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::{InputStream, OutputStream};
-use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiView};
 
 use super::open::Opened;
 use super::pipe::{Input, Pipes, Source, pipe};
 use super::script::Work;
 use super::{End, Refusal};
 use crate::clock::{Clock, let_others_run};
+use crate::state::State;
 
+pub(crate) use limits::Limits;
 use programs::Program;
 pub(super) use programs::Programs;
 
 /// What WebAssembly begins with.
 pub(super) const MAGIC: &[u8] = b"\0asm";
-
-/// The most memory that a script may use, in bytes, and the most elements of its tables.
-const MAX_MEMORY: usize = 64 * 1024 * 1024;
-const MAX_ELEMENTS: usize = 1024 * 1024;
 
 /// Starts the script `file`, which is called `name`.
 pub(super) async fn start(
@@ -60,7 +58,9 @@ pub(super) async fn start(
     let work = async move {
         let ran = match &*program {
             Program::Component(pre) => {
-                let state = Component::new(wasi, files);
+                let mut wasi = wasi.build();
+                *wasi.filesystem() = files;
+                let state = State::new(wasi, clock.clone());
                 run_component(pre, store(pre.engine(), state, clock)).await
             }
             Program::Module(pre) => {
@@ -73,7 +73,7 @@ pub(super) async fn start(
     Ok((Box::pin(work), pipes))
 }
 
-async fn run_component(pre: &programs::ComponentPre, mut store: Store<Component>) -> Result<End> {
+async fn run_component(pre: &programs::ComponentPre, mut store: Store<State>) -> Result<End> {
     let command = pre.instantiate_async(&mut store).await?;
     let ran = command.wasi_cli_run().call_run(&mut store).await?;
     Ok(End::Exited(u8::from(ran.is_err())))
@@ -107,34 +107,6 @@ fn store<T: Limited + 'static>(engine: &Engine, state: T, clock: Arc<Clock>) -> 
     store
 }
 
-/// What a component has of the host.
-pub(super) struct Component {
-    wasi: WasiCtx,
-    table: ResourceTable,
-    limits: Limits,
-}
-
-impl Component {
-    fn new(mut wasi: WasiCtxBuilder, files: WasiFilesystemCtx) -> Self {
-        let mut wasi = wasi.build();
-        *wasi.filesystem() = files;
-        Component {
-            wasi,
-            table: ResourceTable::new(),
-            limits: Limits::default(),
-        }
-    }
-}
-
-impl WasiView for Component {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
-    }
-}
-
 /// What a core module has of the host.
 pub(super) struct Module {
     wasi: WasiP1Ctx,
@@ -156,7 +128,7 @@ trait Limited: Send {
     fn limits(&mut self) -> &mut Limits;
 }
 
-impl Limited for Component {
+impl Limited for State {
     fn limits(&mut self) -> &mut Limits {
         &mut self.limits
     }
@@ -166,31 +138,6 @@ impl Limited for Module {
     fn limits(&mut self) -> &mut Limits {
         &mut self.limits
     }
-}
-
-/// How much of everything a script has taken, all its memories and tables together.
-#[derive(Default)]
-struct Limits {
-    memory: usize,
-    elements: usize,
-}
-
-impl ResourceLimiter for Limits {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> Result<bool> {
-        Ok(grow(&mut self.memory, current, desired, MAX_MEMORY))
-    }
-
-    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> Result<bool> {
-        Ok(grow(&mut self.elements, current, desired, MAX_ELEMENTS))
-    }
-}
-
-fn grow(taken: &mut usize, current: usize, desired: usize, max: usize) -> bool {
-    let total = taken.saturating_add(desired.saturating_sub(current));
-    if total <= max {
-        *taken = total;
-    }
-    total <= max
 }
 
 struct Stdin(Arc<pipe::Receiver>);

@@ -10,13 +10,14 @@ use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{p1, p2};
 
-use super::{Component, Module};
+use super::Module;
 use crate::cgi::Refusal;
 use crate::cgi::open::{Identity, Opened};
 use crate::clock::Clock;
 use crate::engine;
+use crate::state::State;
 
-pub(super) type ComponentPre = CommandPre<Component>;
+pub(super) type ComponentPre = CommandPre<State>;
 pub(super) type ModulePre = InstancePre<Module>;
 
 /// What a module exports to be run.
@@ -37,7 +38,7 @@ pub(super) enum Program {
 /// All that have been asked for.
 pub(crate) struct Programs {
     engine: Engine,
-    components: component::Linker<Component>,
+    components: component::Linker<State>,
     modules: Linker<Module>,
     kept: Mutex<Kept>,
     /// Held while something is compiled, so that nothing is compiled twice.
