@@ -28,7 +28,6 @@ use script::Script;
 use wasm::Programs;
 
 pub use program::end_all;
-pub(crate) use wasm::Limits;
 
 const INTERFACE: &str = "sandserve:http/cgi@0.1.0";
 

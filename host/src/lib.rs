@@ -31,6 +31,7 @@ mod inherited;
 // One source for what both sides of the sandbox write.
 #[path = "../../src/json.rs"]
 mod json;
+mod limits;
 mod listen;
 mod log;
 mod patience;

@@ -11,9 +11,9 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::burst::Burst;
-use crate::cgi::Limits;
 use crate::clock::Clock;
 use crate::filesystem::LookedAt;
+use crate::limits::Limits;
 use crate::received::ReceivedFiles;
 use crate::socket::{Reader, Socket, Writer};
 

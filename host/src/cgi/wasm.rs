@@ -2,7 +2,6 @@
 //! preview 1, each run in a fresh sandbox that has its variables and its streams, and no files but those
 //! it was granted.
 
-mod limits;
 mod programs;
 
 use std::sync::Arc;
@@ -21,9 +20,9 @@ use super::pipe::{Input, Pipes, Source, pipe};
 use super::script::Work;
 use super::{End, Refusal};
 use crate::clock::{Clock, let_others_run};
+use crate::limits::Limits;
 use crate::state::State;
 
-pub(crate) use limits::Limits;
 use programs::Program;
 pub(super) use programs::Programs;
 
