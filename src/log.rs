@@ -6,8 +6,7 @@ use std::fmt::Write;
 use wasi::cli::stderr::get_stderr;
 use wasi::io::streams::OutputStream;
 
-/// The most bytes that `blocking-write-and-flush` takes.
-const MAX_WRITE: usize = 4096;
+use crate::wfile::FLUSH_SIZE;
 
 /// Writes `line`, which ends in a line feed, to stderr. A log that cannot be written is lost.
 pub(crate) fn write(line: &str) {
@@ -16,7 +15,7 @@ pub(crate) fn write(line: &str) {
     }
     STDERR.with(|stderr| {
         let stderr = stderr.get_or_init(get_stderr);
-        for piece in line.as_bytes().chunks(MAX_WRITE) {
+        for piece in line.as_bytes().chunks(FLUSH_SIZE) {
             if stderr.blocking_write_and_flush(piece).is_err() {
                 return;
             }

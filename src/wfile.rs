@@ -9,8 +9,8 @@ use wasi::io::streams::{InputStream, OutputStream, StreamError};
 /// together.
 const BUFFER_SIZE: usize = 32 * 1024;
 
-/// The most that WASI lets a stream write and flush at once, in bytes.
-const FLUSH_SIZE: usize = 4096;
+/// The most bytes that `blocking-write-and-flush` takes.
+pub(crate) const FLUSH_SIZE: usize = 4096;
 
 /// Where a response is written. Nothing is promised to have left before [`Write::flush`].
 ///
@@ -158,7 +158,6 @@ impl<'a> Wfile<'a> {
             self.close_chunk();
             write!(self.buffer, "{length:x}\r\n")?;
         }
-        self.close_chunk();
         // Not flushed: the head leaves with the content behind it.
         write_to(self.stream()?, &self.buffer)?;
         self.buffer.clear();

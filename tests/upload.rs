@@ -5,14 +5,14 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use harness::{
-    Response, Server, Site, connect, exchange, get, read_head, request, responses, transcript,
+    Response, Server, Site, connect, exchange, get, names, read_head, request, responses,
+    transcript,
 };
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 use sha2::{Digest, Sha256};
@@ -62,17 +62,6 @@ fn form(files: &[(&str, &[u8])]) -> Vec<u8> {
     }
     form.extend_from_slice(b"\r\n--b--\r\n");
     form
-}
-
-/// What is in `directory`: names in order.
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).expect("a directory");
-    let names = entries.map(|entry| entry.expect("an entry").file_name());
-    let mut names: Vec<_> = names
-        .map(|name| name.to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
 }
 
 fn read(site: &Site, name: &str) -> Vec<u8> {

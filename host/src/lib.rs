@@ -33,6 +33,7 @@ mod inherited;
 mod json;
 mod limits;
 mod listen;
+mod lock;
 mod log;
 mod patience;
 mod received;

@@ -6,7 +6,7 @@
 mod partial;
 
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use rustix::fs::{AtFlags, unlinkat};
 use tokio::task::spawn_blocking;
@@ -16,6 +16,7 @@ use wasmtime_wasi::filesystem::{Descriptor, OpenMode, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode, HostDescriptor};
 
 use crate::filesystem::{at_once, or_error_code};
+use crate::lock::lock;
 use crate::state::State;
 
 /// Those of all instances.
@@ -33,7 +34,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
 
 /// Removes the files that instances are receiving: the process is about to exit under them.
 pub fn remove_received() {
-    let received = RECEIVED.lock().unwrap_or_else(PoisonError::into_inner);
+    let received = lock(&RECEIVED);
     for received in received.iter().filter_map(Weak::upgrade) {
         received.remove();
     }
@@ -53,7 +54,7 @@ impl ReceivedFiles {
             directory: directory.clone(),
             name: name.into(),
         });
-        let mut all = RECEIVED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&RECEIVED);
         all.retain(|received| received.strong_count() > 0);
         all.push(Arc::downgrade(&received));
         self.0.push(received);

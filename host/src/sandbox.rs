@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use wasmtime::component::types::ComponentItem;
@@ -24,6 +24,7 @@ use crate::clock::{self, Clock};
 use crate::directory;
 use crate::engine;
 use crate::filesystem;
+use crate::lock::lock;
 use crate::log::Log;
 use crate::received;
 use crate::socket::Socket;
@@ -251,10 +252,6 @@ impl Sandbox {
         *wasi.filesystem() = self.grant.root.clone();
         wasi
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says why a component without [`CONNECTION`] cannot be served.

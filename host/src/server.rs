@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::thread;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::connection::{Connection, Keep};
 use crate::listen::{Address, listen_on};
+use crate::lock::lock;
 use crate::log;
 use crate::sandbox::{Instance, Sandbox};
 use crate::tls::TlsConfig;
@@ -215,15 +216,14 @@ impl HttpServer {
 
 impl Single {
     async fn serve(&self, connection: &Connection, stopping: watch::Receiver<bool>) {
-        let take = || self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut instance = take();
+        let mut instance = lock(&self.0).take();
         connection
             .serve_in(&mut instance, Keep::Always, stopping)
             .await;
         if let Some(instance) = &mut instance {
             instance.detach();
         }
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = instance;
+        *lock(&self.0) = instance;
     }
 }
 

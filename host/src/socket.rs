@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
+use crate::lock::lock;
 use crate::stream::{More, Stream};
 use crate::tls::{Spoken, TlsConfig};
 use crate::transport::Transport;
@@ -333,9 +334,7 @@ impl Socket {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.0)
     }
 }
 

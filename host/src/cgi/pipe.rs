@@ -16,17 +16,36 @@ use super::script::Ended;
 /// How much is moved at once, in bytes: what a pipe holds.
 const PIPE_SIZE: usize = 64 * 1024;
 
-/// A pipe, as its two ends.
-pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = io::pipe()?;
-    Ok((reader.into(), writer.into()))
-}
-
 /// Our ends of the pipes of a script.
 pub(super) struct Pipes {
     pub(super) input: pipe::Sender,
     pub(super) output: pipe::Receiver,
     pub(super) errors: pipe::Receiver,
+}
+
+/// The ends of a script.
+pub(super) struct Ends {
+    pub(super) stdin: OwnedFd,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+}
+
+/// The pipes of a script, as the two ends of each.
+pub(super) fn pipes() -> io::Result<(Pipes, Ends)> {
+    let (stdin, input) = io::pipe()?;
+    let (output, stdout) = io::pipe()?;
+    let (errors, stderr) = io::pipe()?;
+    let pipes = Pipes {
+        input: pipe::Sender::from_owned_fd(input.into())?,
+        output: pipe::Receiver::from_owned_fd(output.into())?,
+        errors: pipe::Receiver::from_owned_fd(errors.into())?,
+    };
+    let ends = Ends {
+        stdin: stdin.into(),
+        stdout: stdout.into(),
+        stderr: stderr.into(),
+    };
+    Ok((pipes, ends))
 }
 
 /// Where the standard input of a script is written, or by a script its output.

@@ -5,18 +5,18 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::process::{Command, ExitStatus};
+use std::sync::Mutex;
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, geteuid, kill_process_group};
-use tokio::net::unix::pipe;
 use tokio::process::Child;
 
 use super::open::Opened;
-use super::pipe::{Pipes, pipe};
+use super::pipe::{Pipes, pipes};
 use super::script::Work;
 use super::{End, Refusal};
+use crate::lock::lock;
 
 /// What runs Python scripts that are not executable themselves.
 const PYTHON: &str = "python3";
@@ -50,18 +50,16 @@ pub(super) fn start(
         false if file.is_executable() => return Err(io::Error::from(Errno::NOEXEC).into()),
         false => return Err(Refusal::NotExecutable),
     };
-    let (stdin, input) = pipe()?;
-    let (output, stdout) = pipe()?;
-    let (errors, stderr) = pipe()?;
+    let (pipes, ends) = pipes()?;
     let prepare = |mut command: Command| -> io::Result<Command> {
         command
             .args(arguments)
             .env_clear()
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-            .stdin(stdin.try_clone()?)
-            .stdout(stdout.try_clone()?)
-            .stderr(Stdio::from(stderr.try_clone()?))
+            .stdin(ends.stdin.try_clone()?)
+            .stdout(ends.stdout.try_clone()?)
+            .stderr(ends.stderr.try_clone()?)
             .process_group(0);
         if geteuid().is_root() {
             let (user, group) = nobody();
@@ -96,11 +94,6 @@ pub(super) fn start(
             return Err(Refusal::NotExecutable);
         }
         Err(error) => return Err(error.into()),
-    };
-    let pipes = Pipes {
-        input: pipe::Sender::from_owned_fd(input)?,
-        output: pipe::Receiver::from_owned_fd(output)?,
-        errors: pipe::Receiver::from_owned_fd(errors)?,
     };
     Ok((Box::pin(process.wait()), pipes))
 }
@@ -186,8 +179,4 @@ fn end(status: ExitStatus) -> End {
         Some(code) => End::Exited(code),
         None => End::Signalled(number(status.signal()).unwrap_or_default()),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -16,7 +16,7 @@ use wasmtime_wasi::p2::{InputStream, OutputStream};
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiView};
 
 use super::open::Opened;
-use super::pipe::{Input, Pipes, Source, pipe};
+use super::pipe::{Input, Pipes, Source, pipes};
 use super::script::Work;
 use super::{End, Refusal};
 use crate::clock::{Clock, let_others_run};
@@ -38,21 +38,14 @@ pub(super) async fn start(
     environment: &[(String, String)],
 ) -> Result<(Work, Pipes), Refusal> {
     let program = programs.get(file).await?;
-    let (stdin, input) = pipe()?;
-    let (output, stdout) = pipe()?;
-    let (errors, stderr) = pipe()?;
+    let (pipes, ends) = pipes()?;
     let mut wasi = WasiCtx::builder();
     wasi.arg(name)
         .args(arguments)
         .envs(environment)
-        .stdin(Stdin(Arc::new(pipe::Receiver::from_owned_fd(stdin)?)))
-        .stdout(Stdout(Arc::new(pipe::Sender::from_owned_fd(stdout)?)))
-        .stderr(Stdout(Arc::new(pipe::Sender::from_owned_fd(stderr)?)));
-    let pipes = Pipes {
-        input: pipe::Sender::from_owned_fd(input)?,
-        output: pipe::Receiver::from_owned_fd(output)?,
-        errors: pipe::Receiver::from_owned_fd(errors)?,
-    };
+        .stdin(Stdin(Arc::new(pipe::Receiver::from_owned_fd(ends.stdin)?)))
+        .stdout(Stdout(Arc::new(pipe::Sender::from_owned_fd(ends.stdout)?)))
+        .stderr(Stdout(Arc::new(pipe::Sender::from_owned_fd(ends.stderr)?)));
     let (files, clock) = (programs.files.clone(), programs.clock.clone());
     let work = async move {
         let ran = match &*program {

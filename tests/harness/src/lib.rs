@@ -13,4 +13,4 @@ pub use http::{
     responses, transcript, try_exchange,
 };
 pub use server::Server;
-pub use site::Site;
+pub use site::{Site, names};

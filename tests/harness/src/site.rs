@@ -70,6 +70,17 @@ impl Site {
     }
 }
 
+/// What is in `directory`: names in order.
+pub fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("a directory");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<_> = names
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
 impl Default for Site {
     fn default() -> Self {
         Site::new()

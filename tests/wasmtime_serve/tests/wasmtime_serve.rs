@@ -10,7 +10,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Response, Server, Site, connect, example, request, responses};
+use harness::{Response, Server, Site, connect, example, names, request, responses};
 use sandserve_host::{FILE_SERVER, Grant, HttpServer, Sandbox};
 
 /// What a component may not send, and what is another in another second.
@@ -374,17 +374,6 @@ fn uploads_are_whole_or_nothing() {
     after.sort();
     assert_eq!(names(&site.root()), after);
     assert_eq!(names(&site.outside()), ["secret.txt"]);
-}
-
-/// What is in `directory`: names in order.
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).expect("a directory");
-    let names = entries.map(|entry| entry.expect("an entry").file_name());
-    let mut names: Vec<_> = names
-        .map(|name| name.to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
 }
 
 /// Whether `name` is that of a file which is still being received.

@@ -1,7 +1,7 @@
 //! Scripts ready to be instantiated: compiled once, and known by what is in them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ring::digest::{Digest, SHA256, digest};
@@ -15,6 +15,7 @@ use crate::cgi::Refusal;
 use crate::cgi::open::{Identity, Opened};
 use crate::clock::Clock;
 use crate::engine;
+use crate::lock::lock;
 use crate::state::State;
 
 pub(super) type ComponentPre = CommandPre<State>;
@@ -119,7 +120,7 @@ impl Programs {
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
     }
 }
 
