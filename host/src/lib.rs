@@ -1,18 +1,11 @@
-//! The host of `sandserve`: a listener, one directory, and the sandbox between them.
-//!
-//! A connection goes through these modules in this order: `listen` (or `unix_socket`, or `inherited`
-//! from whoever started the process), `server` (accept), `connection`
-//! (its life), `sandbox` (an instance to serve it), then what the instance sees of the world:
-//! `filesystem`, `directory`, `stat_at`, `received`, `streams`, and behind them `socket` (bytes that have come or will go),
-//! `transport` (in the clear or through `tls`) and `stream` (system calls). `cgi` runs scripts for a
-//! component that may ask for them. `log` is beside the way.
+//! The host of `sandserve`: the server, and the components that it was built with.
 //!
 //! A test suite can have a server of its own:
 //!
 //! ```
-//! use sandserve_host::{Grant, HttpServer, Sandbox};
+//! use sandserve_host::{Grant, HttpServer, file_server};
 //!
-//! let sandbox = Sandbox::file_server(Grant::new(".".as_ref(), vec![])?)?;
+//! let sandbox = file_server(Grant::new(".".as_ref(), vec![])?)?;
 //! let server = HttpServer::bind("127.0.0.1:0", sandbox)?;
 //! let client = std::net::TcpStream::connect(server.server_address())?;
 //! drop(client);
@@ -20,41 +13,38 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod burst;
-mod cgi;
-mod clock;
-mod connection;
-mod directory;
-mod engine;
-mod filesystem;
-mod inherited;
-// One source for what both sides of the sandbox write.
-#[path = "../../src/json.rs"]
-mod json;
-mod limits;
-mod listen;
-mod lock;
-mod log;
-mod patience;
-mod received;
-mod sandbox;
-mod server;
-mod socket;
-mod stat_at;
-mod state;
-mod stream;
-mod streams;
-mod tls;
-mod transport;
-mod unix_socket;
+pub use sandserve_components::{CGI_SERVER, FILE_SERVER};
+pub use sandserve_server::*;
 
-pub use cgi::{DirAccess, Scripts, end_all as end_scripts};
-pub use filesystem::check_file;
-pub use inherited::inherited;
-pub use listen::{Address, listen};
-pub use log::log_json;
-pub use received::remove_received;
-pub use sandbox::{CGI_SERVER, FILE_SERVER, Grant, Sandbox};
-pub use server::{HttpServer, Shutdown};
-pub use tls::{TlsConfig, TlsError};
-pub use unix_socket::{SocketFile, listen_unix};
+/// [`FILE_SERVER`], compiled by `build.rs`.
+const FILE_SERVER_COMPILED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/file_server.cwasm"));
+/// [`CGI_SERVER`], compiled by `build.rs`.
+const CGI_SERVER_COMPILED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cgi_server.cwasm"));
+
+/// The file server that this host was built with.
+///
+/// # Errors
+/// An engine that cannot be set up on this machine.
+pub fn file_server(grant: Grant) -> wasmtime::Result<Sandbox> {
+    built_in(FILE_SERVER_COMPILED, grant, None)
+}
+
+/// The file server with `scripts` besides: another component, which alone can ask for them.
+///
+/// # Errors
+/// An engine that cannot be set up on this machine.
+pub fn cgi_server(grant: Grant, scripts: Scripts) -> wasmtime::Result<Sandbox> {
+    built_in(CGI_SERVER_COMPILED, grant, Some(scripts))
+}
+
+fn built_in(
+    compiled: &[u8],
+    grant: Grant,
+    scripts: Option<Scripts>,
+) -> wasmtime::Result<Sandbox> {
+    // SAFETY: these bytes are what `build.rs` got from `precompile_component`.
+    #[allow(unsafe_code)]
+    unsafe {
+        Sandbox::precompiled("sandserve", compiled, grant, scripts)
+    }
+}

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use sandserve_host::{
-    Address, Grant, HttpServer, Sandbox, Scripts, Shutdown, SocketFile, end_scripts, inherited,
+    Address, Grant, HttpServer, Sandbox, Scripts, Shutdown, SocketFile, cgi_server, end_scripts, inherited,
     log_json, remove_received,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -151,9 +151,9 @@ fn built_in(options: &Options, grant: Grant) -> Result<Sandbox, String> {
         let (timeout, directories) = (options.cgi.timeout(), options.cgi.dir_access());
         let scripts = Scripts::new(&options.directory, timeout, directories)
             .map_err(|error| reason(format_args!("cannot run scripts: {error:#}")))?;
-        Sandbox::cgi_server(grant, scripts)
+        cgi_server(grant, scripts)
     } else {
-        Sandbox::file_server(grant)
+        sandserve_host::file_server(grant)
     };
     sandbox
         .map(|sandbox| sandbox.fields(&options.file_server.fields()))

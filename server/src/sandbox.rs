@@ -32,14 +32,6 @@ use crate::stat_at;
 use crate::state::State;
 use crate::streams;
 
-/// The component that this host was built with, as the file that other WASI hosts run.
-pub const FILE_SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sandserve.wasm"));
-/// The same, compiled by `build.rs`.
-const FILE_SERVER_COMPILED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sandserve.cwasm"));
-/// The component that runs scripts besides, as a file and compiled.
-pub const CGI_SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sandserve_cgi.wasm"));
-const CGI_SERVER_COMPILED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sandserve_cgi.cwasm"));
-
 /// The interface that a component is served through.
 const CONNECTION: &str = "sandserve:http/connection@0.1.0";
 /// How many instances there may be at once, or less where the system does not have the address space;
@@ -109,36 +101,27 @@ impl Grant {
 }
 
 impl Sandbox {
-    /// The file server that this host was built with.
+    /// A component, which the log calls `name`, as bytes that are compiled already. With `scripts` it
+    /// can ask for them to be run.
     ///
     /// # Errors
-    /// An engine that cannot be set up on this machine.
-    pub fn file_server(grant: Grant) -> Result<Self> {
-        Sandbox::compiled(FILE_SERVER_COMPILED, grant, None)
-    }
-
-    /// The file server with `scripts` besides: another component, which alone can ask for them.
+    /// An engine that cannot be set up on this machine, and bytes that were compiled for another.
     ///
-    /// # Errors
-    /// An engine that cannot be set up on this machine.
-    pub fn cgi_server(grant: Grant, scripts: Scripts) -> Result<Self> {
-        Sandbox::compiled(CGI_SERVER_COMPILED, grant, Some(scripts))
-    }
-
-    fn compiled(component: &[u8], grant: Grant, scripts: Option<Scripts>) -> Result<Self> {
+    /// # Safety
+    /// `compiled` comes from `precompile_component` of an engine with the configuration of this
+    /// package's `engine.rs`, unchanged.
+    #[allow(unsafe_code)]
+    pub unsafe fn precompiled(
+        name: &str,
+        compiled: &[u8],
+        grant: Grant,
+        scripts: Option<Scripts>,
+    ) -> Result<Self> {
         let limit = scripts.as_ref().map(|_| MAX_CGI_INSTANCES);
         let (engine, max_instances) = new_engine(limit.unwrap_or(u32::MAX))?;
-        // SAFETY: these bytes are what `build.rs` got from `precompile_component`.
-        #[allow(unsafe_code)]
-        let component = unsafe { Component::deserialize(&engine, component) }?;
-        Sandbox::new(
-            "sandserve",
-            &engine,
-            max_instances,
-            &component,
-            grant,
-            scripts,
-        )
+        // SAFETY: the caller says where the bytes come from.
+        let component = unsafe { Component::deserialize(&engine, compiled) }?;
+        Sandbox::new(name, &engine, max_instances, &component, grant, scripts)
     }
 
     /// A handler, which the log calls `name`: a component built with the `sandserve` crate, as bytes,

@@ -1,0 +1,9 @@
+//! Tells the server what it is built for, which is what it compiles components for.
+
+use std::env;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    let target = env::var("TARGET").expect("set by cargo");
+    println!("cargo:rustc-env=SANDSERVE_TARGET={target}");
+}

@@ -1,0 +1,47 @@
+//! The server of `sandserve`: a listener, one directory, and the sandbox between them.
+//!
+//! A connection goes through these modules in this order: `listen` (or `unix_socket`, or `inherited`
+//! from whoever started the process), `server` (accept), `connection`
+//! (its life), `sandbox` (an instance to serve it), then what the instance sees of the world:
+//! `filesystem`, `directory`, `stat_at`, `received`, `streams`, and behind them `socket` (bytes that have come or will go),
+//! `transport` (in the clear or through `tls`) and `stream` (system calls). `cgi` runs scripts for a
+//! component that may ask for them. `log` is beside the way.
+
+mod burst;
+mod cgi;
+mod clock;
+mod connection;
+mod directory;
+mod engine;
+mod filesystem;
+mod inherited;
+// One source for what both sides of the sandbox write.
+#[path = "../../src/json.rs"]
+mod json;
+mod limits;
+mod listen;
+mod lock;
+mod log;
+mod patience;
+mod received;
+mod sandbox;
+mod server;
+mod socket;
+mod stat_at;
+mod state;
+mod stream;
+mod streams;
+mod tls;
+mod transport;
+mod unix_socket;
+
+pub use cgi::{DirAccess, Scripts, end_all as end_scripts};
+pub use filesystem::check_file;
+pub use inherited::inherited;
+pub use listen::{Address, listen};
+pub use log::log_json;
+pub use received::remove_received;
+pub use sandbox::{Grant, Sandbox};
+pub use server::{HttpServer, Shutdown};
+pub use tls::{TlsConfig, TlsError};
+pub use unix_socket::{SocketFile, listen_unix};
