@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{Site, connect, example, get, read_response, request};
-use sandserve_host::{FILE_SERVER, Grant, HttpServer, Sandbox, file_server};
+use sandserve_host::{FILE_SERVER, Grant, HttpServer, Sandbox};
 
 /// How long a server may take to end before a test fails.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ fn grant(root: &Path) -> Grant {
 }
 
 fn file_server(site: &Site) -> HttpServer {
-    let sandbox = file_server(grant(&site.root())).expect("a sandbox");
+    let sandbox = sandserve_host::file_server(grant(&site.root())).expect("a sandbox");
     HttpServer::bind("127.0.0.1:0", sandbox).expect("a port")
 }
 
@@ -55,7 +55,7 @@ fn server_name_and_server_port_are_what_it_is_bound_to() {
     assert_eq!(server.server_address().to_string(), address);
     // One server has the port, as long as it is there.
     let bind = |address: &str| {
-        let sandbox = file_server(grant(&site.root())).expect("a sandbox");
+        let sandbox = sandserve_host::file_server(grant(&site.root())).expect("a sandbox");
         HttpServer::bind(address, sandbox)
     };
     assert!(bind(&address).is_err());
@@ -65,7 +65,7 @@ fn server_name_and_server_port_are_what_it_is_bound_to() {
         let server = bind("[::1]:0").expect("a port");
         assert_eq!(server.server_name(), "::1");
     }
-    let sandbox = file_server(grant(&site.root())).expect("a sandbox");
+    let sandbox = sandserve_host::file_server(grant(&site.root())).expect("a sandbox");
     assert!(HttpServer::new(Vec::new(), sandbox).is_err(), "no listener");
 }
 

@@ -34,6 +34,7 @@ mod streams;
 mod tls;
 mod transport;
 mod unix_socket;
+mod wasi;
 
 pub use cgi::{DirAccess, Scripts, end_all as end_scripts};
 pub use filesystem::check_file;

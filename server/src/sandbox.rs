@@ -5,10 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker, Lower, Resource,
-    ResourceType, TypedFunc,
+    TypedFunc,
 };
 use wasmtime::{
     AsContextMut, Config, Enabled, Engine, Error, InstanceAllocationStrategy,
@@ -31,6 +30,7 @@ use crate::socket::Socket;
 use crate::stat_at;
 use crate::state::State;
 use crate::streams;
+use crate::wasi;
 
 /// The interface that a component is served through.
 const CONNECTION: &str = "sandserve:http/connection@0.1.0";
@@ -147,7 +147,7 @@ impl Sandbox {
         scripts: Option<Scripts>,
     ) -> Result<Self> {
         let mut linker = Linker::new(engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        wasi::add_to_linker(&mut linker)?;
         linker.allow_shadowing(true);
         filesystem::add_to_linker(&mut linker)?;
         directory::add_to_linker(&mut linker)?;
@@ -155,7 +155,7 @@ impl Sandbox {
         received::add_to_linker(&mut linker)?;
         streams::add_to_linker(&mut linker)?;
         linker.allow_shadowing(false);
-        stub_http(&mut linker, component)?;
+        wasi::add_stubs_to_linker(&mut linker, component)?;
         if let Some(scripts) = scripts {
             cgi::add_to_linker(&mut linker, &Arc::new(scripts))?;
         }
@@ -249,43 +249,6 @@ fn missing_export(component: &Component) -> Error {
     Error::msg(format!(
         "the component does not export {CONNECTION}: {hint} {build}"
     ))
-}
-
-/// Defines the imports that belong to the other way in, `wasi:http/incoming-handler`. Nothing calls
-/// that export here, so nothing calls these.
-fn stub_http(linker: &mut Linker<State>, component: &Component) -> Result<()> {
-    // Resources of `wasi:io`, which `wasi:http` only names again.
-    const ALIASES: [&str; 5] = [
-        "error",
-        "io-error",
-        "input-stream",
-        "output-stream",
-        "pollable",
-    ];
-    let engine = component.engine();
-    for (name, import) in component.component_type().imports(engine) {
-        let ComponentItem::ComponentInstance(interface) = import.ty else {
-            continue;
-        };
-        if !name.starts_with("wasi:http/") {
-            continue;
-        }
-        let mut stub = linker.instance(name)?;
-        for (name, item) in interface.exports(engine) {
-            match item.ty {
-                ComponentItem::ComponentFunc(_) => {
-                    stub.func_new(name, |_, _, _, _| {
-                        Err(Error::msg("wasi:http is not offered here"))
-                    })?;
-                }
-                ComponentItem::Resource(_) if !ALIASES.contains(&name) => {
-                    stub.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?;
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(())
 }
 
 impl fmt::Debug for Sandbox {

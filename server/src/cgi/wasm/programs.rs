@@ -8,7 +8,7 @@ use ring::digest::{Digest, SHA256, digest};
 use wasmtime::{Engine, Error, InstancePre, Linker, Module as CoreModule, Result, component};
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p2::bindings::CommandPre;
-use wasmtime_wasi::{p1, p2};
+use wasmtime_wasi::p1;
 
 use super::Module;
 use crate::cgi::Refusal;
@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::engine;
 use crate::lock::lock;
 use crate::state::State;
+use crate::wasi;
 
 pub(super) type ComponentPre = CommandPre<State>;
 pub(super) type ModulePre = InstancePre<Module>;
@@ -67,7 +68,7 @@ impl Programs {
     pub(crate) fn new(files: WasiFilesystemCtx) -> Result<Self> {
         let engine = Engine::new(&engine::config(env!("SANDSERVE_TARGET"))?)?;
         let mut components = component::Linker::new(&engine);
-        p2::add_to_linker_async(&mut components)?;
+        wasi::add_to_linker(&mut components)?;
         let mut modules = Linker::new(&engine);
         p1::add_to_linker_async(&mut modules, |state: &mut Module| &mut state.wasi)?;
         Ok(Programs {
@@ -108,7 +109,9 @@ impl Programs {
         if bytes.starts_with(COMPONENT) {
             let compile = move || component::Component::from_binary(&engine, &bytes);
             let component = tokio::task::spawn_blocking(compile).await??;
-            let pre = self.components.instantiate_pre(&component)?;
+            let mut linker = self.components.clone();
+            wasi::add_stubs_to_linker(&mut linker, &component)?;
+            let pre = linker.instantiate_pre(&component)?;
             return Ok(Program::Component(CommandPre::new(pre)?));
         }
         let compile = move || CoreModule::from_binary(&engine, &bytes);
