@@ -183,7 +183,10 @@ pub trait BaseHttpRequestHandler {
 
     /// The value of `Server`: `server_version` and `sys_version`.
     fn version_string(&self) -> String {
-        [&self.server_version(), " ", &self.sys_version()].concat()
+        let mut version = self.server_version().into_owned();
+        version.push(' ');
+        version.push_str(&self.sys_version());
+        version
     }
 
     /// A time in seconds since the epoch as a field shows it, the current one for `None`.

@@ -93,29 +93,32 @@ impl<'a> Exchange<'a> {
             b'0' + (code / 10 % 10) as u8,
             b'0' + (code % 10) as u8,
         ];
-        self.push(&[version.as_str().as_bytes(), b" ", &code, b" "]);
+        self.push_text(version.as_str());
+        self.push(&[b' ', code[0], code[1], code[2], b' ']);
         self.push_text(message);
-        self.push(&[b"\r\n"]);
+        self.push(b"\r\n");
     }
 
     /// Adds a field line to the head being built. `Connection` decides [`Self::close_connection`].
     pub(crate) fn push_header(&mut self, keyword: &str, value: &str) {
         self.push_text(keyword);
-        self.push(&[b": "]);
+        self.push(b": ");
         self.push_text(value);
-        self.push(&[b"\r\n"]);
+        self.push(b"\r\n");
         let is = |name: &str| keyword.eq_ignore_ascii_case(name);
-        if is("connection") {
-            self.head.has_connection = true;
-            if value.eq_ignore_ascii_case("close") {
-                self.close_connection = true;
-            } else if value.eq_ignore_ascii_case("keep-alive") {
-                self.close_connection = false;
+        // Most names differ in their length already.
+        match keyword.len() {
+            10 if is("connection") => {
+                self.head.has_connection = true;
+                if value.eq_ignore_ascii_case("close") {
+                    self.close_connection = true;
+                } else if value.eq_ignore_ascii_case("keep-alive") {
+                    self.close_connection = false;
+                }
             }
-        } else if is("content-length") {
-            self.head.content_length = value.trim().parse().ok();
-        } else if is("transfer-encoding") {
-            self.head.has_transfer_encoding = true;
+            14 if is("content-length") => self.head.content_length = value.trim().parse().ok(),
+            17 if is("transfer-encoding") => self.head.has_transfer_encoding = true,
+            _ => {}
         }
     }
 
@@ -127,12 +130,12 @@ impl<'a> Exchange<'a> {
     /// Ends the head being built with an empty line, and writes it.
     pub(crate) fn write_head(&mut self) -> io::Result<()> {
         if self.is_interim() {
-            self.push(&[b"\r\n"]);
+            self.push(b"\r\n");
             return self.flush_headers();
         }
         let content = self.frame_content();
         self.push_connection();
-        self.push(&[b"\r\n"]);
+        self.push(b"\r\n");
         self.flush_headers()?;
         self.wfile.begin_content(content);
         Ok(())
@@ -171,7 +174,7 @@ impl<'a> Exchange<'a> {
         } = self.head;
         if code == 205 && content_length.is_none() {
             // Unlike the others it is not known by its status to have none (RFC 9110 15.3.6).
-            self.push(&[b"Content-Length: 0\r\n"]);
+            self.push(b"Content-Length: 0\r\n");
         }
         if self.has_no_content() {
             return Content::None;
@@ -180,7 +183,7 @@ impl<'a> Exchange<'a> {
             _ if has_transfer_encoding || self.wfile.is_framed_by_host() => Content::AsWritten,
             Some(length) => Content::Length(length),
             None if version.min(self.request.request_version()) >= Version::Http11 => {
-                self.push(&[b"Transfer-Encoding: chunked\r\n"]);
+                self.push(b"Transfer-Encoding: chunked\r\n");
                 Content::Chunked(None)
             }
             None => {
@@ -196,9 +199,9 @@ impl<'a> Exchange<'a> {
             return;
         }
         if self.close_connection {
-            self.push(&[b"Connection: close\r\n"]);
+            self.push(b"Connection: close\r\n");
         } else if self.request.request_version() < Version::Http11 {
-            self.push(&[b"Connection: keep-alive\r\n"]);
+            self.push(b"Connection: keep-alive\r\n");
         }
     }
 
@@ -212,16 +215,14 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
-    fn push(&mut self, pieces: &[&[u8]]) {
-        for piece in pieces {
-            self.headers_buffer.extend_from_slice(piece);
-        }
+    fn push(&mut self, bytes: &[u8]) {
+        self.headers_buffer.extend_from_slice(bytes);
     }
 
     /// Adds text as Latin-1, leaving out what would end the line: a head cannot be split.
     fn push_text(&mut self, text: &str) {
         if is_plain(text.as_bytes()) {
-            self.push(&[text.as_bytes()]);
+            self.push(text.as_bytes());
         } else {
             let bytes = text
                 .chars()
@@ -231,7 +232,6 @@ impl<'a> Exchange<'a> {
         }
     }
 }
-
 /// Whether `text` is ASCII without control characters, but for DEL; looked at in words, as every head
 /// passes through here.
 fn is_plain(text: &[u8]) -> bool {

@@ -122,6 +122,8 @@ mod fallback;
 mod fields;
 mod flags;
 mod form_data;
+#[cfg(all(feature = "component", target_family = "wasm"))]
+mod heap;
 mod html;
 mod incoming_handler;
 mod json;

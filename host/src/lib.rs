@@ -37,11 +37,7 @@ pub fn cgi_server(grant: Grant, scripts: Scripts) -> wasmtime::Result<Sandbox> {
     built_in(CGI_SERVER_COMPILED, grant, Some(scripts))
 }
 
-fn built_in(
-    compiled: &[u8],
-    grant: Grant,
-    scripts: Option<Scripts>,
-) -> wasmtime::Result<Sandbox> {
+fn built_in(compiled: &[u8], grant: Grant, scripts: Option<Scripts>) -> wasmtime::Result<Sandbox> {
     // SAFETY: these bytes are what `build.rs` got from `precompile_component`.
     #[allow(unsafe_code)]
     unsafe {

@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use std::thread;
 
 use sandserve_host::{
-    Address, Grant, HttpServer, Sandbox, Scripts, Shutdown, SocketFile, cgi_server, end_scripts, inherited,
-    log_json, remove_received,
+    Address, Grant, HttpServer, Sandbox, Scripts, Shutdown, SocketFile, cgi_server, end_scripts,
+    inherited, log_json, remove_received,
 };
 use tokio::signal::unix::{SignalKind, signal};
 

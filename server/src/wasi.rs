@@ -49,7 +49,10 @@ pub(crate) fn add_stubs_to_linker(linker: &mut Linker<State>, component: &Compon
         let ComponentItem::ComponentInstance(interface) = import.ty else {
             continue;
         };
-        let Some(package) = NOT_OFFERED.iter().find(|package| name.starts_with(**package)) else {
+        let Some(package) = NOT_OFFERED
+            .iter()
+            .find(|package| name.starts_with(**package))
+        else {
             continue;
         };
         let mut stub = linker.instance(name)?;

@@ -18,10 +18,7 @@ mod tests {
             "wasi:clocks/monotonic-clock@0.2.12",
             "wasi::clocks::monotonic_clock",
         ),
-        (
-            "wasi:clocks/wall-clock@0.2.12",
-            "wasi::clocks::wall_clock",
-        ),
+        ("wasi:clocks/wall-clock@0.2.12", "wasi::clocks::wall_clock"),
         (
             "wasi:filesystem/preopens@0.2.12",
             "wasi::filesystem::preopens",

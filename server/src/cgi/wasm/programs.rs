@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ring::digest::{Digest, SHA256, digest};
 use wasmtime::{Engine, Error, InstancePre, Linker, Module as CoreModule, Result, component};
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
-use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::p1;
+use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::Module;
 use crate::cgi::Refusal;
