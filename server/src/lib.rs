@@ -1,11 +1,11 @@
 //! The server of `sandserve`: a listener, one directory, and the sandbox between them.
 //!
 //! A connection goes through these modules in this order: `listen` (or `unix_socket`, or `inherited`
-//! from whoever started the process), `server` (accept), `connection`
-//! (its life), `sandbox` (an instance to serve it), then what the instance sees of the world:
-//! `filesystem`, `directory`, `stat_at`, `received`, `streams`, and behind them `socket` (bytes that have come or will go),
-//! `transport` (in the clear or through `tls`) and `stream` (system calls). `cgi` runs scripts for a
-//! component that may ask for them. `log` is beside the way.
+//! from whoever started the process), `server` (accept), `connection` (its life), `sandbox` (an
+//! instance to serve it), then what the instance sees of the world: `wasi`, and where this host does
+//! better `filesystem`, `directory`, `stat_at`, `received` and `streams`; behind them `socket` (bytes
+//! that have come or will go), `transport` (in the clear or through `tls`) and `stream` (system calls).
+//! `cgi` runs scripts for a component that may ask for them. `log` is beside the way.
 
 mod burst;
 mod cgi;
