@@ -23,20 +23,22 @@ pub(crate) fn write(line: &str) {
     });
 }
 
-/// `message` with control characters and backslashes escaped (`_control_char_table`), so that a
+/// Appends `message` with control characters and backslashes escaped (`_control_char_table`), so that a
 /// client cannot write to the terminal or forge a line.
-pub(crate) fn escape_controls(message: &str) -> String {
-    let mut out = String::with_capacity(message.len());
+pub(crate) fn push_escaped(line: &mut String, message: &str) {
+    let is_plain = |byte| matches!(byte, b' '..=b'~') && byte != b'\\';
+    if message.bytes().all(is_plain) {
+        return line.push_str(message);
+    }
     for char in message.chars() {
         match char {
-            '\\' => out.push_str("\\\\"),
+            '\\' => line.push_str("\\\\"),
             '\0'..='\x1f' | '\x7f'..='\u{9f}' => {
-                let _ = write!(out, "\\x{:02x}", u32::from(char));
+                let _ = write!(line, "\\x{:02x}", u32::from(char));
             }
-            _ => out.push(char),
+            _ => line.push(char),
         }
     }
-    out
 }
 
 #[cfg(test)]
@@ -45,9 +47,18 @@ mod tests {
 
     #[test]
     fn controls_are_escaped() {
-        assert_eq!(
-            escape_controls("GET /\x1b[31m \\ \u{85}\u{fc}\r\n"),
-            "GET /\\x1b[31m \\\\ \\x85\u{fc}\\x0d\\x0a"
-        );
+        for (message, escaped) in [
+            ("GET / \"~\"", "GET / \"~\""),
+            ("\\", "\\\\"),
+            ("\u{7f}", "\\x7f"),
+            (
+                "GET /\x1b[31m \\ \u{85}\u{fc}\r\n",
+                "GET /\\x1b[31m \\\\ \\x85\u{fc}\\x0d\\x0a",
+            ),
+        ] {
+            let mut line = String::from("- ");
+            push_escaped(&mut line, message);
+            assert_eq!(line, format!("- {escaped}"));
+        }
     }
 }

@@ -1,9 +1,9 @@
-//! What of WASI components are offered: `wasmtime-wasi`, but for the network. They have no business
-//! there, and an import that nothing calls does not keep a component from being loaded.
+//! What of WASI components are offered: `wasmtime-wasi`, but for the network, where they are denied
+//! everything.
 
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, Linker, ResourceType};
-use wasmtime::{Error, Result};
+use wasmtime::component::types::{ComponentFunc, ComponentItem};
+use wasmtime::component::{Component, Linker, Resource, ResourceType, Type, Val};
+use wasmtime::{Error, Result, StoreContextMut};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
@@ -25,6 +25,9 @@ const OF_IO: [&str; 5] = [
     "pollable",
 ];
 
+/// What `wasi:sockets` calls it.
+const DENIED: &str = "access-denied";
+
 /// Defines the world `wasi:cli/imports` without its `wasi:sockets`.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     let l = linker;
@@ -42,28 +45,21 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     cli::terminal_stderr::add_to_linker::<_, WasiCli>(l, State::cli)
 }
 
-/// Defines what `component` imports of [`NOT_OFFERED`]: calling it is a trap.
+/// Defines what `component` imports of [`NOT_OFFERED`]: it can be loaded with them, and is refused what
+/// it asks for.
 pub(crate) fn add_stubs_to_linker(linker: &mut Linker<State>, component: &Component) -> Result<()> {
     let engine = component.engine();
     for (name, import) in component.component_type().imports(engine) {
         let ComponentItem::ComponentInstance(interface) = import.ty else {
             continue;
         };
-        let Some(package) = NOT_OFFERED
-            .iter()
-            .find(|package| name.starts_with(**package))
-        else {
+        if !NOT_OFFERED.iter().any(|package| name.starts_with(package)) {
             continue;
-        };
+        }
         let mut stub = linker.instance(name)?;
         for (name, item) in interface.exports(engine) {
             match item.ty {
-                ComponentItem::ComponentFunc(_) => {
-                    stub.func_new(name, |_, _, _, _| {
-                        let package = package.trim_end_matches('/');
-                        Err(Error::msg(format!("{package} is not offered here")))
-                    })?;
-                }
+                ComponentItem::ComponentFunc(_) => stub.func_new(name, refuse)?,
                 ComponentItem::Resource(_) if !OF_IO.contains(&name) => {
                     stub.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?;
                 }
@@ -72,4 +68,31 @@ pub(crate) fn add_stubs_to_linker(linker: &mut Linker<State>, component: &Compon
         }
     }
     Ok(())
+}
+
+/// Answers a call with the error that says no, or with a resource that is good for nothing. A trap where
+/// neither is an answer.
+fn refuse(
+    mut store: StoreContextMut<'_, State>,
+    function: ComponentFunc,
+    _: &[Val],
+    results: &mut [Val],
+) -> Result<()> {
+    for (result, ty) in results.iter_mut().zip(function.results()) {
+        *result = match ty {
+            Type::Result(ty) if can_deny(ty.err()) => {
+                Val::Result(Err(Some(Box::new(Val::Enum(DENIED.into())))))
+            }
+            Type::Own(_) => {
+                let nothing = Resource::<()>::new_own(0);
+                Val::Resource(nothing.try_into_resource_any(&mut store)?)
+            }
+            _ => return Err(Error::msg("this is not offered here")),
+        };
+    }
+    Ok(())
+}
+
+fn can_deny(error: Option<Type>) -> bool {
+    matches!(error, Some(Type::Enum(codes)) if codes.names().any(|code| code == DENIED))
 }
