@@ -11,6 +11,7 @@ fn main() {
         .nth(2)
         .expect("the workspace");
     for input in [
+        "build.rs",
         "src",
         "wit",
         "cgi/Cargo.toml",
