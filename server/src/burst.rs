@@ -10,7 +10,7 @@ use crate::socket::{Progress, Socket};
 
 /// How long an instance waits for the next request of its connection, and at most twice that. Much
 /// longer, and clients that come and stay idle would cost memory.
-const KEEP_INSTANCE: Duration = Duration::from_millis(25);
+const KEEP_INSTANCE: Duration = Duration::from_millis(10);
 
 /// What lets an instance wait.
 pub(crate) struct Burst {
