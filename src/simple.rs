@@ -23,7 +23,7 @@ use crate::upload;
 
 /// Content up to this size, in bytes, goes with the head, in one write. Beyond, the host can do better
 /// with a stream.
-const SMALL_FILE: u64 = 4096;
+const SMALL_FILE: u64 = 16 * 1024;
 
 /// What a file server is told: where the files are and how they are named.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use wasi::io::streams::{InputStream, OutputStream, StreamError};
 /// together.
 const BUFFER_SIZE: usize = 32 * 1024;
 
-/// The most bytes that `blocking-write-and-flush` takes.
+/// The most bytes that `blocking-write-and-flush` takes, but on our host's connections.
 pub(crate) const FLUSH_SIZE: usize = 4096;
 
 /// Where a response is written. Nothing is promised to have left before [`Write::flush`].
@@ -191,11 +191,11 @@ impl<'a> Wfile<'a> {
             return Ok(());
         }
         match &self.sink {
-            // One call of the host instead of two; on a connection it does not wait.
-            Sink::Connection(stream) if self.buffer.len() <= FLUSH_SIZE => stream
+            // One call of the host instead of two; on a connection it does not wait, and has no limit.
+            Sink::Connection(stream) => stream
                 .blocking_write_and_flush(&self.buffer)
                 .map_err(stream_error)?,
-            _ => write_to(self.stream()?, &self.buffer)?,
+            Sink::Response(_) => write_to(self.stream()?, &self.buffer)?,
         }
         self.buffer.clear();
         Ok(())

@@ -183,6 +183,21 @@ impl Socket {
         self.lock().write(bytes);
     }
 
+    /// Sends what was written and then `bytes`, as far as that can be without waiting; the rest is added
+    /// to what will be sent. Mostly there is none, and then nothing is copied.
+    ///
+    /// # Errors
+    /// Those of [`Self::send_now`].
+    pub(crate) fn write_now(&self, bytes: &[u8]) -> io::Result<Progress> {
+        let mut state = self.lock();
+        let sent = match state.has_unsent() {
+            true => 0,
+            false => state.send_at_once(bytes)?,
+        };
+        state.write(&bytes[sent..]);
+        state.send_now()
+    }
+
     /// Sends all that was written.
     ///
     /// # Errors
@@ -418,6 +433,17 @@ impl State {
         self.sent = 0;
         self.flushing = false;
         Ok(Progress::Done)
+    }
+
+    /// Sends some of `bytes`, where nothing goes before them; returns how many.
+    fn send_at_once(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.failed {
+            Some(kind) => Err(kind.into()),
+            None => match self.transport.send(bytes, More::No) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+                sent => sent.map_err(|error| self.fail(error)),
+            },
+        }
     }
 
     fn poll_writable(&mut self, cx: &mut Context) -> Poll<io::Result<()>> {

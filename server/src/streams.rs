@@ -120,10 +120,7 @@ async fn write_and_flush(
     if let Some(socket) = connection(store.data(), &output) {
         let socket = socket.clone();
         let has_room = socket.make_room().await;
-        let sent = has_room.and_then(|()| {
-            socket.write(bytes.as_le_slice(&store));
-            socket.send_now()
-        });
+        let sent = has_room.and_then(|()| socket.write_now(bytes.as_le_slice(&store)));
         let sent = sent.map_err(|error| StreamError::LastOperationFailed(error.into()));
         return returned(store.data_mut(), sent.map(drop));
     }

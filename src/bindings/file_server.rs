@@ -46,7 +46,8 @@ pub mod exports {
             /// - A file whose name begins with `.sandserve-upload-` goes with the instance that has created it,
             ///   unless that has moved it.
             /// - What was written to `output` is sent when `serve` waits for input and when it returns, and
-            ///   `blocking-write-and-flush` does not wait for a client that takes nothing yet.
+            ///   `blocking-write-and-flush` takes as many bytes as there are, and does not wait for a client that
+            ///   takes nothing yet.
             /// - `read` of `input` with nothing there waits a moment for the whole head of the next request, which
             ///   often follows at once: it is for between two requests. `blocking-read` waits for any bytes.
             /// - The byte stream ends (`stream-error::closed` on `input`) when the peer has sent its last byte;

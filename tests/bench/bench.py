@@ -242,8 +242,12 @@ def load(server, path, seconds, connections=32, close=False, size=None):
     return Sample(rate, cpu / count * 1e6, p99)
 
 
+def number(value):
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def spread(values):
-    return f"{statistics.median(values):.4g} ±{(max(values) - min(values)) / 2:.2g}"
+    return f"{number(statistics.median(values))} ±{number((max(values) - min(values)) / 2)}"
 
 
 class Bench:
