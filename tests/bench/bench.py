@@ -392,9 +392,11 @@ class Bench:
     def wasmtime(self):
         cargo = ["cargo", "build", "--release", "--quiet", "-p"]
         subprocess.run([*cargo, "wasmtime-serve"], cwd=ROOT, check=True)
-        example = ["sandserve", "--example", "hello", "--target", "wasm32-wasip2"]
-        subprocess.run([*cargo, *example], cwd=ROOT, check=True)
-        hello = ROOT / "target/wasm32-wasip2/release/examples/hello.wasm"
+        examples = ROOT / "target/examples"
+        example = ["sandserve", "--example", "hello", "--no-default-features"]
+        target = ["--target", "wasm32-wasip2", "--target-dir", str(examples)]
+        subprocess.run([*cargo, *example, *target], cwd=ROOT, check=True)
+        hello = examples / "wasm32-wasip2/release/examples/hello.wasm"
         reuse = wasmtime_serve("--max-instance-reuse-count", "128")
         peers = {
             "hello world": lambda place: wasmtime_serve()(place, hello),
