@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use crate::date;
 use crate::json;
+use crate::log;
 use crate::request::{Request, latin1};
 
 /// A format other than Python's (`SANDSERVE_LOG_FORMAT`).
@@ -89,7 +90,7 @@ impl Stamp<'_> {
 
     /// `%h %l %u %t "%r" %>s %b` of Apache's `mod_log_config`, which has no size for no content.
     fn common(&self, request: &Request, Answer { code, size }: Answer) -> String {
-        let mut line = String::with_capacity(256);
+        let mut line = String::with_capacity(log::LINE);
         push_escaped(&mut line, self.client);
         line.push_str(" - ");
         let user = request.user.as_deref().unwrap_or("-");
@@ -129,7 +130,7 @@ impl Stamp<'_> {
     }
 
     fn begin_json(&self) -> String {
-        let mut line = String::with_capacity(256);
+        let mut line = String::with_capacity(log::LINE);
         let time = date::rfc3339(self.seconds, self.utc_offset);
         let _ = write!(line, "{{\"time\":\"{time}\"");
         push_member(&mut line, "client", Some(self.client));

@@ -38,9 +38,6 @@ pub const DEFAULT_ERROR_MESSAGE: &str = "\
 /// Its type (`DEFAULT_ERROR_CONTENT_TYPE`).
 pub const DEFAULT_ERROR_CONTENT_TYPE: &str = "text/html;charset=utf-8";
 
-/// What most lines of the log have room in, in bytes.
-const LOG_LINE: usize = 256;
-
 /// Handles the requests of a connection. Every error that a method returns is one of the connection
 /// itself, which then closes; what goes wrong with a request is answered with `send_error`.
 pub trait BaseHttpRequestHandler {
@@ -511,7 +508,7 @@ where
 
 fn request_message(http: &Exchange, Answer { code, size }: Answer) -> String {
     // Put together by hand, as are the other pieces of a line: `format!` takes longer than all the rest.
-    let mut message = String::with_capacity(LOG_LINE);
+    let mut message = String::with_capacity(log::LINE);
     message.push('"');
     message.push_str(&http.request.requestline());
     message.push_str("\" ");
@@ -549,7 +546,7 @@ where
         (Some(format), Access::Due(answer)) => stamp().access(format, &http.request, answer),
         (Some(Format::Json), _) => stamp().json_message(message),
         _ => {
-            let mut line = String::with_capacity(LOG_LINE);
+            let mut line = String::with_capacity(log::LINE);
             line.push_str(handler.address_string(http));
             line.push_str(" - - [");
             line.push_str(&handler.log_date_time_string());

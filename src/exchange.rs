@@ -232,6 +232,7 @@ impl<'a> Exchange<'a> {
         }
     }
 }
+
 /// Whether `text` is ASCII without control characters, but for DEL; looked at in words, as every head
 /// passes through here.
 fn is_plain(text: &[u8]) -> bool {

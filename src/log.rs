@@ -6,7 +6,10 @@ use std::fmt::Write;
 use wasi::cli::stderr::get_stderr;
 use wasi::io::streams::OutputStream;
 
-use crate::wfile::FLUSH_SIZE;
+/// What most lines have room in, in bytes.
+pub(crate) const LINE: usize = 256;
+/// The most bytes that `blocking-write-and-flush` takes.
+const MAX_WRITE: usize = 4096;
 
 /// Writes `line`, which ends in a line feed, to stderr. A log that cannot be written is lost.
 pub(crate) fn write(line: &str) {
@@ -15,7 +18,7 @@ pub(crate) fn write(line: &str) {
     }
     STDERR.with(|stderr| {
         let stderr = stderr.get_or_init(get_stderr);
-        for piece in line.as_bytes().chunks(FLUSH_SIZE) {
+        for piece in line.as_bytes().chunks(MAX_WRITE) {
             if stderr.blocking_write_and_flush(piece).is_err() {
                 return;
             }

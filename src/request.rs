@@ -82,7 +82,7 @@ impl Request {
         match &self.bytes[self.command.clone()] {
             // Nearly every one, and asked for often.
             b"GET" => "GET",
-            command => str::from_utf8(command).unwrap_or_default(),
+            _ => self.ascii(&self.command),
         }
     }
 

@@ -9,9 +9,6 @@ use wasi::io::streams::{InputStream, OutputStream, StreamError};
 /// together.
 const BUFFER_SIZE: usize = 32 * 1024;
 
-/// The most bytes that `blocking-write-and-flush` takes, but on our host's connections.
-pub(crate) const FLUSH_SIZE: usize = 4096;
-
 /// Where a response is written. Nothing is promised to have left before [`Write::flush`].
 ///
 /// After the head, the content is framed as the head says: writing more than `Content-Length` is an

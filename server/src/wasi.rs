@@ -13,9 +13,11 @@ use wasmtime_wasi::random::WasiRandom;
 
 use crate::state::State;
 
-/// Interfaces that are not offered. `wasi:http` belongs to the other way into a component,
+/// The network.
+const SOCKETS: &str = "wasi:sockets";
+/// Packages that are not offered. `wasi:http` belongs to the other way into a component,
 /// `wasi:http/incoming-handler`, and nothing calls that here.
-const NOT_OFFERED: [&str; 2] = ["wasi:http/", "wasi:sockets/"];
+const NOT_OFFERED: [&str; 2] = ["wasi:http", SOCKETS];
 /// Resources of `wasi:io`, which these interfaces only name again.
 const OF_IO: [&str; 5] = [
     "error",
@@ -25,7 +27,7 @@ const OF_IO: [&str; 5] = [
     "pollable",
 ];
 
-/// What `wasi:sockets` calls it.
+/// What [`SOCKETS`] says to who may do nothing.
 const DENIED: &str = "access-denied";
 
 /// Defines the world `wasi:cli/imports` without its `wasi:sockets`.
@@ -53,13 +55,19 @@ pub(crate) fn add_stubs_to_linker(linker: &mut Linker<State>, component: &Compon
         let ComponentItem::ComponentInstance(interface) = import.ty else {
             continue;
         };
-        if !NOT_OFFERED.iter().any(|package| name.starts_with(package)) {
+        let of = name.split('/').next();
+        let Some(package) = NOT_OFFERED.into_iter().find(|package| of == Some(package)) else {
             continue;
-        }
+        };
         let mut stub = linker.instance(name)?;
         for (name, item) in interface.exports(engine) {
             match item.ty {
-                ComponentItem::ComponentFunc(_) => stub.func_new(name, refuse)?,
+                ComponentItem::ComponentFunc(_) if package == SOCKETS => {
+                    stub.func_new(name, deny)?;
+                }
+                ComponentItem::ComponentFunc(_) => {
+                    stub.func_new(name, move |_, _, _, _| Err(not_offered(package)))?;
+                }
                 ComponentItem::Resource(_) if !OF_IO.contains(&name) => {
                     stub.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?;
                 }
@@ -70,9 +78,8 @@ pub(crate) fn add_stubs_to_linker(linker: &mut Linker<State>, component: &Compon
     Ok(())
 }
 
-/// Answers a call with the error that says no, or with a resource that is good for nothing. A trap where
-/// neither is an answer.
-fn refuse(
+/// Answers a call of [`SOCKETS`] with the error that says no, or with a resource that is good for nothing.
+fn deny(
     mut store: StoreContextMut<'_, State>,
     function: ComponentFunc,
     _: &[Val],
@@ -87,7 +94,7 @@ fn refuse(
                 let nothing = Resource::<()>::new_own(0);
                 Val::Resource(nothing.try_into_resource_any(&mut store)?)
             }
-            _ => return Err(Error::msg("this is not offered here")),
+            _ => return Err(not_offered(SOCKETS)),
         };
     }
     Ok(())
@@ -95,4 +102,8 @@ fn refuse(
 
 fn can_deny(error: Option<Type>) -> bool {
     matches!(error, Some(Type::Enum(codes)) if codes.names().any(|code| code == DENIED))
+}
+
+fn not_offered(package: &str) -> Error {
+    Error::msg(format!("{package} is not offered here"))
 }
