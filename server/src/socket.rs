@@ -33,7 +33,7 @@ const OUTBOX_SIZE: usize = 64 * 1024;
 /// A file part up to this size, in bytes, leaves together with the head before it.
 const SMALL_FILE: u64 = 16 * 1024;
 /// How many bytes of a file leave before other connections get their turn.
-const SEND_SIZE: u64 = 1024 * 1024;
+const SEND_SIZE: u64 = 2 * 1024 * 1024;
 /// How long a client may take none of the bytes that are there for it.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a client may take to send a request: this, and a second for every `SLOWEST_PACE` bytes.

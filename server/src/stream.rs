@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -96,7 +97,20 @@ impl Stream {
         offset: &mut u64,
         size: usize,
     ) -> io::Result<usize> {
-        self.try_send(|socket| Ok(rustix::fs::sendfile(socket, file, Some(offset), size)?))
+        let mut sent = 0;
+        let tried = self.try_send(|socket| {
+            sent = rustix::fs::sendfile(socket, file, Some(offset), size)?;
+            // A client that reads meanwhile makes room for a little each time. The event loop waits
+            // for more, and the next call will not try before.
+            if sent < size && sent > 0 && !has_room(socket)? {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(sent)
+        });
+        match tried {
+            Err(error) if sent > 0 && would_block(&error) => Ok(sent),
+            tried => tried,
+        }
     }
 
     /// Says that nothing more will be sent.
@@ -141,6 +155,13 @@ impl Stream {
             _ => Err(io::ErrorKind::NotConnected.into()),
         }
     }
+}
+
+/// Whether the kernel thinks it worth to send: a third of what it holds for a connection is free. If not, it
+/// tells the event loop when that is so.
+fn has_room(socket: BorrowedFd) -> io::Result<bool> {
+    let mut watched = [PollFd::from_borrowed_fd(socket, PollFlags::OUT)];
+    Ok(rustix::event::poll(&mut watched, Some(&Timespec::default()))? > 0)
 }
 
 fn would_block(error: &io::Error) -> bool {
