@@ -35,8 +35,8 @@ use crate::wasi;
 /// The interface that a component is served through.
 const CONNECTION: &str = "sandserve:http/connection@0.1.0";
 /// How many instances there may be at once, or less where the system does not have the address space;
-/// connections beyond that wait for one.
-const MAX_INSTANCES: [u32; 4] = [4096, 512, 64, 8];
+/// connections beyond that wait for one. Each adds some 4 us to the start, which sets up its stack.
+const MAX_INSTANCES: [u32; 4] = [2048, 512, 64, 8];
 /// The same where each may have a script of its own. Root's take longer to start the more instances
 /// there can be, as their address space is copied.
 const MAX_CGI_INSTANCES: u32 = 512;
