@@ -52,9 +52,11 @@ fn build_components(root: &Path, out: &Path) -> PathBuf {
         ])
         .arg("--target-dir")
         .arg(&target_dir)
-        // Small, and worth every optimization; what generates code for them is not.
+        // Small, and worth every optimization; what generates code for them is not. Level 3 makes more
+        // code of them, and each request is about going through code once.
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2")
         .env("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_OPT_LEVEL", "0")
         // What the outer cargo was told about the host is not meant for the component.
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
