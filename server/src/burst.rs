@@ -1,31 +1,30 @@
 //! Requests that follow each other so closely that one call of the sandbox serves them all.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
-use crate::patience::Patience;
+use crate::idle::Idle;
 use crate::socket::{Progress, Socket};
-
-/// How long an instance waits for the next request of its connection, and at most twice that. Much
-/// longer, and clients that come and stay idle would cost memory.
-const KEEP_INSTANCE: Duration = Duration::from_millis(10);
 
 /// What lets an instance wait.
 pub(crate) struct Burst {
     instances: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
-    patience: Patience,
+    idle: Idle,
 }
 
 impl Burst {
     /// Ends when others wait for `instances`, or when `stopping` turns true.
-    pub(crate) fn new(instances: Arc<Semaphore>, stopping: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(instances: Arc<Semaphore>, mut stopping: watch::Receiver<bool>) -> Self {
+        // From here on a look at whether it has changed is enough, which takes no lock that cores share.
+        if *stopping.borrow() {
+            stopping.mark_changed();
+        }
         Burst {
             instances,
             stopping,
-            patience: Patience::default(),
+            idle: Idle::default(),
         }
     }
 
@@ -36,10 +35,14 @@ impl Burst {
         if !matches!(socket.send_now(), Ok(Progress::Done)) {
             return false;
         }
-        if self.instances.available_permits() == 0 || *self.stopping.borrow() {
+        if self.instances.available_permits() == 0 || self.is_stopping() {
             return false;
         }
-        let received = self.patience.wait(KEEP_INSTANCE, socket.receive_request());
+        let received = self.idle.wait(socket.receive_request());
         matches!(received.await, Some(Ok(true)))
+    }
+
+    fn is_stopping(&self) -> bool {
+        !matches!(self.stopping.has_changed(), Ok(false))
     }
 }

@@ -14,6 +14,7 @@ mod connection;
 mod directory;
 mod engine;
 mod filesystem;
+mod idle;
 mod inherited;
 // One source for what both sides of the sandbox write.
 #[path = "../../src/json.rs"]
