@@ -156,7 +156,11 @@ impl<'a> Wfile<'a> {
             write!(self.buffer, "{length:x}\r\n")?;
         }
         // Not flushed: the head leaves with the content behind it.
-        write_to(self.stream()?, &self.buffer)?;
+        match &self.sink {
+            // Takes all of it, unasked.
+            Sink::Connection(stream) => stream.write(&self.buffer).map_err(stream_error)?,
+            Sink::Response(_) => write_to(self.stream()?, &self.buffer)?,
+        }
         self.buffer.clear();
         self.splice_all(source, length)?;
         if is_chunked {

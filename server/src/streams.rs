@@ -26,7 +26,9 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
         Box::new(blocking_read(store, arguments))
     })?;
     streams.func_wrap("[method]output-stream.check-write", check_write)?;
-    streams.func_wrap("[method]output-stream.write", write)?;
+    streams.func_wrap_async("[method]output-stream.write", |store, arguments| {
+        Box::new(write(store, arguments))
+    })?;
     streams.func_wrap_async(
         "[method]output-stream.blocking-write-and-flush",
         |store, arguments| Box::new(write_and_flush(store, arguments)),
@@ -96,12 +98,17 @@ fn check_write(
     returned(state, permit)
 }
 
-fn write(
+/// Waits while too many bytes wait to leave, as who writes to the connection need not have asked.
+async fn write(
     mut store: StoreContextMut<'_, State>,
     (output, bytes): (Resource<DynOutputStream>, WasmList<u8>),
 ) -> StreamReturn<()> {
     if let Some(socket) = connection(store.data(), &output) {
         let socket = socket.clone();
+        if let Err(error) = socket.make_room().await {
+            let failed = StreamError::LastOperationFailed(error.into());
+            return returned(store.data_mut(), Err(failed));
+        }
         socket.write(bytes.as_le_slice(&store));
         return Ok((Ok(()),));
     }

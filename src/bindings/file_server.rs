@@ -45,9 +45,9 @@ pub mod exports {
             ///   component can look at what it opened instead of asking first and racing with a change.
             /// - A file whose name begins with `.sandserve-upload-` goes with the instance that has created it,
             ///   unless that has moved it.
-            /// - What was written to `output` is sent when `serve` waits for input and when it returns, and
-            ///   `blocking-write-and-flush` takes as many bytes as there are, and does not wait for a client that
-            ///   takes nothing yet.
+            /// - What was written to `output` is sent when `serve` waits for input and when it returns, or with the
+            ///   next `blocking-write-and-flush`. Both `write` and that take as many bytes as there are, without
+            ///   `check-write`, and wait for the client only where many bytes wait for it already.
             /// - `read` of `input` with nothing there waits a moment for the whole head of the next request, which
             ///   often follows at once: it is for between two requests. `blocking-read` waits for any bytes.
             /// - The byte stream ends (`stream-error::closed` on `input`) when the peer has sent its last byte;
