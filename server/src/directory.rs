@@ -1,11 +1,20 @@
 //! Directories read better than by the stock `wasi:filesystem`: entry by entry as they are asked for,
 //! with no look at each file, so that a directory that may be read but not searched is listed too.
 
+use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::vec;
 
-use rustix::fs::{AtFlags, Dir, FileType, statat};
+#[cfg(not(target_os = "linux"))]
+use rustix::fs::Dir;
+#[cfg(target_os = "linux")]
+use rustix::fs::RawDir;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, openat, seek, statat};
+#[cfg(target_os = "linux")]
+use rustix::io::Errno;
 use wasmtime::component::{Linker, Resource, ResourceType};
 use wasmtime::{Result, StoreContextMut};
 use wasmtime_wasi::filesystem::Descriptor;
@@ -13,6 +22,10 @@ use wasmtime_wasi::p2::ReaddirIterator;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
 
 use crate::state::State;
+
+/// How many bytes of entries the system is asked for at once.
+#[cfg(target_os = "linux")]
+const READ_SIZE: usize = 32 * 1024;
 
 /// Replaces `directory-entry-stream` and the function that makes one.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
@@ -35,8 +48,14 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
 
 /// A directory being read.
 struct Entries {
-    entries: Dir,
     directory: Arc<File>,
+    source: Source,
+    /// Those that the system has told of and nobody has asked for: what each is, and where its name ends.
+    told: vec::IntoIter<(DescriptorType, usize)>,
+    /// Their names, from `asked` on. As strings of their own, a thousand at a time, they would take
+    /// longer.
+    names: String,
+    asked: usize,
 }
 
 fn read_directory(
@@ -47,27 +66,13 @@ fn read_directory(
     let Descriptor::Dir(directory) = table.get(&descriptor)? else {
         return Ok((Err(ErrorCode::NotDirectory),));
     };
-    let directory = directory.dir.clone();
-    match open(&directory) {
+    match Entries::of(directory.dir.clone()) {
         Ok(entries) => {
-            let entries = table.push(Entries { entries, directory })?;
+            let entries = table.push(entries)?;
             Ok((Ok(Resource::new_own(entries.rep())),))
         }
         Err(error) => Ok((Err(error.into()),)),
     }
-}
-
-/// The entries of `directory` from the first one on.
-fn open(directory: &File) -> std::io::Result<Dir> {
-    // A directory with search permission is opened again, for a position of its own.
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-    let again = rustix::fs::openat(directory, ".", flags, rustix::fs::Mode::empty());
-    let mut entries = match again {
-        Ok(again) => Dir::new(again)?,
-        Err(_) => Dir::new(directory.as_fd().try_clone_to_owned()?)?,
-    };
-    entries.rewind();
-    Ok(entries)
 }
 
 fn read_directory_entry(
@@ -75,33 +80,121 @@ fn read_directory_entry(
     (stream,): (Resource<ReaddirIterator>,),
 ) -> Result<(Result<Option<DirectoryEntry>, ErrorCode>,)> {
     let stream = Resource::<Entries>::new_borrow(stream.rep());
-    let Entries { entries, directory } = store.data_mut().table.get_mut(&stream)?;
-    for entry in entries {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => return Ok((Err(std::io::Error::from(error).into()),)),
+    let entry = store.data_mut().table.get_mut(&stream)?.next();
+    Ok((entry.map_err(ErrorCode::from),))
+}
+
+impl Entries {
+    /// The entries of `directory` from the first one on.
+    fn of(directory: Arc<File>) -> io::Result<Self> {
+        // A directory with search permission is opened again, for a position of its own.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = match openat(&directory, ".", flags, Mode::empty()) {
+            Ok(again) => again,
+            Err(_) => directory.as_fd().try_clone_to_owned()?,
         };
-        let name = entry.file_name();
-        // Other names cannot pass.
-        let Ok(text) = name.to_str() else { continue };
-        if text == "." || text == ".." {
-            continue;
-        }
-        let file_type = match entry.file_type() {
-            // Some file systems do not tell.
-            FileType::Unknown => statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_or(FileType::Unknown, |stat| {
-                    FileType::from_raw_mode(stat.st_mode)
-                }),
-            file_type => file_type,
-        };
-        let entry = DirectoryEntry {
-            type_: descriptor_type(file_type),
-            name: text.to_owned(),
-        };
-        return Ok((Ok(Some(entry)),));
+        seek(&opened, SeekFrom::Start(0))?;
+        Ok(Entries {
+            directory,
+            source: Source::new(opened)?,
+            told: Vec::new().into_iter(),
+            names: String::new(),
+            asked: 0,
+        })
     }
-    Ok((Ok(None),))
+
+    fn next(&mut self) -> io::Result<Option<DirectoryEntry>> {
+        loop {
+            if let Some((type_, end)) = self.told.next() {
+                let name = self.names[self.asked..end].to_owned();
+                self.asked = end;
+                return Ok(Some(DirectoryEntry { type_, name }));
+            }
+            if !self.ask()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Asks the system for more; false if there are none.
+    fn ask(&mut self) -> io::Result<bool> {
+        let Entries {
+            directory, names, ..
+        } = self;
+        let mut told = Vec::new();
+        names.clear();
+        let goes_on = self.source.read(|name, file_type| {
+            // Other names cannot pass.
+            let Ok(text) = name.to_str() else { return };
+            if text != "." && text != ".." {
+                names.push_str(text);
+                told.push((type_of(directory, name, file_type), names.len()));
+            }
+        })?;
+        self.told = told.into_iter();
+        self.asked = 0;
+        Ok(goes_on)
+    }
+}
+
+/// What is at `name`, where `file_type` is what the directory says.
+fn type_of(directory: &File, name: &CStr, file_type: FileType) -> DescriptorType {
+    descriptor_type(match file_type {
+        // Some file systems do not tell.
+        FileType::Unknown => statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_or(FileType::Unknown, |stat| {
+                FileType::from_raw_mode(stat.st_mode)
+            }),
+        file_type => file_type,
+    })
+}
+
+/// Where entries come from: system calls that each tell of many.
+#[cfg(target_os = "linux")]
+struct Source(OwnedFd);
+
+#[cfg(target_os = "linux")]
+impl Source {
+    fn new(directory: OwnedFd) -> io::Result<Self> {
+        Ok(Source(directory))
+    }
+
+    /// Passes some entries to `found`; false if there are no more.
+    fn read(&mut self, mut found: impl FnMut(&CStr, FileType)) -> io::Result<bool> {
+        let mut buffer = Vec::with_capacity(READ_SIZE);
+        let mut entries = RawDir::new(&self.0, buffer.spare_capacity_mut());
+        loop {
+            match entries.next() {
+                Some(Ok(entry)) => found(entry.file_name(), entry.file_type()),
+                // It was removed meanwhile.
+                None | Some(Err(Errno::NOENT)) => return Ok(false),
+                Some(Err(error)) => return Err(error.into()),
+            }
+            if entries.is_buffer_empty() {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// Where entries come from.
+#[cfg(not(target_os = "linux"))]
+struct Source(Dir);
+
+#[cfg(not(target_os = "linux"))]
+impl Source {
+    fn new(directory: OwnedFd) -> io::Result<Self> {
+        Ok(Source(Dir::new(directory)?))
+    }
+
+    /// Passes an entry to `found`; false if there are no more.
+    fn read(&mut self, mut found: impl FnMut(&CStr, FileType)) -> io::Result<bool> {
+        let Some(entry) = self.0.next().transpose()? else {
+            return Ok(false);
+        };
+        found(entry.file_name(), entry.file_type());
+        Ok(true)
+    }
 }
 
 /// A kind of file in the words of WASI.

@@ -2,7 +2,7 @@
 //! every entry, so a name is looked at in one system call.
 
 use rustix::fs::{AtFlags, FileType, Stat, statat};
-use wasmtime::component::{Linker, Resource};
+use wasmtime::component::{Linker, Resource, WasmStr};
 use wasmtime::{Result, StoreContextMut};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::filesystem::types::{
@@ -20,14 +20,15 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
 
 fn stat_at(
     mut store: StoreContextMut<'_, State>,
-    (descriptor, path_flags, path): (Resource<Descriptor>, PathFlags, String),
+    (descriptor, path_flags, path): (Resource<Descriptor>, PathFlags, WasmStr),
 ) -> Result<(Result<DescriptorStat, ErrorCode>,)> {
+    let path = path.to_str(&store)?;
     let Descriptor::Dir(directory) = store.data().table.get(&descriptor)? else {
         return Ok((Err(ErrorCode::NotDirectory),));
     };
     let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
     if is_name(&path) {
-        match statat(&directory.dir, &path, AtFlags::SYMLINK_NOFOLLOW) {
+        match statat(&directory.dir, &*path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if follow && is_link(&stat) => {}
             Ok(stat) => return Ok((Ok(descriptor_stat(stat)),)),
             Err(error) => return Ok((Err(std::io::Error::from(error).into()),)),
@@ -37,6 +38,7 @@ fn stat_at(
     if let Some(stat) = crate::filesystem::beneath::stat(&directory.dir, path_flags, &path) {
         return Ok((stat.map(descriptor_stat),));
     }
+    let path = path.into_owned();
     let mut filesystem = store.data_mut().filesystem();
     let stat = filesystem.stat_at(descriptor, path_flags, path);
     Ok((or_error_code(at_once(stat)?)?,))
