@@ -93,18 +93,31 @@ pub(crate) fn apache_date(seconds: u64, utc_offset: i32) -> String {
 
 /// The same in RFC 3339: `2020-09-13T12:26:40Z`, or with the offset of its zone.
 pub(crate) fn rfc3339(seconds: u64, utc_offset: i32) -> String {
-    let (days, second) = days_and_second(seconds.saturating_add_signed(utc_offset.into()));
-    let (year, month, day) = civil_date(days);
-    let mut digits = *b"0000-00-00T00:00:00";
-    let date = [(0, year / 100), (2, year % 100), (5, month), (8, day)];
-    put_numbers(&mut digits, &date);
-    put_numbers(&mut digits, &times(11, second));
-    let mut text = String::from_utf8(digits.to_vec()).unwrap_or_default();
-    match zone(utc_offset) {
-        (_, 0, 0) => text.push('Z'),
-        (sign, hours, minutes) => text.push_str(&format!("{sign}{hours:02}:{minutes:02}")),
+    let mut text = String::with_capacity("2020-09-13T12:26:40+00:00".len());
+    push_rfc3339(&mut text, seconds.saturating_add_signed(utc_offset.into()));
+    if let (sign, hours, minutes) = zone(utc_offset)
+        && (hours, minutes) != (0, 0)
+    {
+        text.pop();
+        text.push_str(&format!("{sign}{hours:02}:{minutes:02}"));
     }
     text
+}
+
+/// Appends `seconds` in RFC 3339, in UTC: `2020-09-13T12:26:40Z`.
+pub(crate) fn push_rfc3339(text: &mut String, seconds: u64) {
+    let mut digits = *b"0000-00-00T00:00:00Z";
+    put_utc(&mut digits, seconds, 0, 11);
+    text.push_str(str::from_utf8(&digits).unwrap_or_default());
+}
+
+/// Writes `seconds` over `0000-00-00`, which begins at `date`, and over `00:00:00` at `time`, in UTC.
+pub(crate) fn put_utc(text: &mut [u8], seconds: u64, date: usize, time: usize) {
+    let (days, second) = days_and_second(seconds);
+    let (year, month, day) = civil_date(days);
+    let numbers = [(0, year / 100), (2, year % 100), (5, month), (8, day)];
+    put_numbers(text, &numbers.map(|(at, number)| (date + at, number)));
+    put_numbers(text, &times(time, second));
 }
 
 /// How a zone is written: a sign, hours and minutes.

@@ -115,6 +115,7 @@ mod content_type;
 mod credentials;
 mod cross_origin;
 mod date;
+mod decimal;
 mod dotfiles;
 mod encoding;
 mod exchange;

@@ -2,12 +2,13 @@
 //! request asks for. How a page and how JSON are written is in the modules beneath.
 
 mod json;
+mod names;
 mod order;
 mod page;
 
-use wasi::filesystem::types::{
-    Descriptor, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, PathFlags,
-};
+use std::ops::Range;
+
+use wasi::filesystem::types::{Descriptor, DescriptorType, DirectoryEntry, ErrorCode, PathFlags};
 
 use crate::accept;
 use crate::open;
@@ -17,9 +18,9 @@ use order::Order;
 
 /// A name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct Entry<'n> {
     /// As it is in the directory.
-    pub(crate) name: String,
+    pub(crate) name: &'n str,
     /// A symbolic link, of which all that follows is what it leads to.
     is_link: bool,
     /// `None` for a link that leads nowhere, or where the server may not go.
@@ -51,27 +52,29 @@ impl From<DescriptorType> for Kind {
     }
 }
 
-impl Entry {
-    /// What is at `name`, as far as the host tells.
-    fn new(name: String, is_link: bool, type_: Option<DescriptorType>) -> Entry {
+impl<'n> Entry<'n> {
+    /// What is at `name` in `directory`, which is at `path` beneath the root.
+    fn look(directory: &Descriptor, path: &str, name: &'n str, type_: DescriptorType) -> Self {
+        let is_link = type_ == DescriptorType::SymbolicLink;
+        let stat = match is_link {
+            true => open::stat(&format!("{path}{name}")),
+            // A directory may be one that can be read but not searched.
+            false => directory.stat_at(PathFlags::empty(), name).ok(),
+        };
+        let type_ = match &stat {
+            Some(stat) => Some(stat.type_),
+            None => Some(type_).filter(|_| !is_link),
+        };
+        let kind = type_.map(Kind::from);
+        let size = stat.map(|stat| stat.size);
+        let modified = stat.and_then(|stat| stat.data_modification_timestamp);
         Entry {
             name,
             is_link,
-            kind: type_.map(Kind::from),
-            size: None,
-            modified: None,
+            kind,
+            size: size.filter(|_| kind == Some(Kind::File)),
+            modified: modified.map(|time| time.seconds),
         }
-    }
-
-    /// The same, having looked.
-    fn with_stat(mut self, stat: Option<DescriptorStat>) -> Entry {
-        if let Some(stat) = stat {
-            let modified = stat.data_modification_timestamp;
-            self.kind = Some(stat.type_.into());
-            self.size = (self.kind == Some(Kind::File)).then_some(stat.size);
-            self.modified = modified.map(|time| time.seconds);
-        }
-        self
     }
 
     /// A directory, or a link that leads to one: its links end in a slash.
@@ -82,32 +85,54 @@ impl Entry {
 
 /// The entries of `directory`, in the order of Python's listing: by lower-cased name. `path` is where
 /// the directory is beneath the root, with a slash at the end: a link may lead anywhere in the root.
+/// `names` is where their names are kept: one after the other, so that going through a hundred thousand
+/// of them does not lead all over the memory.
 ///
 /// # Errors
 /// What the host says when the directory cannot be read. A single name that cannot pass through WASI
 /// (not UTF-8), or that has gone meanwhile, is left out.
-pub(crate) fn read(directory: &Descriptor, path: &str) -> Result<Vec<Entry>, ErrorCode> {
+pub(crate) fn read<'n>(
+    directory: &Descriptor,
+    path: &str,
+    names: &'n mut String,
+) -> Result<Vec<Entry<'n>>, ErrorCode> {
+    let mut found_names = String::new();
+    let found = find(directory, &mut found_names)?;
+    let in_order = names::in_order(found.len(), |at| &found_names[found[at].0.clone()]);
+    let found: Vec<_> = in_order.into_iter().map(|at| found[at].clone()).collect();
+    names.reserve(found_names.len());
+    for (name, _) in &found {
+        names.push_str(&found_names[name.clone()]);
+    }
+    let mut names = names.as_str();
+    let entries = found.into_iter().map(|(name, type_)| {
+        let (name, later) = names.split_at(name.len());
+        names = later;
+        Entry::look(directory, path, name, type_)
+    });
+    Ok(entries.collect())
+}
+
+/// What the host tells of `directory`: where in `names`, to which they are added, each name is, and what
+/// it is the name of.
+fn find(
+    directory: &Descriptor,
+    names: &mut String,
+) -> Result<Vec<(Range<usize>, DescriptorType)>, ErrorCode> {
     let stream = directory.read_directory()?;
-    let mut entries = Vec::new();
+    let mut found = Vec::new();
     loop {
         match stream.read_directory_entry() {
             Ok(Some(DirectoryEntry { type_, name })) => {
-                entries.push(if type_ == DescriptorType::SymbolicLink {
-                    let stat = open::stat(&format!("{path}{name}"));
-                    Entry::new(name, true, None).with_stat(stat)
-                } else {
-                    // A directory may be one that can be read but not searched.
-                    let stat = directory.stat_at(PathFlags::empty(), &name).ok();
-                    Entry::new(name, false, Some(type_)).with_stat(stat)
-                });
+                let start = names.len();
+                names.push_str(&name);
+                found.push((start..names.len(), type_));
             }
-            Ok(None) => break,
+            Ok(None) => return Ok(found),
             Err(ErrorCode::IllegalByteSequence | ErrorCode::NoEntry) => {}
             Err(error) => return Err(error),
         }
     }
-    entries.sort_by_cached_key(|entry| entry.name.to_lowercase());
-    Ok(entries)
 }
 
 /// A listing as it is sent.

@@ -42,6 +42,23 @@ pub(crate) fn translate_path(directory: &str, path: &str) -> String {
     name
 }
 
+/// How long `name` is in a link, in bytes: no longer than it is if none of it is quoted.
+pub(crate) fn quoted_size(name: &str) -> usize {
+    const SIZES: [u8; 256] = {
+        let mut sizes = [3; 256];
+        let mut byte = 0_u8;
+        while byte < 128 {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'.' | b'-' | b'~') {
+                sizes[byte as usize] = 1;
+            }
+            byte += 1;
+        }
+        sizes
+    };
+    let sizes = name.bytes().map(|byte| SIZES[usize::from(byte)]);
+    sizes.map(usize::from).sum()
+}
+
 /// `name` as it is in a link, in pieces.
 pub(crate) fn quote(name: &str) -> impl Iterator<Item = &str> {
     utf8_percent_encode(name, QUOTED)
@@ -105,6 +122,14 @@ mod tests {
             assert_eq!(translate_path(".", target), name, "{target}");
         }
         assert_eq!(translate_path("public", "/../a"), "public/a");
+    }
+
+    #[test]
+    fn a_quoted_name_is_as_long_as_it_is() {
+        for name in (0..=255).map(|byte| String::from(char::from(byte))) {
+            let quoted: String = quote(&name).collect();
+            assert_eq!(quoted_size(&name), quoted.len(), "{name}");
+        }
     }
 
     #[test]

@@ -353,7 +353,8 @@ where
     H: SimpleHttpRequestHandler + ?Sized,
 {
     let path = handler.translate_path(http.request.path());
-    let entries = directory.and_then(|directory| listing::read(directory, &path).ok());
+    let mut names = String::new();
+    let entries = directory.and_then(|directory| listing::read(directory, &path, &mut names).ok());
     let Some(mut entries) = entries else {
         handler.send_error(http, 404, Some("No permission to list directory"), None)?;
         return Ok(None);
@@ -362,7 +363,7 @@ where
     if let Some(directory) = directory.filter(|_| upload_form) {
         upload::sweep(directory, &entries);
     }
-    entries.retain(|entry| !dotfiles::hides(handler.files(), &entry.name));
+    entries.retain(|entry| !dotfiles::hides(handler.files(), entry.name));
     let listing = listing::represent(&http.request, entries, upload_form);
     handler.send_response(http, 200, None);
     handler.send_header(http, "Content-type", listing.content_type);

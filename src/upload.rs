@@ -98,11 +98,11 @@ where
 /// Removes what servers that were killed have left among the `entries` of `directory`.
 pub(crate) fn sweep(directory: &Descriptor, entries: &[Entry]) {
     let now = date::now();
-    for entry in entries.iter().filter(|entry| is_partial(&entry.name)) {
+    for entry in entries.iter().filter(|entry| is_partial(entry.name)) {
         let abandoned = |modified: u64| modified.saturating_add(ABANDONED) < now;
         if entry.modified.is_some_and(abandoned) {
             // If it cannot be removed it stays hidden.
-            let _ = directory.unlink_file_at(&entry.name);
+            let _ = directory.unlink_file_at(entry.name);
         }
     }
 }

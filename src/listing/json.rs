@@ -2,6 +2,7 @@
 
 use super::{Entry, Kind};
 use crate::date;
+use crate::decimal;
 use crate::json::push_string;
 
 /// The media type of what [`array`] returns.
@@ -19,7 +20,7 @@ pub(super) fn array(entries: &[Entry]) -> String {
     for entry in entries {
         array.push_str(separator);
         array.push_str("\n{\"name\":");
-        push_string(&mut array, &entry.name);
+        push_string(&mut array, entry.name);
         let kind = match entry.kind {
             Some(Kind::File) => "\"file\"",
             Some(Kind::Directory) => "\"directory\"",
@@ -34,12 +35,16 @@ pub(super) fn array(entries: &[Entry]) -> String {
         }
         array.push_str(",\"size\":");
         match entry.size {
-            Some(size) => array.push_str(&size.to_string()),
+            Some(size) => decimal::push(&mut array, size),
             None => array.push_str("null"),
         }
         array.push_str(",\"mtime\":");
         match entry.modified {
-            Some(modified) => push_string(&mut array, &date::rfc3339(modified, 0)),
+            Some(modified) => {
+                array.push('"');
+                date::push_rfc3339(&mut array, modified);
+                array.push('"');
+            }
             None => array.push_str("null"),
         }
         array.push('}');
@@ -55,8 +60,8 @@ mod tests {
 
     #[test]
     fn entries_are_objects_with_escaped_names() {
-        let entry = |name: &str, is_link, kind, size, modified| Entry {
-            name: name.into(),
+        let entry = |name: &'static str, is_link, kind, size, modified| Entry {
+            name,
             is_link,
             kind,
             size,

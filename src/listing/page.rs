@@ -10,8 +10,9 @@ use percent_encoding::percent_decode_str;
 use super::order::{Direction, Key, Order};
 use super::{Entry, Kind};
 use crate::date;
+use crate::decimal;
 use crate::html::escape;
-use crate::path::quote;
+use crate::path::{quote, quoted_size};
 
 /// The media type of what [`page`] returns.
 pub(super) const CONTENT_TYPE: &str = "text/html; charset=utf-8";
@@ -57,7 +58,7 @@ pub(super) fn page(path: &str, order: Order, entries: &[Entry], upload_form: boo
         true => (UPLOAD_FORM, UPLOAD_SCRIPT),
         false => ("", ""),
     };
-    let names = entries.iter().map(|entry| 2 * quoted_size(&entry.name));
+    let names = entries.iter().map(|entry| 2 * quoted_size(entry.name));
     let rows_size = names.sum::<usize>() + entries.len() * ROW_SIZE;
     let mut page = String::with_capacity(STYLE.len() + SCRIPT.len() + 4096 + rows_size);
     page.push_str(&format!(
@@ -139,18 +140,26 @@ fn push_row(page: &mut String, entry: &Entry) {
         true => "<tr class=\"directory\"><th scope=\"row\"><a href=\"",
         false => "<tr><th scope=\"row\"><a href=\"",
     });
-    page.extend(quote(&entry.name));
+    // What needs no quotes in a link means nothing to HTML either.
+    let is_plain = quoted_size(entry.name) == entry.name.len();
+    match is_plain {
+        true => page.push_str(entry.name),
+        false => page.extend(quote(entry.name)),
+    }
     page.push_str(slash);
     page.push_str("\"><bdi>");
-    page.push_str(&escape(&entry.name));
+    match is_plain {
+        true => page.push_str(entry.name),
+        false => page.push_str(&escape(entry.name)),
+    }
     page.push_str(mark);
     page.push_str("</bdi></a></th>");
     match (entry.size, entry.kind) {
         (Some(size), _) => {
             page.push_str("<td title=\"");
-            page.push_str(&size.to_string());
+            decimal::push(page, size);
             page.push_str(" bytes\">");
-            page.push_str(&human_size(size));
+            push_human_size(page, size);
         }
         (None, Some(Kind::File)) => page.push_str("<td>unknown"),
         (None, Some(Kind::Directory)) => page.push_str("<td>folder"),
@@ -159,56 +168,58 @@ fn push_row(page: &mut String, entry: &Entry) {
     }
     page.push_str("</td><td>");
     if let Some(modified) = entry.modified {
-        let date = date::rfc3339(modified, 0);
-        page.push_str("<time datetime=\"");
-        page.push_str(&date);
-        page.push_str("\">");
-        page.push_str(&date[..10]);
-        page.push(' ');
-        page.push_str(&date[11..16]);
-        page.push_str("</time>");
+        push_time(page, modified);
     }
     page.push_str("</td></tr>\n");
+}
+
+/// Appends when something was `modified`, to the second for programs and to the minute for people.
+fn push_time(page: &mut String, modified: u64) {
+    let mut time = *b"<time datetime=\"0000-00-00T00:00:00Z\">0000-00-00 00:00</time>";
+    date::put_utc(&mut time, modified, 16, 27);
+    time.copy_within(16..26, 38);
+    time.copy_within(27..32, 49);
+    page.push_str(str::from_utf8(&time).unwrap_or_default());
 }
 
 fn decode(path: &str) -> Cow<'_, str> {
     percent_decode_str(path).decode_utf8_lossy()
 }
 
-/// How long `name` is in a link, in bytes.
-fn quoted_size(name: &str) -> usize {
-    let is_kept = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-~".contains(&byte);
-    let sizes = name.bytes().map(|byte| if is_kept(byte) { 1 } else { 3 });
-    sizes.sum()
-}
-
-/// `bytes` in the largest binary unit that it is one of, to a tenth: `1.2 KiB`.
-fn human_size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+/// Appends `bytes` in the largest binary unit that it is one of, to a tenth: `1.2 KiB`.
+fn push_human_size(page: &mut String, bytes: u64) {
+    const UNITS: [&str; 6] = [" KiB", " MiB", " GiB", " TiB", " PiB", " EiB"];
     if bytes < 1024 {
-        return format!("{bytes} B");
+        decimal::push(page, bytes);
+        page.push_str(" B");
+        return;
     }
-    let mut size = 1;
     let mut tenths = 0;
     let mut unit = "";
-    for name in UNITS {
-        (size, unit) = (size * 1024, name);
-        tenths = (u128::from(bytes) * 10 + size / 2) / size;
+    for (name, shift) in UNITS.into_iter().zip((10..).step_by(10)) {
+        let (whole, part) = (bytes >> shift, bytes & ((1 << shift) - 1));
+        (tenths, unit) = (
+            whole * 10 + ((part * 10 + (1 << (shift - 1))) >> shift),
+            name,
+        );
         // What would be shown as 1024.0 is 1.0 of the next.
         if tenths < 10_240 {
             break;
         }
     }
-    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+    decimal::push(page, tenths / 10);
+    page.push('.');
+    decimal::push(page, tenths % 10);
+    page.push_str(unit);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn entry(name: &str, is_link: bool, kind: Option<Kind>) -> Entry {
+    fn entry(name: &str, is_link: bool, kind: Option<Kind>) -> Entry<'_> {
         Entry {
-            name: name.into(),
+            name,
             is_link,
             kind,
             size: None,
@@ -322,7 +333,9 @@ mod tests {
             (1 << 40, "1.0 TiB"),
             (u64::MAX, "16.0 EiB"),
         ] {
-            assert_eq!(human_size(bytes), text, "{bytes}");
+            let mut size = String::new();
+            push_human_size(&mut size, bytes);
+            assert_eq!(size, text, "{bytes}");
         }
     }
 }
