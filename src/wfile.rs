@@ -191,15 +191,20 @@ impl<'a> Wfile<'a> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        match &self.sink {
-            // One call of the host instead of two; on a connection it does not wait, and has no limit.
-            Sink::Connection(stream) => stream
-                .blocking_write_and_flush(&self.buffer)
-                .map_err(stream_error)?,
-            Sink::Response(_) => write_to(self.stream()?, &self.buffer)?,
-        }
+        self.pass_on(&self.buffer)?;
         self.buffer.clear();
         Ok(())
+    }
+
+    /// Passes on `bytes` from where they are.
+    fn pass_on(&self, bytes: &[u8]) -> io::Result<()> {
+        match &self.sink {
+            // One call of the host instead of two; on a connection it has no limit, and mostly does not wait.
+            Sink::Connection(stream) => {
+                stream.blocking_write_and_flush(bytes).map_err(stream_error)
+            }
+            Sink::Response(_) => write_to(self.stream()?, bytes),
+        }
     }
 
     /// Ends a response whose head the host writes.
@@ -272,7 +277,7 @@ impl Write for Wfile<'_> {
                 start.get_or_insert(self.buffer.len());
                 self.buffer.extend_from_slice(bytes);
             }
-            _ if bytes.len() > BUFFER_SIZE => write_to(self.stream()?, bytes)?,
+            _ if bytes.len() > BUFFER_SIZE => self.pass_on(bytes)?,
             _ => self.buffer.extend_from_slice(bytes),
         }
         Ok(bytes.len())

@@ -32,7 +32,7 @@ const READ_SIZE: usize = 64 * 1024;
 const OUTBOX_SIZE: usize = 64 * 1024;
 /// A file part up to this size, in bytes, leaves together with the head before it.
 const SMALL_FILE: u64 = 16 * 1024;
-/// How many bytes of a file leave before other connections get their turn.
+/// How many bytes of one response leave before other connections get their turn.
 const SEND_SIZE: u64 = 2 * 1024 * 1024;
 /// How long a client may take none of the bytes that are there for it.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -183,19 +183,23 @@ impl Socket {
         self.lock().write(bytes);
     }
 
-    /// Sends what was written and then `bytes`, as far as that can be without waiting; the rest is added
-    /// to what will be sent. Mostly there is none, and then nothing is copied.
+    /// Sends what was written and then `bytes`, as far as that can be without waiting; of the rest, what
+    /// there is room for is added to what will be sent. Returns how many of `bytes` that are in all. Mostly
+    /// there is no rest, and then nothing is copied.
     ///
     /// # Errors
     /// Those of [`Self::send_now`].
-    pub(crate) fn write_now(&self, bytes: &[u8]) -> io::Result<Progress> {
+    pub(crate) fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.lock();
         let sent = match state.has_unsent() {
             true => 0,
-            false => state.send_at_once(bytes)?,
+            false => state.send_at_once(&bytes[..bytes.len().min(SEND_SIZE as usize)])?,
         };
-        state.write(&bytes[sent..]);
-        state.send_now()
+        let rest = &bytes[sent..];
+        let kept = rest.len().min(OUTBOX_SIZE);
+        state.write(&rest[..kept]);
+        state.send_now()?;
+        Ok(sent + kept)
     }
 
     /// Sends all that was written.

@@ -126,16 +126,34 @@ async fn write_and_flush(
 ) -> StreamReturn<()> {
     if let Some(socket) = connection(store.data(), &output) {
         let socket = socket.clone();
-        let has_room = socket.make_room().await;
-        let sent = has_room.and_then(|()| socket.write_now(bytes.as_le_slice(&store)));
+        let sent = write_to_connection(&mut store, &socket, &bytes).await;
         let sent = sent.map_err(|error| StreamError::LastOperationFailed(error.into()));
-        return returned(store.data_mut(), sent.map(drop));
+        return returned(store.data_mut(), sent);
     }
     let bytes = bytes.as_le_slice(&store).to_vec();
     let state = store.data_mut();
     let table = &mut state.table;
     let written = HostOutputStream::blocking_write_and_flush(table, output, bytes).await;
     returned(state, written)
+}
+
+async fn write_to_connection(
+    store: &mut StoreContextMut<'_, State>,
+    socket: &Socket,
+    bytes: &WasmList<u8>,
+) -> std::io::Result<()> {
+    let mut written = 0;
+    loop {
+        socket.make_room().await?;
+        let rest = &bytes.as_le_slice(&*store)[written..];
+        let now = socket.write_now(rest)?;
+        if now == rest.len() {
+            return Ok(());
+        }
+        written += now;
+        // Other connections of this core get their turn.
+        tokio::task::yield_now().await;
+    }
 }
 
 /// A file that goes to the connection is handed to the kernel.
