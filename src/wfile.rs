@@ -199,7 +199,7 @@ impl<'a> Wfile<'a> {
     /// Passes on `bytes` from where they are.
     fn pass_on(&self, bytes: &[u8]) -> io::Result<()> {
         match &self.sink {
-            // One call of the host instead of two; on a connection it has no limit, and mostly does not wait.
+            // One call of the host instead of two; on a connection it has no limit, and rarely waits.
             Sink::Connection(stream) => {
                 stream.blocking_write_and_flush(bytes).map_err(stream_error)
             }

@@ -184,8 +184,8 @@ impl Socket {
     }
 
     /// Sends what was written and then `bytes`, as far as that can be without waiting; of the rest, what
-    /// there is room for is added to what will be sent. Returns how many of `bytes` that are in all. Mostly
-    /// there is no rest, and then nothing is copied.
+    /// there is room for is added to what will be sent. Returns how many of `bytes` that are in all.
+    /// Mostly there is no rest, and then nothing is copied.
     ///
     /// # Errors
     /// Those of [`Self::send_now`].

@@ -157,8 +157,8 @@ impl Stream {
     }
 }
 
-/// Whether the kernel thinks it worth to send: a third of what it holds for a connection is free. If not, it
-/// tells the event loop when that is so.
+/// Whether the kernel has room for a third of what it holds for a connection. If not, it tells the event
+/// loop when it has.
 fn has_room(socket: BorrowedFd) -> io::Result<bool> {
     let mut watched = [PollFd::from_borrowed_fd(socket, PollFlags::OUT)];
     Ok(rustix::event::poll(&mut watched, Some(&Timespec::default()))? > 0)

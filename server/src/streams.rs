@@ -2,6 +2,7 @@
 //! straight between it and the memory of the sandbox, and a file goes to it without entering the
 //! sandbox at all. Every other stream is left to `wasmtime-wasi`.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -105,12 +106,9 @@ async fn write(
 ) -> StreamReturn<()> {
     if let Some(socket) = connection(store.data(), &output) {
         let socket = socket.clone();
-        if let Err(error) = socket.make_room().await {
-            let failed = StreamError::LastOperationFailed(error.into());
-            return returned(store.data_mut(), Err(failed));
-        }
-        socket.write(bytes.as_le_slice(&store));
-        return Ok((Ok(()),));
+        let has_room = socket.make_room().await;
+        let written = has_room.map(|()| socket.write(bytes.as_le_slice(&store)));
+        return returned(store.data_mut(), written.map_err(failed));
     }
     let bytes = bytes.as_le_slice(&store).to_vec();
     let state = store.data_mut();
@@ -126,9 +124,8 @@ async fn write_and_flush(
 ) -> StreamReturn<()> {
     if let Some(socket) = connection(store.data(), &output) {
         let socket = socket.clone();
-        let sent = write_to_connection(&mut store, &socket, &bytes).await;
-        let sent = sent.map_err(|error| StreamError::LastOperationFailed(error.into()));
-        return returned(store.data_mut(), sent);
+        let written = write_to_connection(&mut store, &socket, &bytes).await;
+        return returned(store.data_mut(), written.map_err(failed));
     }
     let bytes = bytes.as_le_slice(&store).to_vec();
     let state = store.data_mut();
@@ -137,11 +134,12 @@ async fn write_and_flush(
     returned(state, written)
 }
 
+/// Sends `bytes` from the memory of the sandbox, all but what may wait to leave.
 async fn write_to_connection(
     store: &mut StoreContextMut<'_, State>,
     socket: &Socket,
     bytes: &WasmList<u8>,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let mut written = 0;
     loop {
         socket.make_room().await?;
@@ -177,7 +175,7 @@ async fn blocking_splice(
                     cursor.position.store(position + spliced, Ordering::Relaxed);
                     Ok(spliced)
                 }
-                Err(error) => Err(StreamError::LastOperationFailed(error.into())),
+                Err(error) => Err(failed(error)),
             }
         }
         _ => HostOutputStream::blocking_splice(&mut state.table, output, input, length).await,
@@ -199,6 +197,10 @@ fn connection_in<'s>(
 fn connection<'s>(state: &'s State, output: &Resource<DynOutputStream>) -> Option<&'s Arc<Socket>> {
     let attached = state.attached.as_ref()?;
     (attached.output == output.rep()).then_some(&attached.socket)
+}
+
+fn failed(error: io::Error) -> StreamError {
+    StreamError::LastOperationFailed(error.into())
 }
 
 fn returned<T>(state: &mut State, result: StreamResult<T>) -> StreamReturn<T> {
