@@ -5,10 +5,8 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 use std::thread;
 
-use harness::{Server, Site, connect, get, read_head, read_response, request};
+use harness::{CROWD, Server, Site, connect, expect_crowd, get, read_head, read_response, request};
 
-/// More than the instances there are at once (`MAX_INSTANCES` of the host).
-const CROWD: usize = 1200;
 /// More than the buffers of both ends of a connection take.
 const LARGE: u64 = 64 * 1024 * 1024;
 
@@ -69,11 +67,13 @@ fn clients_that_do_not_read_keep_nobody_waiting() {
 
 #[test]
 fn a_crowd_that_does_not_read_keeps_nobody_waiting() {
+    expect_crowd();
     assert_serves_beside_stalled(CROWD);
 }
 
 #[test]
 fn a_crowd_that_begins_a_request_keeps_nobody_waiting() {
+    expect_crowd();
     let site = Site::new();
     let server = serve(&site);
     let slow: Vec<_> = (0..CROWD)
@@ -93,6 +93,7 @@ fn a_crowd_that_begins_a_request_keeps_nobody_waiting() {
 
 #[test]
 fn a_crowd_that_asks_nothing_keeps_nobody_waiting() {
+    expect_crowd();
     let site = Site::new();
     let server = serve(&site);
     let mut silent: Vec<_> = (0..CROWD).map(|_| connect(server.port)).collect();

@@ -9,7 +9,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use harness::{
-    Server, Site, connect, example, exchange, read_head, read_response, request, responses,
+    CROWD, Server, Site, connect, example, exchange, expect_crowd, read_head, read_response,
+    request, responses,
 };
 use pem::Pem;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -26,8 +27,6 @@ use rustls::{
 const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
 /// What the encrypted keys in `tests/tls` are encrypted with.
 const PASSWORD: &str = "correct horse";
-/// More than the instances there are at once (`MAX_INSTANCES` of the host).
-const CROWD: usize = 4200;
 /// More than the buffers of both ends of a connection take.
 const LARGE: u64 = 64 * 1024 * 1024;
 
@@ -592,12 +591,7 @@ fn a_self_signed_certificate_is_the_one_whose_fingerprint_is_printed() {
 
 #[test]
 fn clients_that_never_finish_their_handshake_hold_no_sandbox_and_are_closed() {
-    let descriptors = CROWD as u64 + 100;
-    let allowed = rlimit::increase_nofile_limit(descriptors).expect("a limit");
-    assert!(
-        allowed >= descriptors,
-        "only {allowed} open files are allowed"
-    );
+    expect_crowd();
     let (site, authority) = (Site::new(), Authority::new());
     let server = start(&site, &authority.pair());
     let client = authority.client();

@@ -1,11 +1,13 @@
 //! What the black-box tests share: a directory to serve, a server process, and HTTP as raw bytes.
 
+mod crowd;
 mod example;
 mod html;
 mod http;
 mod server;
 mod site;
 
+pub use crowd::{CROWD, expect_crowd};
 pub use example::example;
 pub use html::{escape, links};
 pub use http::{
