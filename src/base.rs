@@ -9,6 +9,7 @@ use std::io::{self, Write};
 
 use crate::access_log::{Access, Answer, Format, Stamp};
 use crate::date;
+use crate::decimal;
 use crate::exchange::Exchange;
 use crate::html;
 use crate::log;
@@ -512,10 +513,10 @@ fn request_message(http: &Exchange, Answer { code, size }: Answer) -> String {
     message.push('"');
     message.push_str(&http.request.requestline());
     message.push_str("\" ");
-    message.push_str(&code.to_string());
+    decimal::push(&mut message, code.into());
     message.push(' ');
     match size {
-        Some(size) => message.push_str(&size.to_string()),
+        Some(size) => decimal::push(&mut message, size),
         None => message.push('-'),
     }
     message

@@ -89,7 +89,7 @@ impl Connection {
         keep: Keep,
         mut stopping: watch::Receiver<bool>,
     ) {
-        let mut patience = Patience::default();
+        let mut patience = Patience::new(IDLE_TIMEOUT);
         let stop = stopping.clone();
         let mut stopped = pin!(stopping.wait_for(|&stopping| stopping));
         if let Some(tls) = &self.tls {
@@ -166,7 +166,7 @@ impl Connection {
     /// Waits for the next request: true when it begins.
     async fn next_request(&self, patience: &mut Patience) -> io::Result<bool> {
         self.socket.release_memory();
-        let received = patience.wait(IDLE_TIMEOUT, self.socket.receive_request());
+        let received = patience.wait(self.socket.receive_request());
         received.await.unwrap_or(Ok(false))
     }
 
