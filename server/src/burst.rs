@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::cohort;
 use crate::idle::Idle;
 use crate::socket::{Progress, Socket};
 
@@ -15,22 +16,30 @@ pub(crate) struct Burst {
 }
 
 impl Burst {
-    /// Ends when others wait for `instances`, or when `stopping` turns true.
-    pub(crate) fn new(instances: Arc<Semaphore>, mut stopping: watch::Receiver<bool>) -> Self {
+    /// Ends when others wait for `instances`, or when `stopping` turns true. It waits longer where the
+    /// client `comes_back` [`idle::SOON`].
+    pub(crate) fn new(
+        instances: Arc<Semaphore>,
+        comes_back: bool,
+        mut stopping: watch::Receiver<bool>,
+    ) -> Self {
         // From here on a look at whether it has changed is enough, which takes no lock that cores share.
         if *stopping.borrow() {
             stopping.mark_changed();
         }
         Burst {
+            idle: Idle::new(instances.clone(), comes_back),
             instances,
             stopping,
-            idle: Idle::default(),
         }
     }
 
     /// Sends what was written, and waits for a request: false if the instance should rather go. What
     /// ails the connection shows when it is used next.
     pub(crate) async fn goes_on(&mut self, socket: &Socket) -> bool {
+        if socket.has_unsent() {
+            cohort::keep_step().await;
+        }
         // A slow client holds a connection, not a sandbox.
         if !matches!(socket.send_now(), Ok(Progress::Done)) {
             return false;

@@ -4,11 +4,12 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use crate::burst::Burst;
+use crate::idle;
 use crate::listen::Address;
 use crate::log;
 use crate::patience::Patience;
@@ -101,6 +102,7 @@ impl Connection {
                 return;
             }
         }
+        let mut left = None;
         let next = loop {
             let received = tokio::select! {
                 biased;
@@ -112,12 +114,16 @@ impl Connection {
                 Ok(false) => return self.end().await,
                 Err(_) => return,
             }
-            let burst = (keep == Keep::ForBurst).then(|| self.sandbox.new_burst(stop.clone()));
+            let burst = (keep == Keep::ForBurst).then(|| {
+                let comes_back = left.is_some_and(|left: Instant| left.elapsed() < idle::SOON);
+                self.sandbox.new_burst(comes_back, stop.clone())
+            });
             // In a box, as are other short or rare states, so that idle connections are small.
             let next = Box::pin(self.serve_ready(instance, burst)).await;
             let progress = self.socket.send_now();
             if keep == Keep::ForBurst {
                 *instance = None;
+                left = Some(Instant::now());
             }
             let sent = match progress {
                 Ok(Progress::Done) => Ok(()),

@@ -27,6 +27,7 @@ use wasmtime_wasi::p2::{
     DynInputStream, FsError, InputStream, Pollable, StreamError, StreamResult,
 };
 
+use crate::cohort;
 use crate::directory::descriptor_type;
 use crate::state::{Cursor, State};
 
@@ -36,7 +37,12 @@ const READ_SIZE: usize = 64 * 1024;
 /// Replaces the functions that this module is about.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
-    types.func_wrap("[method]descriptor.open-at", open_at)?;
+    types.func_wrap_async("[method]descriptor.open-at", |store, arguments| {
+        Box::new(async {
+            cohort::keep_step().await;
+            open_at(store, arguments)
+        })
+    })?;
     types.func_wrap("[method]descriptor.read", read)?;
     types.func_wrap("[method]descriptor.stat", stat)?;
     types.func_wrap("[method]descriptor.metadata-hash", metadata_hash)?;

@@ -9,41 +9,66 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::lock::lock;
 
-/// How long a wait may last, and at most twice that. Much longer, and clients that come and stay idle
-/// would cost memory.
+/// What waits are counted in.
 const ROUND: Duration = Duration::from_millis(10);
+/// How many rounds a wait may last, and at most one more. With many more, clients that come and stay
+/// idle would cost memory.
+const SHORT: u32 = 1;
+/// The same where the client has come back soon before: one of many that share a client's attention.
+const LONG: u32 = 20;
+/// How soon.
+pub(crate) const SOON: Duration = Duration::from_millis(200);
 
 thread_local! {
     /// Those that belong to this core.
     static WAITERS: RefCell<Vec<Weak<Waiter>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// How many instances of this core wait for requests between those they serve, or have until lately.
+pub(crate) fn instances() -> usize {
+    WAITERS.with_borrow(Vec::len)
+}
+
 /// Bounds the waits of one instance, which follow each other on one core.
-#[derive(Default)]
 pub(crate) struct Idle {
+    /// All that there may be.
+    instances: Arc<Semaphore>,
+    rounds: u32,
     waiter: Option<Arc<Waiter>>,
 }
 
-#[derive(Default)]
-struct Waiter(Mutex<Wait>);
+struct Waiter {
+    instances: Arc<Semaphore>,
+    rounds: u32,
+    wait: Mutex<Wait>,
+}
 
 #[derive(Default)]
 enum Wait {
     /// There is none.
     #[default]
     None,
-    /// It has begun since the last round.
-    New(Waker),
-    /// It has lasted for a round.
-    Old(Waker),
-    /// It has lasted for two, and is over.
+    /// Who waits, and the rounds that have begun since.
+    For(Waker, u32),
     Over,
 }
 
 impl Idle {
-    /// The outcome of `future`, or `None` if it takes longer than a [`ROUND`].
+    /// For an instance out of `instances`, whose client has come back [`SOON`] before or not.
+    pub(crate) fn new(instances: Arc<Semaphore>, comes_back: bool) -> Self {
+        Idle {
+            instances,
+            rounds: if comes_back { LONG } else { SHORT },
+            waiter: None,
+        }
+    }
+
+    /// The outcome of `future`, or `None` if it takes too long, or a while when others wait for an
+    /// instance.
     pub(crate) async fn wait<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         poll_fn(|cx| {
@@ -52,7 +77,7 @@ impl Idle {
                 return self.waiter().poll(cx.waker());
             }
             if let Some(waiter) = &self.waiter {
-                *lock(&waiter.0) = Wait::None;
+                *lock(&waiter.wait) = Wait::None;
             }
             polled.map(Some)
         })
@@ -61,7 +86,11 @@ impl Idle {
 
     fn waiter(&mut self) -> &Waiter {
         self.waiter.get_or_insert_with(|| {
-            let waiter = Arc::<Waiter>::default();
+            let waiter = Arc::new(Waiter {
+                instances: self.instances.clone(),
+                rounds: self.rounds,
+                wait: Mutex::default(),
+            });
             watch(Arc::downgrade(&waiter));
             waiter
         })
@@ -71,10 +100,10 @@ impl Idle {
 impl Waiter {
     /// Whether the wait is over, and ready with `None` then; else `waker` hears of it.
     fn poll<T>(&self, waker: &Waker) -> Poll<Option<T>> {
-        let mut wait = lock(&self.0);
+        let mut wait = lock(&self.wait);
         match &mut *wait {
-            Wait::None => *wait = Wait::New(waker.clone()),
-            Wait::New(known) | Wait::Old(known) => known.clone_from(waker),
+            Wait::None => *wait = Wait::For(waker.clone(), 0),
+            Wait::For(known, _) => known.clone_from(waker),
             Wait::Over => {
                 *wait = Wait::None;
                 return Poll::Ready(None);
@@ -83,17 +112,24 @@ impl Waiter {
         Poll::Pending
     }
 
-    /// Says that a round has passed.
+    /// Says that a round has begun.
     fn age(&self) {
-        let mut wait = lock(&self.0);
+        let mut wait = lock(&self.wait);
         *wait = match mem::take(&mut *wait) {
-            Wait::New(waker) => Wait::Old(waker),
-            Wait::Old(waker) => {
+            Wait::For(waker, rounds) if rounds < self.rounds() => Wait::For(waker, rounds + 1),
+            Wait::For(waker, _) => {
                 waker.wake();
                 Wait::Over
             }
             other => other,
         };
+    }
+
+    fn rounds(&self) -> u32 {
+        match self.instances.available_permits() {
+            0 => SHORT,
+            _ => self.rounds,
+        }
     }
 }
 
@@ -124,17 +160,39 @@ async fn go_round() {
 mod tests {
     use super::*;
     use std::future::{pending, ready};
+    use tokio::time::Instant;
+
+    fn new_idle() -> Idle {
+        Idle::new(Arc::new(Semaphore::new(1)), false)
+    }
+
+    async fn duration_of_wait(mut idle: Idle) -> Duration {
+        let began = Instant::now();
+        assert_eq!(idle.wait(pending::<()>()).await, None);
+        began.elapsed()
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_ends_when_it_has_lasted_for_a_round() {
-        let began = tokio::time::Instant::now();
-        assert_eq!(Idle::default().wait(pending::<()>()).await, None);
-        assert!((ROUND..=3 * ROUND).contains(&began.elapsed()));
+        let lasted = duration_of_wait(new_idle()).await;
+        assert!((ROUND..=3 * ROUND).contains(&lasted));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_comes_back_soon_is_waited_for_as_long() {
+        let lasted = duration_of_wait(Idle::new(Arc::new(Semaphore::new(1)), true)).await;
+        assert!((SOON..=SOON + 3 * ROUND).contains(&lasted));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_wait_is_long_while_others_wait_for_an_instance() {
+        let lasted = duration_of_wait(Idle::new(Arc::new(Semaphore::new(0)), true)).await;
+        assert!((ROUND..=3 * ROUND).contains(&lasted));
     }
 
     #[tokio::test(start_paused = true)]
     async fn waits_that_end_in_time_are_never_over_however_many_follow_each_other() {
-        let mut idle = Idle::default();
+        let mut idle = new_idle();
         for _ in 0..100 {
             let soon = tokio::time::sleep(ROUND - Duration::from_millis(1));
             assert_eq!(idle.wait(soon).await, Some(()));
@@ -144,11 +202,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_goes_round_when_all_have_gone() {
-        let mut idle = Idle::default();
-        assert_eq!(idle.wait(pending::<()>()).await, None);
-        drop(idle);
+        duration_of_wait(new_idle()).await;
         tokio::time::sleep(2 * ROUND).await;
         assert!(WAITERS.with_borrow(Vec::is_empty));
-        assert_eq!(Idle::default().wait(pending::<()>()).await, None);
+        duration_of_wait(new_idle()).await;
     }
 }

@@ -5,11 +5,14 @@
 //! instance to serve it), then what the instance sees of the world: `wasi`, and where this host does
 //! better `filesystem`, `directory`, `stat_at`, `received` and `streams`; behind them `socket` (bytes
 //! that have come or will go), `transport` (in the clear or through `tls`) and `stream` (system calls).
-//! `cgi` runs scripts for a component that may ask for them. `log` is beside the way.
+//! How long an instance stays with a connection is a matter of `burst` and `idle`; `cohort` keeps
+//! connections in step that are ready at once. `cgi` runs scripts for a component that may ask for
+//! them. `log` is beside the way.
 
 mod burst;
 mod cgi;
 mod clock;
+mod cohort;
 mod connection;
 mod directory;
 mod engine;

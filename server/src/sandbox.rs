@@ -200,9 +200,10 @@ impl Sandbox {
         &self.name
     }
 
-    /// What lets an instance wait for more requests, until `stopping` turns true.
-    pub(crate) fn new_burst(&self, stopping: watch::Receiver<bool>) -> Burst {
-        Burst::new(self.instances.clone(), stopping)
+    /// What lets an instance wait for more requests, until `stopping` turns true; longer where the client
+    /// `comes_back` soon.
+    pub(crate) fn new_burst(&self, comes_back: bool, stopping: watch::Receiver<bool>) -> Burst {
+        Burst::new(self.instances.clone(), comes_back, stopping)
     }
 
     /// A fresh instance, when there is room for one.

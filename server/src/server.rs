@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::cohort;
 use crate::connection::{Connection, Keep};
 use crate::listen::{Address, listen_on};
 use crate::lock::lock;
@@ -228,7 +229,7 @@ impl Single {
 }
 
 fn new_runtime() -> io::Result<Runtime> {
-    runtime::Builder::new_current_thread().enable_all().build()
+    cohort::configure(runtime::Builder::new_current_thread().enable_all()).build()
 }
 
 fn watch_listener(listener: &TcpListener) -> io::Result<AsyncFd<TcpListener>> {

@@ -170,6 +170,11 @@ impl Socket {
         !self.lock().inbox.is_empty()
     }
 
+    /// Whether something that was written has not yet left.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.lock().has_unsent()
+    }
+
     /// Gives back what memory it has for later.
     pub(crate) fn release_memory(&self) {
         let mut state = self.lock();

@@ -14,6 +14,7 @@ use wasmtime_wasi::p2::bindings::io::streams::{
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, StreamError, StreamResult};
 
 use crate::clock;
+use crate::cohort;
 use crate::socket::Socket;
 use crate::state::{Attached, State};
 
@@ -124,6 +125,7 @@ async fn write_and_flush(
 ) -> StreamReturn<()> {
     if let Some(socket) = connection(store.data(), &output) {
         let socket = socket.clone();
+        cohort::keep_step().await;
         let written = write_to_connection(&mut store, &socket, &bytes).await;
         return returned(store.data_mut(), written.map_err(failed));
     }
