@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::burst::Burst;
+use crate::cohort;
 use crate::idle;
 use crate::listen::Address;
 use crate::log;
@@ -122,6 +123,7 @@ impl Connection {
             let next = Box::pin(self.serve_ready(instance, burst)).await;
             let progress = self.socket.send_now();
             if keep == Keep::ForBurst {
+                cohort::keep_step().await;
                 *instance = None;
                 left = Some(Instant::now());
             }
@@ -208,7 +210,11 @@ impl Connection {
     ) -> wasmtime::Result<Next> {
         let instance = match instance {
             Some(instance) => instance,
-            None => instance.insert(self.sandbox.instantiate().await?),
+            None => {
+                let new = self.sandbox.instantiate().await?;
+                cohort::keep_step().await;
+                instance.insert(new)
+            }
         };
         instance.serve(&self.socket, self.info.clone(), burst).await
     }
