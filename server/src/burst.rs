@@ -17,7 +17,7 @@ pub(crate) struct Burst {
 
 impl Burst {
     /// Ends when others wait for `instances`, or when `stopping` turns true. It waits longer where the
-    /// client `comes_back` [`idle::SOON`].
+    /// client `comes_back` [soon](crate::idle::SOON).
     pub(crate) fn new(
         instances: Arc<Semaphore>,
         comes_back: bool,

@@ -103,7 +103,7 @@ impl Connection {
                 return;
             }
         }
-        let mut left = None;
+        let mut left: Option<Instant> = None;
         let next = loop {
             let received = tokio::select! {
                 biased;
@@ -116,7 +116,7 @@ impl Connection {
                 Err(_) => return,
             }
             let burst = (keep == Keep::ForBurst).then(|| {
-                let comes_back = left.is_some_and(|left: Instant| left.elapsed() < idle::SOON);
+                let comes_back = left.is_some_and(|left| left.elapsed() < idle::SOON);
                 self.sandbox.new_burst(comes_back, stop.clone())
             });
             // In a box, as are other short or rare states, so that idle connections are small.

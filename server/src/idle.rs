@@ -18,10 +18,10 @@ const ROUND: Duration = Duration::from_millis(10);
 /// How many rounds a wait may last, and at most one more. With many more, clients that come and stay
 /// idle would cost memory.
 const SHORT: u32 = 1;
-/// The same where the client has come back soon before: one of many that share a client's attention.
+/// The same for a client that has come back [`SOON`] after an instance had gone.
 const LONG: u32 = 20;
-/// How soon.
-pub(crate) const SOON: Duration = Duration::from_millis(200);
+/// As long as a long wait.
+pub(crate) const SOON: Duration = ROUND.saturating_mul(LONG);
 
 thread_local! {
     /// Those that belong to this core.
@@ -58,7 +58,7 @@ enum Wait {
 }
 
 impl Idle {
-    /// For an instance out of `instances`, whose client has come back [`SOON`] before or not.
+    /// For an instance out of `instances`, whose client has come back [`SOON`] or not.
     pub(crate) fn new(instances: Arc<Semaphore>, comes_back: bool) -> Self {
         Idle {
             instances,
