@@ -10,7 +10,6 @@ use crate::socket::{Progress, Socket};
 
 /// What lets an instance wait.
 pub(crate) struct Burst {
-    instances: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
     idle: Idle,
 }
@@ -28,9 +27,8 @@ impl Burst {
             stopping.mark_changed();
         }
         Burst {
-            idle: Idle::new(instances.clone(), comes_back),
-            instances,
             stopping,
+            idle: Idle::new(instances, comes_back),
         }
     }
 
@@ -44,7 +42,7 @@ impl Burst {
         if !matches!(socket.send_now(), Ok(Progress::Done)) {
             return false;
         }
-        if self.instances.available_permits() == 0 || self.is_stopping() {
+        if self.idle.others_wait() || self.is_stopping() {
             return false;
         }
         let received = self.idle.wait(socket.receive_request());

@@ -17,7 +17,7 @@ const SIZE: usize = 32;
 const STEPS: usize = 4;
 /// Up to how many instances on its core one waits for others. With more, what each of them works on
 /// leaves the caches from one step to the next, and nothing is gained.
-const MAX_INSTANCES: usize = 256;
+const MAX_IN_STEP: usize = 256;
 
 /// Makes cohorts of the connections of a core that are ready.
 pub(crate) fn configure(builder: &mut runtime::Builder) -> &mut runtime::Builder {
@@ -29,8 +29,9 @@ pub(crate) fn configure(builder: &mut runtime::Builder) -> &mut runtime::Builder
 /// Waits until the others of its cohort have come as far as this connection. One that is alone goes on
 /// at once.
 pub(crate) async fn keep_step() {
-    let mut waits = idle::instances() <= MAX_INSTANCES;
-    // Who wakes itself goes on when all others have run that are ready now.
+    let mut waits = idle::instances() <= MAX_IN_STEP;
+    // Who wakes itself goes on when all others have run that are ready now. `yield_now` would also look
+    // for more: at each step, a system call of one that is alone.
     poll_fn(|cx| {
         if !mem::take(&mut waits) {
             return Poll::Ready(());

@@ -35,14 +35,14 @@ pub(crate) fn instances() -> usize {
 
 /// Bounds the waits of one instance, which follow each other on one core.
 pub(crate) struct Idle {
-    /// All that there may be.
-    instances: Arc<Semaphore>,
-    rounds: u32,
-    waiter: Option<Arc<Waiter>>,
+    waiter: Arc<Waiter>,
+    is_watched: bool,
 }
 
 struct Waiter {
+    /// All that there may be.
     instances: Arc<Semaphore>,
+    /// How many a wait may last.
     rounds: u32,
     wait: Mutex<Wait>,
 }
@@ -61,39 +61,48 @@ impl Idle {
     /// For an instance out of `instances`, whose client has come back [`SOON`] or not.
     pub(crate) fn new(instances: Arc<Semaphore>, comes_back: bool) -> Self {
         Idle {
-            instances,
-            rounds: if comes_back { LONG } else { SHORT },
-            waiter: None,
+            waiter: Arc::new(Waiter {
+                instances,
+                rounds: if comes_back { LONG } else { SHORT },
+                wait: Mutex::default(),
+            }),
+            is_watched: false,
         }
     }
 
-    /// The outcome of `future`, or `None` if it takes too long, or a while when others wait for an
+    /// Whether others wait for an instance.
+    pub(crate) fn others_wait(&self) -> bool {
+        self.waiter.others_wait()
+    }
+
+    /// The outcome of `future`, or `None` if it takes too long, which is soon when others wait for an
     /// instance.
     pub(crate) async fn wait<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         poll_fn(|cx| {
             let polled = future.as_mut().poll(cx);
             if polled.is_pending() {
-                return self.waiter().poll(cx.waker());
+                self.watch();
+                return self.waiter.poll(cx.waker());
             }
-            if let Some(waiter) = &self.waiter {
-                *lock(&waiter.wait) = Wait::None;
-            }
+            *lock(&self.waiter.wait) = Wait::None;
             polled.map(Some)
         })
         .await
     }
 
-    fn waiter(&mut self) -> &Waiter {
-        self.waiter.get_or_insert_with(|| {
-            let waiter = Arc::new(Waiter {
-                instances: self.instances.clone(),
-                rounds: self.rounds,
-                wait: Mutex::default(),
-            });
-            watch(Arc::downgrade(&waiter));
-            waiter
-        })
+    /// Has it looked at every [`ROUND`] from the first wait on.
+    fn watch(&mut self) {
+        if mem::replace(&mut self.is_watched, true) {
+            return;
+        }
+        let is_first = WAITERS.with_borrow_mut(|waiters| {
+            waiters.push(Arc::downgrade(&self.waiter));
+            waiters.len() == 1
+        });
+        if is_first {
+            tokio::spawn(go_round());
+        }
     }
 }
 
@@ -126,25 +135,18 @@ impl Waiter {
     }
 
     fn rounds(&self) -> u32 {
-        match self.instances.available_permits() {
-            0 => SHORT,
-            _ => self.rounds,
+        match self.others_wait() {
+            true => SHORT,
+            false => self.rounds,
         }
     }
-}
 
-/// Looks at `waiter` every [`ROUND`] from now on, until it has gone.
-fn watch(waiter: Weak<Waiter>) {
-    let is_first = WAITERS.with_borrow_mut(|waiters| {
-        waiters.push(waiter);
-        waiters.len() == 1
-    });
-    if is_first {
-        tokio::spawn(go_round());
+    fn others_wait(&self) -> bool {
+        self.instances.available_permits() == 0
     }
 }
 
-/// Looks at all of this core, until there are none.
+/// Looks at all of this core, every [`ROUND`] until there are none.
 async fn go_round() {
     let mut is_needed = true;
     while is_needed {

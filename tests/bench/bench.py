@@ -322,10 +322,10 @@ class Bench:
     def connections(self):
         peers = {name: self.peers[name] for name in ("sandserve", "nginx") if name in self.peers}
         for count in (1, 32, 256, 2000):
+            title = f"1 KiB, {count} connections"
             # Long enough that it is about requests, not about connections that begin.
-            seconds = 10 if count > 32 else 0
-            how = {"connections": count, "seconds": seconds}
-            self.measure(f"1 KiB, {count} connections", "/1k.txt", peers, **how)
+            seconds = 10 if count > 32 else self.options.seconds
+            self.measure(title, "/1k.txt", peers, connections=count, seconds=seconds)
 
     def start_time(self):
         times = []
