@@ -21,9 +21,9 @@ use crate::path;
 use crate::range::{self, ByteRange, Selection};
 use crate::upload;
 
-/// Content up to this size, in bytes, goes with the head, in one write. Beyond, the host can do better
-/// with a stream.
-const SMALL_FILE: u64 = 16 * 1024;
+/// Content up to this size, in bytes, is read into the write of its head, or of the parts around it.
+/// Beyond, the host does better with a stream, which need not enter the sandbox.
+const SMALL_FILE: u64 = 4 * 1024;
 
 /// What a file server is told: where the files are and how they are named.
 #[derive(Clone, Debug)]

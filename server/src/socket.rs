@@ -16,7 +16,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use rustix::buffer::spare_capacity;
 use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
@@ -30,8 +29,9 @@ use crate::transport::Transport;
 const READ_SIZE: usize = 64 * 1024;
 /// How many written bytes may wait to leave before the writer has to.
 const OUTBOX_SIZE: usize = 64 * 1024;
-/// A file part up to this size, in bytes, leaves together with the head before it.
-const SMALL_FILE: u64 = 16 * 1024;
+/// A file part up to this size, in bytes, is copied to leave together with the head before it, which
+/// takes less than to send the two.
+const SMALL_FILE: usize = 16 * 1024;
 /// How many bytes of one response leave before other connections get their turn.
 const SEND_SIZE: u64 = 2 * 1024 * 1024;
 /// How long a client may take none of the bytes that are there for it.
@@ -288,20 +288,12 @@ impl Socket {
         };
         let mut state = self.lock();
         state.answered = true;
-        if length > SMALL_FILE || !cfg!(target_os = "linux") {
-            state.file = Some(FilePart {
-                file: file.clone(),
-                offset,
-                left: length,
-            });
-            return Ok(length);
-        }
-        let start = state.outbox.len();
-        state.outbox.reserve(length as usize);
-        let read = rustix::io::pread(file, spare_capacity(&mut state.outbox), offset)?;
-        let read = read.min(length as usize);
-        state.outbox.truncate(start + read);
-        Ok(read as u64)
+        state.file = (length > 0).then(|| FilePart {
+            file: file.clone(),
+            offset,
+            left: length,
+        });
+        Ok(length)
     }
 
     /// What has come, up to `size` bytes and up to the end of a request, without waiting.
@@ -362,6 +354,34 @@ impl Socket {
     }
 }
 
+impl FilePart {
+    /// The bytes `before` and then all of the part, copied to `buffer`. `None` if it is too large for
+    /// that, or no longer whole.
+    fn copy_behind<'b>(&self, before: &[u8], buffer: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
+        let size = usize::try_from(self.left).unwrap_or(usize::MAX);
+        if size > SMALL_FILE || before.len() > buffer.len() - size {
+            return Ok(None);
+        }
+        let both = &mut buffer[..before.len() + size];
+        let (start, rest) = both.split_at_mut(before.len());
+        start.copy_from_slice(before);
+        let is_whole = rustix::io::pread(&self.file, rest, self.offset)? == size;
+        Ok(is_whole.then_some(both))
+    }
+
+    /// Sends as much of it as one system call takes.
+    fn send(&mut self, transport: &mut Transport) -> io::Result<()> {
+        let size = self.left.min(SEND_SIZE) as usize;
+        let sent = transport.send_file(&self.file, &mut self.offset, size)?;
+        if sent == 0 {
+            // Cut off meanwhile. The client was promised more: only closing tells it.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= sent as u64;
+        Ok(())
+    }
+}
+
 /// How far sending has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -373,11 +393,13 @@ pub(crate) enum Progress {
     None,
 }
 
+thread_local! {
+    /// Where bytes are on their way in or out.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
+}
+
 impl State {
     fn poll_receive(&mut self, cx: &mut Context) -> Poll<io::Result<bool>> {
-        thread_local! {
-            static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
-        }
         if self.ended {
             return Poll::Ready(Ok(false));
         }
@@ -462,28 +484,28 @@ impl State {
 
     /// Sends as much as one system call takes.
     fn send_some(&mut self) -> io::Result<()> {
-        if self.sent < self.outbox.len() {
-            let more = if self.file.is_some() {
-                More::Yes
-            } else {
-                More::No
-            };
-            self.sent += self.transport.send(&self.outbox[self.sent..], more)?;
-            return Ok(());
-        }
+        let written = &self.outbox[self.sent..];
         let Some(part) = &mut self.file else {
-            return self.transport.flush();
+            match written.is_empty() {
+                true => self.transport.flush()?,
+                false => self.sent += self.transport.send(written, More::No)?,
+            }
+            return Ok(());
         };
-        let size = part.left.min(SEND_SIZE) as usize;
-        let sent = (self.transport).send_file(&part.file, &mut part.offset, size)?;
-        if sent == 0 {
-            // Cut off meanwhile. The client was promised more: only closing tells it.
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        if written.is_empty() {
+            part.send(&mut self.transport)?;
+        } else {
+            let sent =
+                BUFFER.with_borrow_mut(|buffer| match part.copy_behind(written, buffer)? {
+                    Some(both) => self.transport.send(both, More::No),
+                    None => self.transport.send(written, More::Yes),
+                })?;
+            let of_part = sent.saturating_sub(written.len()) as u64;
+            self.sent += sent - of_part as usize;
+            part.offset += of_part;
+            part.left -= of_part;
         }
-        part.left -= sent as u64;
-        if part.left == 0 {
-            self.file = None;
-        }
+        self.file.take_if(|part| part.left == 0);
         Ok(())
     }
 

@@ -25,6 +25,11 @@ pub(crate) enum Stream {
     Lost,
 }
 
+/// What surely fits the largest segment that Linux makes, and a head before it. Of more, it holds back a
+/// rest that does not, and sends that when the first segment was acknowledged. BBR takes this for all
+/// the path can carry, and then spreads what is sent over time, which needs a timer each.
+const SEGMENT_SIZE: usize = 60 * 1024;
+
 /// Whether more bytes follow at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum More {
@@ -99,7 +104,14 @@ impl Stream {
     ) -> io::Result<usize> {
         let mut sent = 0;
         let tried = self.try_send(|socket| {
-            sent = rustix::fs::sendfile(socket, file, Some(offset), size)?;
+            let first = match size <= 2 * SEGMENT_SIZE {
+                true => size.min(SEGMENT_SIZE),
+                false => size,
+            };
+            sent = rustix::fs::sendfile(socket, file, Some(offset), first)?;
+            if sent == first && first < size {
+                sent += rustix::fs::sendfile(socket, file, Some(offset), size - first)?;
+            }
             // A client that reads meanwhile makes room for a little each time. The event loop waits
             // for more, and the next call will not try before.
             if sent < size && sent > 0 && !has_room(socket)? {
