@@ -72,6 +72,35 @@ fn a_crowd_that_does_not_read_keeps_nobody_waiting() {
 }
 
 #[test]
+fn answers_that_are_taken_late_arrive_intact() {
+    // Some are sent from memory, some copied behind their heads, some not copied at all; together more
+    // than the buffers of both ends take.
+    const SIZES: [usize; 3] = [1000, 10_000, 100_000];
+    const ROUNDS: usize = 200;
+    let site = Site::empty();
+    let contents = SIZES.map(|size| (0..size).map(|at| (at % 251) as u8).collect::<Vec<_>>());
+    let server = serve(&site);
+    let mut stream = connect(server.port);
+    let socket = socket2::SockRef::from(&stream);
+    socket
+        .set_recv_buffer_size(64 * 1024)
+        .expect("a buffer size");
+    for content in &contents {
+        site.write(&content.len().to_string(), content);
+    }
+    for _ in 0..ROUNDS {
+        for size in SIZES {
+            send(&mut stream, &request("GET", &format!("/{size}"), &[]));
+        }
+    }
+    for content in contents.iter().cycle().take(ROUNDS * SIZES.len()) {
+        let response = read_response(&mut stream, "GET");
+        assert_eq!(response.status, 200, "{response:?}");
+        assert!(response.body == *content, "{response:?}");
+    }
+}
+
+#[test]
 fn a_crowd_that_begins_a_request_keeps_nobody_waiting() {
     expect_crowd();
     let site = Site::new();

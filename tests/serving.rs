@@ -56,12 +56,17 @@ fn every_size_arrives_intact() {
     for size in [
         1,
         4 * KIB,
+        4 * KIB + 1,
         16 * KIB - 1,
         16 * KIB,
         16 * KIB + 1,
+        60 * KIB,
+        60 * KIB + 1,
         64 * KIB - 1,
         64 * KIB,
         64 * KIB + 1,
+        120 * KIB,
+        120 * KIB + 1,
         1024 * KIB + 1,
         9 * 1024 * KIB + 7,
     ] {

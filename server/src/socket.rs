@@ -571,3 +571,30 @@ impl OutputStream for Writer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_small_file_that_was_cut_meanwhile_is_not_all_of_what_was_promised() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        rustix::io::pwrite(&file, b"content", 0).unwrap();
+        let socket = Socket::new(server);
+        socket.write(b"head ");
+        assert_eq!(socket.splice(&file, 0, 7, Some(7)).await.unwrap(), 7);
+        file.set_len(4).unwrap();
+        let error = socket.send().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        drop(socket);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).unwrap();
+        assert_eq!(received, b"head cont");
+    }
+}
