@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use harness::{Response, Server, Site, connect, read_head, read_response, request};
+use harness::{Response, Server, Site, connect, get, read_head, read_response, request};
 
 const MIB: usize = 1024 * 1024;
 
@@ -140,4 +140,59 @@ fn what_was_written_last_is_what_is_sent() {
         (200, 0),
         "{response:?}"
     );
+}
+
+#[test]
+fn a_file_that_is_rewritten_in_place_is_sent_as_it_is() {
+    let site = Site::empty();
+    let server = serve(&site);
+    let mut stream = connect(server.port);
+    for round in 100..300 {
+        let content = format!("round {round}\n");
+        site.write("file.txt", &content);
+        stream
+            .write_all(&request("GET", "/file.txt", &[]))
+            .expect("the connection is open");
+        let response = read_response(&mut stream, "GET");
+        assert_eq!(response.text(), content, "{response:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_gives_way_to_a_link_that_leads_out_is_no_longer_there() {
+    let site = Site::empty();
+    let server = serve(&site);
+    for _ in 0..50 {
+        let path = site.write("file.txt", "content\n");
+        let mut stream = connect(server.port);
+        let mut status = || {
+            stream
+                .write_all(&request("GET", "/file.txt", &[]))
+                .expect("the connection is open");
+            read_response(&mut stream, "GET").status
+        };
+        assert_eq!(status(), 200);
+        std::fs::remove_file(&path).expect("a file can be removed");
+        std::os::unix::fs::symlink(site.outside().join("secret.txt"), &path).expect("a link");
+        assert_eq!(status(), 404);
+        std::fs::remove_file(&path).expect("a link can be removed");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_is_not_held_open_after_it_was_sent() {
+    let site = Site::empty();
+    let server = serve(&site);
+    let path = site.write("file.txt", "content\n");
+    assert_eq!(get(server.port, "/file.txt", &[]).status, 200);
+    let is_open = || {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", server.id())).expect("a process");
+        files
+            .flatten()
+            .any(|file| std::fs::read_link(file.path()).is_ok_and(|open| open == path))
+    };
+    let closes = (0..1000).any(|_| get(server.port, "/missing", &[]).status == 404 && !is_open());
+    assert!(closes, "it stays open");
 }

@@ -97,9 +97,14 @@ fn open_at(
     #[cfg(target_os = "linux")]
     if open_flags == OpenFlags::empty() && flags == DescriptorFlags::READ {
         let State {
-            table, looked_at, ..
+            table,
+            looked_at,
+            attached,
+            ..
         } = store.data_mut();
-        match beneath::open(table, &directory, path_flags, &path)? {
+        // A script, which has no connection, belongs to no core that could close the file.
+        let keeps = attached.is_some();
+        match beneath::open(table, &directory, path_flags, &path, keeps)? {
             Some(Ok((descriptor, stat))) => {
                 *looked_at = LookedAt::new(&descriptor, stat);
                 return Ok((Ok(table.push(descriptor)?),));
@@ -178,21 +183,29 @@ pub(crate) mod beneath {
     use wasmtime_wasi::filesystem::{Descriptor, Dir, File, OpenMode};
     use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode, PathFlags};
 
+    use crate::open_files;
+
     /// How often a path is resolved again because something in it was being renamed.
     const MAX_ATTEMPTS: usize = 16;
     /// For reading, without ever waiting.
     const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-    /// Opens `path` beneath `directory` for reading; `None` where this kernel cannot.
+    /// Opens `path` beneath `directory` for reading; `None` where this kernel cannot. If it `keeps` files,
+    /// it opens none twice in a moment.
     pub(super) fn open(
         table: &ResourceTable,
         directory: &Resource<Descriptor>,
         path_flags: PathFlags,
         path: &str,
+        mut keeps: bool,
     ) -> Result<Option<Result<(Descriptor, Stat), ErrorCode>>> {
         let Descriptor::Dir(directory) = table.get(directory)? else {
             return Ok(Some(Err(ErrorCode::NotDirectory)));
         };
+        keeps &= path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+        if keeps && let Some((file, stat)) = open_files::find(&directory.dir, path) {
+            return Ok(Some(Ok((Descriptor::File(file), stat))));
+        }
         let opened = match resolve(&directory.dir, path_flags, path, READ) {
             None => return Ok(None),
             Some(Err(error)) => return Ok(Some(Err(error_code(error)))),
@@ -200,10 +213,16 @@ pub(crate) mod beneath {
         };
         let stat = fstat(&opened)?;
         let (perms, mode) = (directory.perms, OpenMode::READ);
-        let descriptor = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => Descriptor::Dir(Dir::new(opened, perms, mode, true)),
-            _ => Descriptor::File(File::new(opened, perms, mode, true)),
-        };
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        if file_type == FileType::Directory {
+            let opened = Descriptor::Dir(Dir::new(opened, perms, mode, true));
+            return Ok(Some(Ok((opened, stat))));
+        }
+        let file = File::new(opened, perms, mode, true);
+        if keeps && file_type == FileType::RegularFile {
+            open_files::keep(&directory.dir, path, &file, stat);
+        }
+        let descriptor = Descriptor::File(file);
         Ok(Some(Ok((descriptor, stat))))
     }
 

@@ -3,8 +3,9 @@
 //! A connection goes through these modules in this order: `listen` (or `unix_socket`, or `inherited`
 //! from whoever started the process), `server` (accept), `connection` (its life), `sandbox` (an
 //! instance to serve it), then what the instance sees of the world: `wasi`, and where this host does
-//! better `filesystem`, `directory`, `stat_at`, `received` and `streams`; behind them `socket` (bytes
-//! that have come or will go), `transport` (in the clear or through `tls`) and `stream` (system calls).
+//! better `filesystem`, `directory`, `stat_at`, `received` and `streams`; behind them `open_files` (what
+//! need not be opened again), `socket` (bytes that have come or will go), `transport` (in the clear or
+//! through `tls`) and `stream` (system calls).
 //! How long an instance stays with a connection is a matter of `burst` and `idle`; `cohort` keeps
 //! connections in step that are ready at once. `cgi` runs scripts for a component that may ask for
 //! them. `log` is beside the way.
@@ -26,6 +27,8 @@ mod limits;
 mod listen;
 mod lock;
 mod log;
+#[cfg(target_os = "linux")]
+mod open_files;
 mod patience;
 mod received;
 mod sandbox;

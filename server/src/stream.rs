@@ -25,9 +25,10 @@ pub(crate) enum Stream {
     Lost,
 }
 
-/// What surely fits the largest segment that Linux makes, and a head before it. Of more, it holds back a
-/// rest that does not, and sends that when the first segment was acknowledged. BBR takes this for all
-/// the path can carry, and then spreads what is sent over time, which needs a timer each.
+/// What surely fits the largest segment that Linux makes, 64 KiB, with a head before it. `sendfile` would
+/// fill that segment and keep a rest back for what follows. Where the segment is acknowledged before
+/// that, as over loopback, the rest leaves alone, and makes BBR take the path for slow: it then spreads
+/// out what it sends, with a timer for each segment.
 const SEGMENT_SIZE: usize = 60 * 1024;
 
 /// Whether more bytes follow at once.

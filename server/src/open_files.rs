@@ -1,0 +1,158 @@
+//! Files that were opened a moment ago. To look whether a path still names one of them takes a fraction
+//! of what it takes to open it again.
+//!
+//! To look follows links that lead out of the directory, too. But what comes of it is only ever a file
+//! that was just opened beneath it, and no path is looked at for longer than two rounds.
+
+use std::cell::RefCell;
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, Stat, statat};
+use wasmtime_wasi::filesystem::File;
+
+/// How long a file is kept open, and at most as long again: so short that nobody notices.
+const ROUND: Duration = Duration::from_millis(10);
+/// How many are kept, on each core.
+const MAX_FILES: usize = 16;
+
+thread_local! {
+    /// Those of this core.
+    static OPEN_FILES: RefCell<Vec<OpenFile>> = const { RefCell::new(Vec::new()) };
+}
+
+struct OpenFile {
+    directory: Arc<std::fs::File>,
+    path: String,
+    file: File,
+    stat: Stat,
+    is_old: bool,
+}
+
+/// The file that `path` names in `directory`, symbolic links followed, and what it is now. `None` if it
+/// is not one that was kept, or has changed in any way since.
+pub(crate) fn find(directory: &Arc<std::fs::File>, path: &str) -> Option<(File, Stat)> {
+    OPEN_FILES.with_borrow(|files| {
+        let kept = files
+            .iter()
+            .find(|kept| kept.path == path && Arc::ptr_eq(&kept.directory, directory))?;
+        let stat = statat(directory, path, AtFlags::empty()).ok()?;
+        is_unchanged(&kept.stat, &stat).then(|| (kept.file.clone(), stat))
+    })
+}
+
+/// Keeps `file`, opened as `path` of `directory` and seen to be `stat`, open for a moment.
+pub(crate) fn keep(directory: &Arc<std::fs::File>, path: &str, file: &File, stat: Stat) {
+    let is_first = OPEN_FILES.with_borrow_mut(|files| {
+        let was_empty = files.is_empty();
+        files.retain(|kept| kept.path != path);
+        if files.len() < MAX_FILES {
+            files.push(OpenFile {
+                directory: directory.clone(),
+                path: path.into(),
+                file: file.clone(),
+                stat,
+                is_old: false,
+            });
+        }
+        was_empty
+    });
+    if is_first {
+        tokio::spawn(go_round());
+    }
+}
+
+/// Whether both are of one file, whose content and permissions are as they were: what changes them
+/// changes `st_ctime`. No other file has its number while it is open.
+fn is_unchanged(before: &Stat, now: &Stat) -> bool {
+    let identity = |stat: &Stat| (stat.st_dev, stat.st_ino, stat.st_ctime, stat.st_ctime_nsec);
+    identity(before) == identity(now)
+}
+
+/// Closes what is old, every [`ROUND`] until nothing is left.
+async fn go_round() {
+    let mut is_needed = true;
+    while is_needed {
+        tokio::time::sleep(ROUND).await;
+        is_needed = OPEN_FILES.with_borrow_mut(|files| {
+            files.retain_mut(|file| !mem::replace(&mut file.is_old, true));
+            !files.is_empty()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    use rustix::fs::fstat;
+    use wasmtime_wasi::FsPerms;
+    use wasmtime_wasi::filesystem::OpenMode;
+
+    fn directory_with_file() -> (tempfile::TempDir, Arc<fs::File>) {
+        let directory = tempfile::tempdir().unwrap();
+        let opened = Arc::new(fs::File::open(&directory).unwrap());
+        fs::write(directory.path().join("file"), "content").unwrap();
+        (directory, opened)
+    }
+
+    fn open_and_keep(directory: &Arc<fs::File>, path: &Path) {
+        let file = fs::File::open(path).unwrap();
+        let stat = fstat(&file).unwrap();
+        let file = File::new(file, FsPerms::ReadOnly, OpenMode::READ, true);
+        keep(directory, "file", &file, stat);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_is_kept_for_a_moment() {
+        let (path, directory) = directory_with_file();
+        open_and_keep(&directory, &path.path().join("file"));
+        let (_, stat) = find(&directory, "file").unwrap();
+        assert_eq!(stat.st_size, 7);
+        tokio::time::sleep(3 * ROUND).await;
+        assert!(find(&directory, "file").is_none());
+        assert!(OPEN_FILES.with_borrow(Vec::is_empty));
+        // And the next one.
+        open_and_keep(&directory, &path.path().join("file"));
+        assert!(find(&directory, "file").is_some());
+        tokio::time::sleep(3 * ROUND).await;
+        assert!(OPEN_FILES.with_borrow(Vec::is_empty));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_its_path_no_longer_names_is_not_found() {
+        let (path, directory) = directory_with_file();
+        let (file, other) = (path.path().join("file"), path.path().join("other"));
+        open_and_keep(&directory, &file);
+        fs::write(&other, "content").unwrap();
+        fs::rename(&other, &file).unwrap();
+        assert!(find(&directory, "file").is_none(), "replaced");
+        open_and_keep(&directory, &file);
+        fs::remove_file(&file).unwrap();
+        assert!(find(&directory, "file").is_none(), "removed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_path_of_another_directory_is_another_file() {
+        let (path, directory) = directory_with_file();
+        let (_other_path, other) = directory_with_file();
+        open_and_keep(&directory, &path.path().join("file"));
+        assert!(find(&other, "file").is_none());
+        assert!(find(&directory, "file").is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn not_many_are_kept() {
+        let (path, directory) = directory_with_file();
+        let file = fs::File::open(path.path().join("file")).unwrap();
+        let stat = fstat(&file).unwrap();
+        let file = File::new(file, FsPerms::ReadOnly, OpenMode::READ, true);
+        for number in 0..2 * MAX_FILES {
+            keep(&directory, &number.to_string(), &file, stat);
+        }
+        assert_eq!(OPEN_FILES.with_borrow(Vec::len), MAX_FILES);
+    }
+}
