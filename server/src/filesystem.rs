@@ -197,12 +197,11 @@ pub(crate) mod beneath {
         directory: &Resource<Descriptor>,
         path_flags: PathFlags,
         path: &str,
-        mut keeps: bool,
+        keeps: bool,
     ) -> Result<Option<Result<(Descriptor, Stat), ErrorCode>>> {
         let Descriptor::Dir(directory) = table.get(directory)? else {
             return Ok(Some(Err(ErrorCode::NotDirectory)));
         };
-        keeps &= path_flags.contains(PathFlags::SYMLINK_FOLLOW);
         if keeps && let Some((file, stat)) = open_files::find(&directory.dir, path) {
             return Ok(Some(Ok((Descriptor::File(file), stat))));
         }

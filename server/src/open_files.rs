@@ -1,8 +1,8 @@
 //! Files that were opened a moment ago. To look whether a path still names one of them takes a fraction
 //! of what it takes to open it again.
 //!
-//! To look follows links that lead out of the directory, too. But what comes of it is only ever a file
-//! that was just opened beneath it, and no path is looked at for longer than two rounds.
+//! What the path leads through might have become a link out of the directory meanwhile. But what is found
+//! is only ever a file that was just opened beneath it, and nothing is found for longer than two rounds.
 
 use std::cell::RefCell;
 use std::mem;
@@ -30,14 +30,14 @@ struct OpenFile {
     is_old: bool,
 }
 
-/// The file that `path` names in `directory`, symbolic links followed, and what it is now. `None` if it
-/// is not one that was kept, or has changed in any way since.
+/// The file that `path` names in `directory`, and what it is now. `None` if it is not one that was kept,
+/// or has changed in any way since, or is named by a symbolic link.
 pub(crate) fn find(directory: &Arc<std::fs::File>, path: &str) -> Option<(File, Stat)> {
     OPEN_FILES.with_borrow(|files| {
         let kept = files
             .iter()
             .find(|kept| kept.path == path && Arc::ptr_eq(&kept.directory, directory))?;
-        let stat = statat(directory, path, AtFlags::empty()).ok()?;
+        let stat = statat(directory, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         is_unchanged(&kept.stat, &stat).then(|| (kept.file.clone(), stat))
     })
 }
@@ -133,6 +133,19 @@ mod tests {
         open_and_keep(&directory, &file);
         fs::remove_file(&file).unwrap();
         assert!(find(&directory, "file").is_none(), "removed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_to_it_does_not_stand_for_it() {
+        let (path, directory) = directory_with_file();
+        let (file, moved) = (path.path().join("file"), path.path().join("moved"));
+        fs::hard_link(&file, &moved).unwrap();
+        open_and_keep(&directory, &file);
+        assert!(find(&directory, "file").is_some());
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink(&moved, &file).unwrap();
+        open_and_keep(&directory, &file);
+        assert!(find(&directory, "file").is_none());
     }
 
     #[tokio::test(start_paused = true)]
