@@ -34,6 +34,14 @@ fn begin(server: &Server, part: &mut [u8]) -> (TcpStream, Response) {
     (stream, head)
 }
 
+/// Asks for `target` on a connection that is open, and reads the answer.
+fn get_on(stream: &mut TcpStream, target: &str) -> Response {
+    stream
+        .write_all(&request("GET", target, &[]))
+        .expect("the connection is open");
+    read_response(stream, "GET")
+}
+
 #[test]
 fn a_truncated_file_ends_the_connection_short() {
     let site = Site::empty();
@@ -80,10 +88,7 @@ fn a_growing_file_is_sent_as_long_as_it_was() {
     received.resize(content.len(), 0);
     stream.read_exact(&mut received[start..]).expect("the rest");
     assert!(received == content, "{head:?}");
-    stream
-        .write_all(&request("GET", "/file.bin", &[]))
-        .expect("the connection is open");
-    let response = read_response(&mut stream, "GET");
+    let response = get_on(&mut stream, "/file.bin");
     assert_eq!(response.status, 200, "{response:?}");
     assert!(response.body == [content, more].concat(), "{response:?}");
 }
@@ -102,16 +107,10 @@ fn a_file_that_is_replaced_or_removed_is_sent_as_it_was() {
     received.resize(content.len(), 0);
     stream.read_exact(&mut received[start..]).expect("the rest");
     assert!(received == content, "{head:?}");
-    stream
-        .write_all(&request("GET", "/file.bin", &[]))
-        .expect("the connection is open");
-    let response = read_response(&mut stream, "GET");
+    let response = get_on(&mut stream, "/file.bin");
     assert_eq!(response.text(), "new\n", "{response:?}");
     std::fs::remove_file(path).expect("a file can be removed");
-    stream
-        .write_all(&request("GET", "/file.bin", &[]))
-        .expect("the connection is open");
-    let response = read_response(&mut stream, "GET");
+    let response = get_on(&mut stream, "/file.bin");
     assert_eq!(response.status, 404, "{response:?}");
 }
 
@@ -124,17 +123,11 @@ fn what_was_written_last_is_what_is_sent() {
         let content = format!("round {round}\n").repeat(round);
         let path = site.write("next", &content);
         std::fs::rename(path, site.root().join("file.txt")).expect("a file can be replaced");
-        stream
-            .write_all(&request("GET", "/file.txt", &[]))
-            .expect("the connection is open");
-        let response = read_response(&mut stream, "GET");
+        let response = get_on(&mut stream, "/file.txt");
         assert_eq!(response.text(), content, "{response:?}");
     }
     drop(File::create(site.root().join("file.txt")).expect("a file"));
-    stream
-        .write_all(&request("GET", "/file.txt", &[]))
-        .expect("the connection is open");
-    let response = read_response(&mut stream, "GET");
+    let response = get_on(&mut stream, "/file.txt");
     assert_eq!(
         (response.status, response.body.len()),
         (200, 0),
@@ -150,10 +143,7 @@ fn a_file_that_is_rewritten_in_place_is_sent_as_it_is() {
     for round in 100..300 {
         let content = format!("round {round}\n");
         site.write("file.txt", &content);
-        stream
-            .write_all(&request("GET", "/file.txt", &[]))
-            .expect("the connection is open");
-        let response = read_response(&mut stream, "GET");
+        let response = get_on(&mut stream, "/file.txt");
         assert_eq!(response.text(), content, "{response:?}");
     }
 }
@@ -166,12 +156,7 @@ fn a_file_that_gives_way_to_a_link_that_leads_out_is_no_longer_there() {
     for _ in 0..50 {
         let path = site.write("file.txt", "content\n");
         let mut stream = connect(server.port);
-        let mut status = || {
-            stream
-                .write_all(&request("GET", "/file.txt", &[]))
-                .expect("the connection is open");
-            read_response(&mut stream, "GET").status
-        };
+        let mut status = || get_on(&mut stream, "/file.txt").status;
         assert_eq!(status(), 200);
         std::fs::remove_file(&path).expect("a file can be removed");
         std::os::unix::fs::symlink(site.outside().join("secret.txt"), &path).expect("a link");

@@ -212,16 +212,16 @@ pub(crate) mod beneath {
         };
         let stat = fstat(&opened)?;
         let (perms, mode) = (directory.perms, OpenMode::READ);
-        let file_type = FileType::from_raw_mode(stat.st_mode);
-        if file_type == FileType::Directory {
-            let opened = Descriptor::Dir(Dir::new(opened, perms, mode, true));
-            return Ok(Some(Ok((opened, stat))));
-        }
-        let file = File::new(opened, perms, mode, true);
-        if keeps && file_type == FileType::RegularFile {
-            open_files::keep(&directory.dir, path, &file, stat);
-        }
-        let descriptor = Descriptor::File(file);
+        let descriptor = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Descriptor::Dir(Dir::new(opened, perms, mode, true)),
+            file_type => {
+                let file = File::new(opened, perms, mode, true);
+                if keeps && file_type == FileType::RegularFile {
+                    open_files::keep(&directory.dir, path, &file, stat);
+                }
+                Descriptor::File(file)
+            }
+        };
         Ok(Some(Ok((descriptor, stat))))
     }
 

@@ -1,5 +1,4 @@
-//! Instances that wait for another request. All of a core are looked at together, every [`ROUND`]: a
-//! timer for each would go off about as often as requests come, with many clients.
+//! Instances that wait for another request. All of a core are looked at together, every [`ROUND`].
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -12,9 +11,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::lock::lock;
+use crate::round::{self, ROUND};
 
-/// What waits are counted in.
-const ROUND: Duration = Duration::from_millis(10);
 /// How many rounds a wait may last, and at most one more. With many more, clients that come and stay
 /// idle would cost memory.
 const SHORT: u32 = 1;
@@ -101,7 +99,7 @@ impl Idle {
             waiters.len() == 1
         });
         if is_first {
-            tokio::spawn(go_round());
+            round::begin(go_round);
         }
     }
 }
@@ -146,16 +144,12 @@ impl Waiter {
     }
 }
 
-/// Looks at all of this core, every [`ROUND`] until there are none.
-async fn go_round() {
-    let mut is_needed = true;
-    while is_needed {
-        tokio::time::sleep(ROUND).await;
-        is_needed = WAITERS.with_borrow_mut(|waiters| {
-            waiters.retain(|waiter| waiter.upgrade().inspect(|waiter| waiter.age()).is_some());
-            !waiters.is_empty()
-        });
-    }
+/// Looks at all of this core. False if there are none.
+fn go_round() -> bool {
+    WAITERS.with_borrow_mut(|waiters| {
+        waiters.retain(|waiter| waiter.upgrade().inspect(|waiter| waiter.age()).is_some());
+        !waiters.is_empty()
+    })
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@
 //! better `filesystem`, `directory`, `stat_at`, `received` and `streams`; behind them `open_files` (what
 //! need not be opened again), `socket` (bytes that have come or will go), `transport` (in the clear or
 //! through `tls`) and `stream` (system calls).
-//! How long an instance stays with a connection is a matter of `burst` and `idle`; `cohort` keeps
-//! connections in step that are ready at once. `cgi` runs scripts for a component that may ask for
-//! them. `log` is beside the way.
+//! How long an instance stays with a connection is a matter of `burst` and `idle`, counted in rounds
+//! (`round`), as is how long a file stays open; `cohort` keeps connections in step that are ready at
+//! once. `cgi` runs scripts for a component that may ask for them. `log` is beside the way.
 
 mod burst;
 mod cgi;
@@ -31,6 +31,7 @@ mod log;
 mod open_files;
 mod patience;
 mod received;
+mod round;
 mod sandbox;
 mod server;
 mod socket;

@@ -1,5 +1,5 @@
 //! Files that were opened a moment ago. To look whether a path still names one of them takes a fraction
-//! of what it takes to open it again.
+//! of what it takes to open it again. They are kept for one to two rounds: so short that nobody notices.
 //!
 //! What the path leads through might have become a link out of the directory meanwhile. But what is found
 //! is only ever a file that was just opened beneath it, and nothing is found for longer than two rounds.
@@ -7,13 +7,12 @@
 use std::cell::RefCell;
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::fs::{AtFlags, Stat, statat};
 use wasmtime_wasi::filesystem::File;
 
-/// How long a file is kept open, and at most as long again: so short that nobody notices.
-const ROUND: Duration = Duration::from_millis(10);
+use crate::round;
+
 /// How many are kept, on each core.
 const MAX_FILES: usize = 16;
 
@@ -59,7 +58,7 @@ pub(crate) fn keep(directory: &Arc<std::fs::File>, path: &str, file: &File, stat
         was_empty
     });
     if is_first {
-        tokio::spawn(go_round());
+        round::begin(close_old);
     }
 }
 
@@ -70,16 +69,12 @@ fn is_unchanged(before: &Stat, now: &Stat) -> bool {
     identity(before) == identity(now)
 }
 
-/// Closes what is old, every [`ROUND`] until nothing is left.
-async fn go_round() {
-    let mut is_needed = true;
-    while is_needed {
-        tokio::time::sleep(ROUND).await;
-        is_needed = OPEN_FILES.with_borrow_mut(|files| {
-            files.retain_mut(|file| !mem::replace(&mut file.is_old, true));
-            !files.is_empty()
-        });
-    }
+/// Closes those that were here a round ago. False if none are left.
+fn close_old() -> bool {
+    OPEN_FILES.with_borrow_mut(|files| {
+        files.retain_mut(|file| !mem::replace(&mut file.is_old, true));
+        !files.is_empty()
+    })
 }
 
 #[cfg(test)]
@@ -91,6 +86,8 @@ mod tests {
     use rustix::fs::fstat;
     use wasmtime_wasi::FsPerms;
     use wasmtime_wasi::filesystem::OpenMode;
+
+    use crate::round::ROUND;
 
     fn directory_with_file() -> (tempfile::TempDir, Arc<fs::File>) {
         let directory = tempfile::tempdir().unwrap();
