@@ -1,7 +1,7 @@
 //! A file server that overrides every step of `SimpleHTTPRequestHandler`, for the tests.
 
 use std::borrow::Cow;
-use std::io::{self, Write};
+use std::io;
 
 use sandserve::{BaseHttpRequestHandler, Content, Descriptor, Exchange, Files};
 use sandserve::{SimpleHttpRequestHandler, base, simple};
@@ -77,9 +77,10 @@ impl SimpleHttpRequestHandler for Steps {
     }
 
     fn copyfile(&mut self, http: &mut Exchange, content: Content) -> io::Result<()> {
-        if let Content::Page(page) = &content {
-            return http.wfile.write_all(page.to_uppercase().as_bytes());
-        }
+        let content = match content {
+            Content::Listing(listing) => Content::Page(listing.to_string().to_uppercase()),
+            content => content,
+        };
         simple::copyfile(http, content)
     }
 }

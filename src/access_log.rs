@@ -142,7 +142,9 @@ impl Stamp<'_> {
 fn push_member(line: &mut String, name: &str, value: Option<&str>) {
     let _ = write!(line, ",\"{name}\":");
     match value {
-        Some(value) => json::push_string(line, value),
+        Some(value) => {
+            let _ = json::write_string(line, value);
+        }
         None => line.push_str("null"),
     }
 }

@@ -513,10 +513,12 @@ fn request_message(http: &Exchange, Answer { code, size }: Answer) -> String {
     message.push('"');
     message.push_str(&http.request.requestline());
     message.push_str("\" ");
-    decimal::push(&mut message, code.into());
+    let _ = decimal::write(&mut message, code.into());
     message.push(' ');
     match size {
-        Some(size) => decimal::push(&mut message, size),
+        Some(size) => {
+            let _ = decimal::write(&mut message, size);
+        }
         None => message.push('-'),
     }
     message

@@ -1,6 +1,7 @@
 //! Times as HTTP, listings and the log write them, all from seconds since the epoch (RFC 9110 5.6.7).
 
 use std::cell::RefCell;
+use std::fmt::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Last second that a four-digit year can hold: 31 Dec 9999 23:59:59.
@@ -94,7 +95,8 @@ pub(crate) fn apache_date(seconds: u64, utc_offset: i32) -> String {
 /// The same in RFC 3339: `2020-09-13T12:26:40Z`, or with the offset of its zone.
 pub(crate) fn rfc3339(seconds: u64, utc_offset: i32) -> String {
     let mut text = String::with_capacity("2020-09-13T12:26:40+00:00".len());
-    push_rfc3339(&mut text, seconds.saturating_add_signed(utc_offset.into()));
+    // A string takes all that is written to it.
+    let _ = write_rfc3339(&mut text, seconds.saturating_add_signed(utc_offset.into()));
     if let (sign, hours, minutes) = zone(utc_offset)
         && (hours, minutes) != (0, 0)
     {
@@ -104,11 +106,11 @@ pub(crate) fn rfc3339(seconds: u64, utc_offset: i32) -> String {
     text
 }
 
-/// Appends `seconds` in RFC 3339, in UTC: `2020-09-13T12:26:40Z`.
-pub(crate) fn push_rfc3339(text: &mut String, seconds: u64) {
+/// Writes `seconds` to `out` in RFC 3339, in UTC: `2020-09-13T12:26:40Z`.
+pub(crate) fn write_rfc3339(out: &mut impl Write, seconds: u64) -> fmt::Result {
     let mut digits = *b"0000-00-00T00:00:00Z";
     put_utc(&mut digits, seconds, 0, 11);
-    text.push_str(str::from_utf8(&digits).unwrap_or_default());
+    out.write_str(str::from_utf8(&digits).unwrap_or_default())
 }
 
 /// Writes `seconds` over `0000-00-00`, which begins at `date`, and over `00:00:00` at `time`, in UTC.

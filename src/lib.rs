@@ -149,6 +149,7 @@ pub use base::BaseHttpRequestHandler;
 pub use cgi::CgiHttpRequestHandler;
 pub use component::{Component, FileServer};
 pub use exchange::{Endpoint, Exchange};
+pub use listing::Listing;
 pub use multipart::Multipart;
 pub use open::File;
 pub use range::ByteRange;

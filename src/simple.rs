@@ -14,7 +14,7 @@ use crate::content_type;
 use crate::dotfiles;
 use crate::encoding::{self, Representation};
 use crate::exchange::Exchange;
-use crate::listing;
+use crate::listing::{self, Listing};
 use crate::multipart::Multipart;
 use crate::open::{File, OpenAt, Opened, open};
 use crate::path;
@@ -67,6 +67,8 @@ pub enum Content {
     Parts(File, Multipart),
     /// A page made for this response.
     Page(String),
+    /// A directory.
+    Listing(Listing),
     /// All of a file, compressed for this response.
     Compressed(Vec<u8>),
 }
@@ -100,7 +102,7 @@ pub trait SimpleHttpRequestHandler: BaseHttpRequestHandler {
         send_not_found(self, http)
     }
 
-    /// Sends the head of a listing of `directory`, and returns the page. The directory is `None` where
+    /// Sends the head of a listing of `directory`, and returns the listing. The directory is `None` where
     /// the host may not read it.
     fn list_directory(
         &mut self,
@@ -353,26 +355,31 @@ where
     H: SimpleHttpRequestHandler + ?Sized,
 {
     let path = handler.translate_path(http.request.path());
-    let mut names = String::new();
-    let entries = directory.and_then(|directory| listing::read(directory, &path, &mut names).ok());
-    let Some(mut entries) = entries else {
-        handler.send_error(http, 404, Some("No permission to list directory"), None)?;
-        return Ok(None);
+    let mut entries = match directory.map(|directory| listing::read(directory, &path)) {
+        Some(Ok(entries)) => entries,
+        failed => {
+            let (code, message) = match failed {
+                Some(Err(ErrorCode::InsufficientMemory)) => (500, "Too many entries to list"),
+                _ => (404, "No permission to list directory"),
+            };
+            handler.send_error(http, code, Some(message), None)?;
+            return Ok(None);
+        }
     };
     let upload_form = handler.files().upload_form;
     if let Some(directory) = directory.filter(|_| upload_form) {
         upload::sweep(directory, &entries);
     }
-    entries.retain(|entry| !dotfiles::hides(handler.files(), entry.name));
-    let listing = listing::represent(&http.request, entries, upload_form);
+    entries.retain(|name| !dotfiles::hides(handler.files(), name));
+    let listing = Listing::new(&http.request, entries, upload_form);
     handler.send_response(http, 200, None);
-    handler.send_header(http, "Content-type", listing.content_type);
-    handler.send_header(http, "Content-Length", &listing.text.len().to_string());
+    handler.send_header(http, "Content-type", listing.content_type());
+    handler.send_header(http, "Content-Length", &listing.size().to_string());
     handler.send_header(http, "Vary", "Accept");
-    let policy = listing.content_security_policy;
+    let policy = listing.content_security_policy();
     handler.send_header(http, "Content-Security-Policy", policy);
     handler.end_headers(http)?;
-    Ok(Some(Content::Page(listing.text)))
+    Ok(Some(Content::Listing(listing)))
 }
 
 /// See [`SimpleHttpRequestHandler::translate_path`].
@@ -398,6 +405,7 @@ where
 pub fn copyfile(http: &mut Exchange, content: Content) -> io::Result<()> {
     match content {
         Content::Page(page) => http.wfile.write_all(page.as_bytes()),
+        Content::Listing(listing) => listing.send(&mut http.wfile),
         Content::Compressed(bytes) => http.wfile.write_all(&bytes),
         Content::File(file, range) => copy_range(http, &file, range),
         Content::Parts(file, parts) => {

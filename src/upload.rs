@@ -17,7 +17,7 @@ use crate::date;
 use crate::dotfiles;
 use crate::exchange::Exchange;
 use crate::form_data::{self, FormData, Part};
-use crate::listing::Entry;
+use crate::listing::Entries;
 use crate::open::{open_directory, stat};
 use crate::partial::{self, is_partial};
 use crate::path::{quote, split_target};
@@ -96,13 +96,13 @@ where
 }
 
 /// Removes what servers that were killed have left among the `entries` of `directory`.
-pub(crate) fn sweep(directory: &Descriptor, entries: &[Entry]) {
+pub(crate) fn sweep(directory: &Descriptor, entries: &Entries) {
     let now = date::now();
-    for entry in entries.iter().filter(|entry| is_partial(entry.name)) {
+    for (name, entry) in entries.iter().filter(|(name, _)| is_partial(name)) {
         let abandoned = |modified: u64| modified.saturating_add(ABANDONED) < now;
         if entry.modified.is_some_and(abandoned) {
             // If it cannot be removed it stays hidden.
-            let _ = directory.unlink_file_at(entry.name);
+            let _ = directory.unlink_file_at(name);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
@@ -255,6 +256,46 @@ fn thousands_of_entries_are_all_listed() {
         .map(|name| (name.replace(' ', "%20"), name.clone()))
         .collect();
     assert_lists(&get(serve(&site).port, "/", &[]), &wanted);
+}
+
+#[test]
+fn a_listing_larger_than_a_sandbox_is_sent_and_one_that_cannot_be_is_refused() {
+    let site = Site::empty();
+    let server = serve(&site);
+    let padding = "x".repeat(240);
+    let name = |number: u32| format!("{number:06}{padding}");
+    // Links to one file: as many files of their own would take a minute to make.
+    let fill = |numbers: Range<u32>| {
+        let first = site.write(&name(numbers.start), "");
+        for number in numbers.skip(1) {
+            fs::hard_link(&first, site.root().join(name(number))).expect("a link");
+        }
+    };
+    // The names take 15 MB, in the page they are twice, and an instance has 64 MiB for all it does.
+    fill(0..60_000);
+    let response = get(server.port, "/", &[]);
+    assert_eq!(response.status, 200);
+    let length = response.body.len();
+    assert_eq!(
+        response.header("Content-Length"),
+        Some(&*length.to_string())
+    );
+    let found = links(&response.text()).into_iter();
+    let wanted = (0..60_000).map(|number| (name(number), name(number)));
+    assert!(found.eq(wanted));
+
+    fill(60_000..120_000);
+    for accept in ["text/html", "application/json"] {
+        let response = get(server.port, "/", &[&format!("Accept: {accept}")]);
+        assert_eq!(response.status, 500, "{response:?}");
+        assert!(
+            response
+                .text()
+                .contains("<p>Message: Too many entries to list.</p>")
+        );
+    }
+    assert_eq!(get(server.port, &format!("/{}", name(0)), &[]).status, 200);
+    assert!(!server.log().contains("failed"), "{}", server.log());
 }
 
 #[test]

@@ -30,9 +30,9 @@ pub(crate) fn connection(client: &str, message: impl Display) {
     let line = if IS_JSON.load(Ordering::Relaxed) {
         let time = now.strftime("%Y-%m-%dT%H:%M:%S%:z");
         let mut line = format!("{{\"time\":\"{time}\",\"client\":");
-        json::push_string(&mut line, client);
+        let _ = json::write_string(&mut line, client);
         line.push_str(",\"message\":");
-        json::push_string(&mut line, &message.to_string());
+        let _ = json::write_string(&mut line, &message.to_string());
         line + "}\n"
     } else {
         let date = now.strftime("%d/%b/%Y %H:%M:%S");

@@ -1,16 +1,26 @@
 //! Python's order of names, for so many of them that comparing text would take the longest.
 
 use std::borrow::Cow;
+use std::collections::TryReserveError;
 
 /// How many bytes of a name are compared at once.
 const PIECE: usize = 12;
 
 /// Which of `count` names come first, second and so on in Python's order: by lower-cased name, and those
 /// with the same as they were. `name` tells each.
-pub(super) fn in_order<'n>(count: usize, name: impl Fn(usize) -> &'n str) -> Vec<usize> {
-    let mut keys: Vec<u128> = (0..count).map(|at| key(name(at), 0, at)).collect();
+///
+/// # Errors
+/// More names than there is memory for.
+pub(super) fn in_order<'n>(
+    count: usize,
+    name: impl Fn(usize) -> &'n str,
+) -> Result<Vec<usize>, TryReserveError> {
+    let mut keys: Vec<u128> = Vec::new();
+    keys.try_reserve_exact(count)?;
+    keys.extend((0..count).map(|at| key(name(at), 0, at)));
     sort_keys(&mut keys, &name, 0);
-    keys.into_iter().map(at).collect()
+    // In the same memory.
+    Ok(keys.into_iter().map(at).collect())
 }
 
 /// What a name is sorted by: some of its lower-cased bytes, those after `start`, then where it was. One
@@ -84,6 +94,7 @@ mod tests {
             "twelve-byte\u{fc}b",
         ];
         let found = in_order(names.len(), |at| names[at])
+            .unwrap()
             .into_iter()
             .map(|at| names[at]);
         let mut wanted = names;

@@ -4,6 +4,7 @@
 //! rely on that. So what leads elsewhere, up or to another order, is a button of a form.
 
 use std::borrow::Cow;
+use std::fmt::{self, Write};
 
 use percent_encoding::percent_decode_str;
 
@@ -14,18 +15,18 @@ use crate::decimal;
 use crate::html::escape;
 use crate::path::{quote, quoted_size};
 
-/// The media type of what [`page`] returns.
+/// The media type of a page.
 pub(super) const CONTENT_TYPE: &str = "text/html; charset=utf-8";
 
 /// What the page may use: its own style and script by their hashes, the icons in its style, and forms
 /// that lead to this server. A test says what the hashes must be when the two have changed.
-pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
     style-src 'sha256-CF7hNtF4Y9FAHei0aRIbOs4Sv0mpH30FGpJyCno82+o='; \
     script-src 'sha256-1Bb+NkFQ62AXY52l8GTUvA7QmN+Q+3DVeCLmZqBuISI='; \
     img-src data:; form-action 'self'; base-uri 'none'";
 
 /// The same with the script of the form to upload with, which sends it to this server.
-pub(super) const CONTENT_SECURITY_POLICY_UPLOAD: &str = "default-src 'none'; \
+const CONTENT_SECURITY_POLICY_UPLOAD: &str = "default-src 'none'; \
     style-src 'sha256-CF7hNtF4Y9FAHei0aRIbOs4Sv0mpH30FGpJyCno82+o='; \
     script-src 'sha256-1Bb+NkFQ62AXY52l8GTUvA7QmN+Q+3DVeCLmZqBuISI=' \
     'sha256-An2hSFVKIuLd9oVofW9nToN1i5RGSP6XNadq/YLuK60='; \
@@ -40,52 +41,63 @@ const UPLOAD_SCRIPT: &str = include_str!("upload.js");
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'\
     %3E%3Cpath fill='%232f81f7' d='M1 3h5l2 2h7v9H1z'/%3E%3C/svg%3E";
 
-/// What a row takes without its name, in bytes.
-const ROW_SIZE: usize = 192;
+/// What is around the rows of a page.
+pub(super) struct Frame {
+    pub(super) start: String,
+    pub(super) end: String,
+    has_upload_form: bool,
+}
 
-/// The page that lists `entries`, which are in `order`, as the content of the directory at `path`, the
-/// path of a request target, maybe with an `upload_form`.
-pub(super) fn page(path: &str, order: Order, entries: &[Entry], upload_form: bool) -> String {
-    let title = format!("Directory listing for {}", escape(&decode(path)));
-    let breadcrumbs = breadcrumbs(path);
-    let column_heads: String = Key::ALL.map(|key| column_head(key, order)).concat();
-    let count = match entries.len() {
-        1 => "1 entry".into(),
-        count => format!("{count} entries"),
-    };
-    // Moving a page of a hundred thousand rows costs more than looking at the names once more.
-    let (form, form_script) = match upload_form {
-        true => (UPLOAD_FORM, UPLOAD_SCRIPT),
-        false => ("", ""),
-    };
-    let names = entries.iter().map(|entry| 2 * quoted_size(entry.name));
-    let rows_size = names.sum::<usize>() + entries.len() * ROW_SIZE;
-    let mut page = String::with_capacity(STYLE.len() + SCRIPT.len() + 4096 + rows_size);
-    page.push_str(&format!(
-        "<!DOCTYPE HTML>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <title>{title}</title>\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n\
-         <link rel=\"icon\" href=\"{ICON}\">\n\
-         <style>{STYLE}</style>\n</head>\n<body>\n<header>\n\
-         <nav aria-label=\"Breadcrumb\"><form><ol>{breadcrumbs}</ol></form></nav>\n\
-         <h1>{title}</h1>\n</header>\n<main>\n{form}\
-         <div role=\"search\" hidden><label>Filter<input type=\"search\"></label><output></output>\
-         </div>\n\
-         <table>\n<caption>{count}</caption>\n<thead>\n<tr>\n{column_heads}</tr>\n</thead>\n<tbody>\n"
-    ));
-    for entry in entries {
-        push_row(&mut page, entry);
-    }
-    page.push_str("</tbody>\n</table>\n</main>\n");
-    for script in [SCRIPT, form_script] {
-        if !script.is_empty() {
-            page.push_str("<script>");
-            page.push_str(script);
-            page.push_str("</script>\n");
+impl Frame {
+    /// Of the page that lists `count` entries in `order` as the content of the directory at `path`, the
+    /// path of a request target, maybe with an `upload_form`.
+    pub(super) fn new(path: &str, order: Order, count: usize, upload_form: bool) -> Self {
+        let title = format!("Directory listing for {}", escape(&decode(path)));
+        let breadcrumbs = breadcrumbs(path);
+        let column_heads: String = Key::ALL.map(|key| column_head(key, order)).concat();
+        let count = match count {
+            1 => "1 entry".into(),
+            count => format!("{count} entries"),
+        };
+        let (form, form_script) = match upload_form {
+            true => (UPLOAD_FORM, UPLOAD_SCRIPT),
+            false => ("", ""),
+        };
+        let start = format!(
+            "<!DOCTYPE HTML>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <title>{title}</title>\n\
+             <meta name=\"viewport\" content=\"width=device-width\">\n\
+             <link rel=\"icon\" href=\"{ICON}\">\n\
+             <style>{STYLE}</style>\n</head>\n<body>\n<header>\n\
+             <nav aria-label=\"Breadcrumb\"><form><ol>{breadcrumbs}</ol></form></nav>\n\
+             <h1>{title}</h1>\n</header>\n<main>\n{form}\
+             <div role=\"search\" hidden><label>Filter<input type=\"search\"></label><output></output>\
+             </div>\n\
+             <table>\n<caption>{count}</caption>\n<thead>\n<tr>\n{column_heads}</tr>\n</thead>\n<tbody>\n"
+        );
+        let mut end = String::from("</tbody>\n</table>\n</main>\n");
+        for script in [SCRIPT, form_script] {
+            if !script.is_empty() {
+                end.push_str("<script>");
+                end.push_str(script);
+                end.push_str("</script>\n");
+            }
+        }
+        end.push_str("</body>\n</html>\n");
+        Frame {
+            start,
+            end,
+            has_upload_form: upload_form,
         }
     }
-    page.push_str("</body>\n</html>\n");
-    page
+
+    /// What the page may use.
+    pub(super) fn content_security_policy(&self) -> &'static str {
+        match self.has_upload_form {
+            true => CONTENT_SECURITY_POLICY_UPLOAD,
+            false => CONTENT_SECURITY_POLICY,
+        }
+    }
 }
 
 /// The way to the directory at `path`, each step of it relative, so that it holds behind a proxy.
@@ -133,66 +145,66 @@ fn column_head(key: Key, order: Order) -> String {
     )
 }
 
-fn push_row(page: &mut String, entry: &Entry) {
+/// Writes the row of the `entry` at `name`.
+pub(super) fn write_row(page: &mut impl Write, name: &str, entry: &Entry) -> fmt::Result {
     let slash = if entry.is_directory() { "/" } else { "" };
     let mark = if entry.is_link { "@" } else { slash };
-    page.push_str(match entry.is_directory() {
+    page.write_str(match entry.is_directory() {
         true => "<tr class=\"directory\"><th scope=\"row\"><a href=\"",
         false => "<tr><th scope=\"row\"><a href=\"",
-    });
+    })?;
     // What needs no quotes in a link means nothing to HTML either.
-    let is_plain = quoted_size(entry.name) == entry.name.len();
+    let is_plain = quoted_size(name) == name.len();
     match is_plain {
-        true => page.push_str(entry.name),
-        false => page.extend(quote(entry.name)),
+        true => page.write_str(name)?,
+        false => quote(name).try_for_each(|piece| page.write_str(piece))?,
     }
-    page.push_str(slash);
-    page.push_str("\"><bdi>");
+    page.write_str(slash)?;
+    page.write_str("\"><bdi>")?;
     match is_plain {
-        true => page.push_str(entry.name),
-        false => page.push_str(&escape(entry.name)),
+        true => page.write_str(name)?,
+        false => page.write_str(&escape(name))?,
     }
-    page.push_str(mark);
-    page.push_str("</bdi></a></th>");
+    page.write_str(mark)?;
+    page.write_str("</bdi></a></th>")?;
     match (entry.size, entry.kind) {
         (Some(size), _) => {
-            page.push_str("<td title=\"");
-            decimal::push(page, size);
-            page.push_str(" bytes\">");
-            push_human_size(page, size);
+            page.write_str("<td title=\"")?;
+            decimal::write(page, size)?;
+            page.write_str(" bytes\">")?;
+            write_human_size(page, size)?;
         }
-        (None, Some(Kind::File)) => page.push_str("<td>unknown"),
-        (None, Some(Kind::Directory)) => page.push_str("<td>folder"),
-        (None, Some(Kind::Special)) => page.push_str("<td>special file"),
-        (None, None) => page.push_str("<td>broken link"),
+        (None, Some(Kind::File)) => page.write_str("<td>unknown")?,
+        (None, Some(Kind::Directory)) => page.write_str("<td>folder")?,
+        (None, Some(Kind::Special)) => page.write_str("<td>special file")?,
+        (None, None) => page.write_str("<td>broken link")?,
     }
-    page.push_str("</td><td>");
+    page.write_str("</td><td>")?;
     if let Some(modified) = entry.modified {
-        push_time(page, modified);
+        write_time(page, modified)?;
     }
-    page.push_str("</td></tr>\n");
+    page.write_str("</td></tr>\n")
 }
 
-/// Appends when something was `modified`, to the second for programs and to the minute for people.
-fn push_time(page: &mut String, modified: u64) {
+/// Writes when something was `modified`, to the second for programs and to the minute for people.
+fn write_time(page: &mut impl Write, modified: u64) -> fmt::Result {
     let mut time = *b"<time datetime=\"0000-00-00T00:00:00Z\">0000-00-00 00:00</time>";
     date::put_utc(&mut time, modified, 16, 27);
     time.copy_within(16..26, 38);
     time.copy_within(27..32, 49);
-    page.push_str(str::from_utf8(&time).unwrap_or_default());
+    page.write_str(str::from_utf8(&time).unwrap_or_default())
 }
 
 fn decode(path: &str) -> Cow<'_, str> {
     percent_decode_str(path).decode_utf8_lossy()
 }
 
-/// Appends `bytes` in the largest binary unit that it is one of, to a tenth: `1.2 KiB`.
-fn push_human_size(page: &mut String, bytes: u64) {
+/// Writes `bytes` in the largest binary unit that it is one of, to a tenth: `1.2 KiB`.
+fn write_human_size(page: &mut impl Write, bytes: u64) -> fmt::Result {
     const UNITS: [&str; 6] = [" KiB", " MiB", " GiB", " TiB", " PiB", " EiB"];
     if bytes < 1024 {
-        decimal::push(page, bytes);
-        page.push_str(" B");
-        return;
+        decimal::write(page, bytes)?;
+        return page.write_str(" B");
     }
     let mut tenths = 0;
     let mut unit = "";
@@ -207,19 +219,19 @@ fn push_human_size(page: &mut String, bytes: u64) {
             break;
         }
     }
-    decimal::push(page, tenths / 10);
-    page.push('.');
-    decimal::push(page, tenths % 10);
-    page.push_str(unit);
+    decimal::write(page, tenths / 10)?;
+    page.write_char('.')?;
+    decimal::write(page, tenths % 10)?;
+    page.write_str(unit)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn entry(name: &str, is_link: bool, kind: Option<Kind>) -> Entry<'_> {
+    fn entry(is_link: bool, kind: Option<Kind>) -> Entry {
         Entry {
-            name,
+            name: 0..0,
             is_link,
             kind,
             size: None,
@@ -234,18 +246,16 @@ mod tests {
     #[test]
     fn names_are_quoted_escaped_isolated_and_marked() {
         let (file, directory) = (Some(Kind::File), Some(Kind::Directory));
-        let page = page(
-            "/a%3Cb%3E/",
-            Order::default(),
-            &[
-                entry("a&b<c>.txt", false, file),
-                entry("q?#%:\"'.txt", false, file),
-                entry("\u{fc} x", false, directory),
-                entry("linked", true, directory),
-                entry("broken", true, None),
-            ],
-            false,
-        );
+        let mut page = Frame::new("/a%3Cb%3E/", Order::default(), 5, false).start;
+        for (name, entry) in [
+            ("a&b<c>.txt", entry(false, file)),
+            ("q?#%:\"'.txt", entry(false, file)),
+            ("\u{fc} x", entry(false, directory)),
+            ("linked", entry(true, directory)),
+            ("broken", entry(true, None)),
+        ] {
+            write_row(&mut page, name, &entry).unwrap();
+        }
         assert_contains(&page, "<title>Directory listing for /a&lt;b&gt;/</title>");
         for link in [
             "<a href=\"a%26b%3Cc%3E.txt\"><bdi>a&amp;b&lt;c&gt;.txt</bdi></a>",
@@ -262,13 +272,13 @@ mod tests {
     fn a_row_has_size_and_date_or_says_what_has_none() {
         let row = |entry: Entry| {
             let mut row = String::new();
-            push_row(&mut row, &entry);
+            write_row(&mut row, "a", &entry).unwrap();
             row
         };
         let known = Entry {
             size: Some(1536),
             modified: Some(1_600_000_000),
-            ..entry("a", true, Some(Kind::File))
+            ..entry(true, Some(Kind::File))
         };
         assert_eq!(
             row(known),
@@ -282,7 +292,7 @@ mod tests {
             (Some(Kind::Special), "special file"),
             (None, "broken link"),
         ] {
-            let row = row(entry("a", kind.is_none(), kind));
+            let row = row(entry(kind.is_none(), kind));
             assert_contains(&row, &format!("<td>{text}</td><td></td></tr>"));
         }
     }
@@ -334,7 +344,7 @@ mod tests {
             (u64::MAX, "16.0 EiB"),
         ] {
             let mut size = String::new();
-            push_human_size(&mut size, bytes);
+            write_human_size(&mut size, bytes).unwrap();
             assert_eq!(size, text, "{bytes}");
         }
     }
