@@ -3,9 +3,11 @@
  * measuring. Usage: floor DIRECTORY PORT */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,12 +20,14 @@
 #define THREADS 2
 #define CONNECTIONS 65536
 #define SMALL (16 * 1024)
+/* Half of what leaves in two calls: see SEGMENT_SIZE in server/src/stream.rs. */
+#define SEGMENT (60 * 1024)
 
 static int root;
 static int port;
 
 /* A file on its way to a client that takes it slowly. */
-static struct { int file; off_t offset, size; int close; } sending[CONNECTIONS];
+static struct { int file; off_t offset, size; size_t step; int close; } sending[CONNECTIONS];
 
 static int end_response(int client, int close_after) {
     if (close_after) close(client);
@@ -32,7 +36,13 @@ static int end_response(int client, int close_after) {
 
 static void send_file(int epoll, int client) {
     while (sending[client].offset < sending[client].size) {
-        if (sendfile(client, sending[client].file, &sending[client].offset, 1 << 20) <= 0) {
+        if (sendfile(client, sending[client].file, &sending[client].offset, sending[client].step) <= 0) {
+            if (errno != EAGAIN) {
+                close(sending[client].file);
+                sending[client].file = 0;
+                close(client);
+                return;
+            }
             struct epoll_event event = {.events = EPOLLOUT, .data.fd = client};
             epoll_ctl(epoll, EPOLL_CTL_MOD, client, &event);
             return;
@@ -70,6 +80,7 @@ static void answer(int epoll, int client, char *request, ssize_t length) {
     sending[client].file = file;
     sending[client].offset = 0;
     sending[client].size = stat.st_size;
+    sending[client].step = stat.st_size <= 2 * SEGMENT ? SEGMENT : 1 << 20;
     sending[client].close = close_after;
     send_file(epoll, client);
 }
@@ -110,6 +121,7 @@ static void *serve(void *unused) {
 
 int main(int argc, char **argv) {
     if (argc != 3) return 2;
+    signal(SIGPIPE, SIG_IGN);
     root = open(argv[1], O_PATH | O_DIRECTORY);
     port = atoi(argv[2]);
     pthread_t threads[THREADS];
