@@ -14,7 +14,7 @@ use crate::content_type;
 use crate::dotfiles;
 use crate::encoding::{self, Representation};
 use crate::exchange::Exchange;
-use crate::listing::{self, Listing};
+use crate::listing::{Entries, Listing};
 use crate::multipart::Multipart;
 use crate::open::{File, OpenAt, Opened, open};
 use crate::path;
@@ -355,7 +355,7 @@ where
     H: SimpleHttpRequestHandler + ?Sized,
 {
     let path = handler.translate_path(http.request.path());
-    let mut entries = match directory.map(|directory| listing::read(directory, &path)) {
+    let mut entries = match directory.map(|directory| Entries::read(directory, &path)) {
         Some(Ok(entries)) => entries,
         failed => {
             let (code, message) = match failed {
