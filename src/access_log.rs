@@ -141,12 +141,10 @@ impl Stamp<'_> {
 /// Appends a member of a JSON object that is not the first.
 fn push_member(line: &mut String, name: &str, value: Option<&str>) {
     let _ = write!(line, ",\"{name}\":");
-    match value {
-        Some(value) => {
-            let _ = json::write_string(line, value);
-        }
-        None => line.push_str("null"),
-    }
+    let _ = match value {
+        Some(value) => json::write_string(line, value),
+        None => line.write_str("null"),
+    };
 }
 
 /// Appends `text` so that it stays between its quotes and shows every byte (`ap_escape_logitem`).

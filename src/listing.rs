@@ -34,8 +34,8 @@ enum Form {
 }
 
 impl Listing {
-    /// What answers `request` with `entries`, which are in the order of [`Entries::read`]. A page has a form to
-    /// upload with if there is an `upload_form`.
+    /// What answers `request` with `entries`, which are in the order of [`Entries::read`]. A page has a
+    /// form to upload with if there is an `upload_form`.
     pub(crate) fn new(request: &Request, mut entries: Entries, upload_form: bool) -> Self {
         let (path, query, _) = split_target(request.path());
         let order = Order::of_query(query.unwrap_or_default());
@@ -60,7 +60,7 @@ impl Listing {
     /// `Content-Security-Policy`, which allows what the page needs and no more.
     pub(crate) fn content_security_policy(&self) -> &'static str {
         match &self.form {
-            Form::Page(frame) => frame.content_security_policy(),
+            Form::Page(frame) => frame.content_security_policy,
             Form::Json => "default-src 'none'",
         }
     }

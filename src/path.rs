@@ -42,21 +42,19 @@ pub(crate) fn translate_path(directory: &str, path: &str) -> String {
     name
 }
 
-/// How long `name` is in a link, in bytes: no longer than it is if none of it is quoted.
-pub(crate) fn quoted_size(name: &str) -> usize {
-    const SIZES: [u8; 256] = {
-        let mut sizes = [3; 256];
+/// Whether `name` is in a link as it is: what [`quote`] would give, found sooner.
+pub(crate) fn is_plain(name: &str) -> bool {
+    const IS_PLAIN: [bool; 256] = {
+        let mut is_plain = [false; 256];
         let mut byte = 0_u8;
         while byte < 128 {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'.' | b'-' | b'~') {
-                sizes[byte as usize] = 1;
-            }
+            is_plain[byte as usize] =
+                byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'.' | b'-' | b'~');
             byte += 1;
         }
-        sizes
+        is_plain
     };
-    let sizes = name.bytes().map(|byte| SIZES[usize::from(byte)]);
-    sizes.map(usize::from).sum()
+    name.bytes().all(|byte| IS_PLAIN[usize::from(byte)])
 }
 
 /// `name` as it is in a link, in pieces.
@@ -125,10 +123,10 @@ mod tests {
     }
 
     #[test]
-    fn a_quoted_name_is_as_long_as_it_is() {
+    fn a_plain_name_is_one_that_is_not_quoted() {
         for name in (0..=255).map(|byte| String::from(char::from(byte))) {
             let quoted: String = quote(&name).collect();
-            assert_eq!(quoted_size(&name), quoted.len(), "{name}");
+            assert_eq!(is_plain(&name), quoted == name, "{name}");
         }
     }
 

@@ -13,7 +13,7 @@ use super::{Entry, Kind};
 use crate::date;
 use crate::decimal;
 use crate::html::escape;
-use crate::path::{quote, quoted_size};
+use crate::path::{is_plain, quote};
 
 /// The media type of a page.
 pub(super) const CONTENT_TYPE: &str = "text/html; charset=utf-8";
@@ -45,7 +45,8 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
 pub(super) struct Frame {
     pub(super) start: String,
     pub(super) end: String,
-    has_upload_form: bool,
+    /// What the page may use.
+    pub(super) content_security_policy: &'static str,
 }
 
 impl Frame {
@@ -59,9 +60,9 @@ impl Frame {
             1 => "1 entry".into(),
             count => format!("{count} entries"),
         };
-        let (form, form_script) = match upload_form {
-            true => (UPLOAD_FORM, UPLOAD_SCRIPT),
-            false => ("", ""),
+        let (form, form_script, content_security_policy) = match upload_form {
+            true => (UPLOAD_FORM, UPLOAD_SCRIPT, CONTENT_SECURITY_POLICY_UPLOAD),
+            false => ("", "", CONTENT_SECURITY_POLICY),
         };
         let start = format!(
             "<!DOCTYPE HTML>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -87,15 +88,7 @@ impl Frame {
         Frame {
             start,
             end,
-            has_upload_form: upload_form,
-        }
-    }
-
-    /// What the page may use.
-    pub(super) fn content_security_policy(&self) -> &'static str {
-        match self.has_upload_form {
-            true => CONTENT_SECURITY_POLICY_UPLOAD,
-            false => CONTENT_SECURITY_POLICY,
+            content_security_policy,
         }
     }
 }
@@ -154,7 +147,7 @@ pub(super) fn write_row(page: &mut impl Write, name: &str, entry: &Entry) -> fmt
         false => "<tr><th scope=\"row\"><a href=\"",
     })?;
     // What needs no quotes in a link means nothing to HTML either.
-    let is_plain = quoted_size(name) == name.len();
+    let is_plain = is_plain(name);
     match is_plain {
         true => page.write_str(name)?,
         false => quote(name).try_for_each(|piece| page.write_str(piece))?,
