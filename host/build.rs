@@ -1,9 +1,6 @@
 //! Compiles the components for the machine that the host will run on, so that nothing is compiled when
 //! it starts.
 
-#[path = "../server/src/engine.rs"]
-mod engine;
-
 use std::path::PathBuf;
 use std::{env, fs};
 
@@ -11,7 +8,6 @@ use sandserve_components::{CGI_SERVER, FILE_SERVER};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=../server/src/engine.rs");
 
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
     let target = env::var("TARGET").expect("set by cargo");

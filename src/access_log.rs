@@ -4,9 +4,9 @@
 use std::fmt::Write;
 
 use crate::date;
-use crate::json;
 use crate::log;
 use crate::request::{Request, latin1};
+use agreed::escape::json_string;
 
 /// A format other than Python's (`SANDSERVE_LOG_FORMAT`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +142,7 @@ impl Stamp<'_> {
 fn push_member(line: &mut String, name: &str, value: Option<&str>) {
     let _ = write!(line, ",\"{name}\":");
     let _ = match value {
-        Some(value) => json::write_string(line, value),
+        Some(value) => json_string(line, value),
         None => line.write_str("null"),
     };
 }

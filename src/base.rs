@@ -11,13 +11,13 @@ use crate::access_log::{Access, Answer, Format, Stamp};
 use crate::date;
 use crate::decimal;
 use crate::exchange::Exchange;
-use crate::html;
 use crate::log;
 use crate::parse::{Refusal, repr};
 use crate::request::{Request, Version};
 use crate::rfile::Head;
 use crate::settings::Settings;
 use crate::status::responses;
+use agreed::escape;
 
 /// The page that [`BaseHttpRequestHandler::send_error`] sends (`DEFAULT_ERROR_MESSAGE`).
 pub const DEFAULT_ERROR_MESSAGE: &str = "\
@@ -386,7 +386,7 @@ where
 /// The error page: `format` with its three fields filled in, escaped for HTML.
 fn error_page(format: &str, code: u16, message: &str, explain: &str) -> String {
     let code = code.to_string();
-    let (message, explain) = (html::escape(message), html::escape(explain));
+    let (message, explain) = (escape::html(message), escape::html(explain));
     let fields: [(&str, &str); 4] = [
         ("%(code)d", &code),
         ("%(code)s", &code),

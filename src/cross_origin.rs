@@ -4,8 +4,8 @@ use std::io;
 
 use crate::base::BaseHttpRequestHandler;
 use crate::exchange::Exchange;
-use crate::flags::is_token;
 use crate::request::Request;
+use agreed::syntax::is_token;
 
 /// How long a browser may remember the answer to a preflight, in seconds; Chromium does no longer.
 const MAX_AGE: &str = "7200";

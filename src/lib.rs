@@ -28,9 +28,8 @@
 //! sandserve::export!(Hello);
 //! ```
 //!
-//! As the `lib.rs` of a crate of type `cdylib`, with `sandserve = { default-features = false }` among
-//! its dependencies and built for `wasm32-wasip2`, that is a component for `sandserve --handler` and
-//! for `wasmtime serve`; `sandserve new NAME` writes such a crate. A handler that serves files
+//! As the `lib.rs` of a crate of type `cdylib`, built for `wasm32-wasip2`, that is a component for
+//! `sandserve --handler` and for `wasmtime serve`; `sandserve new NAME` writes such a crate. A handler that serves files
 //! implements [`SimpleHttpRequestHandler`] besides. The `examples` directory has one for each common
 //! use of the Python classes.
 //!
@@ -79,17 +78,17 @@
 //! | bytes in, from a raw connection or from a WASI HTTP host | `connection`, `incoming_handler`, `rfile` |
 //! | parse | `parse`, `request`, `chunked` |
 //! | dispatch | [`base`] (`BaseHTTPRequestHandler`) |
-//! | let in who may come in | `auth`, `credentials` |
+//! | let in who may come in | `auth` |
 //! | serve files | [`simple`] (`SimpleHTTPRequestHandler`) |
 //! | map the path | `path` |
 //! | open beneath the root | `open` |
 //! | run scripts, with the feature `cgi` | `cgi` (`CGIHTTPRequestHandler`) |
-//! | receive files | `upload`, `form_data`, `partial` |
-//! | decide | `content_type`, `dotfiles`, `encoding`, `compress`, `conditional`, `range` and `multipart`, `fallback`, `fields`, `cross_origin`, `accept`, `listing` |
+//! | receive files | `upload`, `form_data` |
+//! | decide | `content_type`, `dotfiles`, `encoding`, `compress`, `conditional`, `range` and `multipart`, `fallback`, `cross_origin`, `accept`, `listing` |
 //! | bytes out | `exchange`, `wfile`, `log`, `access_log` |
 //!
-//! `component` makes a component of a handler. With the default feature `component` this crate is
-//! one itself, the file server.
+//! `component` makes a component of a handler. The package `sandserve-component` makes one of
+//! [`FileServer`].
 
 mod accept;
 mod access_log;
@@ -112,7 +111,6 @@ mod compress;
 mod conditional;
 mod connection;
 mod content_type;
-mod credentials;
 mod cross_origin;
 mod date;
 mod decimal;
@@ -120,20 +118,13 @@ mod dotfiles;
 mod encoding;
 mod exchange;
 mod fallback;
-mod fields;
-mod flags;
 mod form_data;
-#[cfg(all(feature = "component", target_family = "wasm"))]
-mod heap;
-mod html;
 mod incoming_handler;
-mod json;
 mod listing;
 mod log;
 mod multipart;
 mod open;
 mod parse;
-mod partial;
 mod path;
 mod range;
 mod request;
@@ -159,6 +150,3 @@ pub use simple::{Content, Files, SimpleHttpRequestHandler};
 pub use status::responses;
 pub use wasi::filesystem::types::Descriptor;
 pub use wfile::Wfile;
-
-#[cfg(feature = "component")]
-export!(FileServer);

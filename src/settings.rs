@@ -4,10 +4,10 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
+use agreed::{fields, settings as names, syntax};
+
 use crate::access_log::Format;
 use crate::auth::Users;
-use crate::fields;
-use crate::flags;
 use crate::request::Version;
 
 /// The most bytes of content that a request to upload may have, unless `SANDSERVE_UPLOAD_LIMIT` says
@@ -97,47 +97,40 @@ impl Settings {
         let mut isolation = false;
         for (name, value) in variables {
             match name {
-                "SANDSERVE_PROTOCOL" if value == "HTTP/1.1" => settings.protocol = Version::Http11,
-                "SANDSERVE_QUIET" => settings.quiet = is_on(value),
-                "SANDSERVE_LOG_FORMAT" => settings.log_format = Format::from_name(value),
-                "SANDSERVE_UTC_OFFSET" => settings.utc_offset = value.parse().unwrap_or(0),
-                "SANDSERVE_HEADER" => header_lines = value,
-                "SANDSERVE_CORS" => settings.cors = is_on(value),
-                "SANDSERVE_CROSS_ORIGIN_ISOLATION" => isolation = is_on(value),
+                names::PROTOCOL if value == "HTTP/1.1" => settings.protocol = Version::Http11,
+                names::QUIET => settings.quiet = syntax::is_on(value),
+                names::LOG_FORMAT => settings.log_format = Format::from_name(value),
+                names::UTC_OFFSET => settings.utc_offset = value.parse().unwrap_or(0),
+                names::HEADER => header_lines = value,
+                names::CORS => settings.cors = syntax::is_on(value),
+                names::CROSS_ORIGIN_ISOLATION => isolation = syntax::is_on(value),
                 // Whoever sets these wants a closed door, whatever they say.
-                "SANDSERVE_AUTH" => users(&mut settings).add_password(value),
-                "SANDSERVE_AUTH_FILE" => users(&mut settings).add_entries(value),
-                "SANDSERVE_CACHE" => settings.cache_control = value.parse().ok().map(cache_control),
-                "SANDSERVE_SPA" => settings.spa = is_on(value),
-                "SANDSERVE_NOT_FOUND" => settings.not_found = not_empty(value),
-                "SANDSERVE_HIDE_DOTFILES" => settings.hide_dotfiles = is_on(value),
-                "SANDSERVE_COMPRESS" => settings.compress = is_on(value),
-                "SANDSERVE_CHARSET" => {
-                    settings.charset = not_empty(value).filter(|name| flags::is_charset(name));
+                names::AUTH => users(&mut settings).add_password(value),
+                names::AUTH_FILE => users(&mut settings).add_entries(value),
+                names::CACHE => settings.cache_control = value.parse().ok().map(cache_control),
+                names::SPA => settings.spa = syntax::is_on(value),
+                names::NOT_FOUND => {
+                    settings.not_found = syntax::name_beneath(value).ok().map(str::to_owned);
+                }
+                names::HIDE_DOTFILES => settings.hide_dotfiles = syntax::is_on(value),
+                names::COMPRESS => settings.compress = syntax::is_on(value),
+                names::CHARSET => {
+                    settings.charset = syntax::is_charset(value).then(|| value.to_owned());
                 }
                 #[cfg(feature = "cgi")]
-                "SANDSERVE_CGI_DIRECTORY" => {
+                names::CGI_DIRECTORY => {
                     settings.cgi_directories = cgi_directories(value);
                 }
-                "SANDSERVE_MIME" => settings.mime_types = mime_types(value),
-                "SANDSERVE_UPLOAD" => settings.upload = is_on(value),
-                "SANDSERVE_OVERWRITE" => settings.overwrite = is_on(value),
-                "SANDSERVE_UPLOAD_LIMIT" => settings.upload_limit = value.parse().ok(),
+                names::MIME => settings.mime_types = mime_types(value),
+                names::UPLOAD => settings.upload = syntax::is_on(value),
+                names::OVERWRITE => settings.overwrite = syntax::is_on(value),
+                names::UPLOAD_LIMIT => settings.upload_limit = value.parse().ok(),
                 _ => {}
             }
         }
         settings.fields = fields::of_every_response(header_lines, settings.cors, isolation);
         settings
     }
-}
-
-/// Whether a switch is on: set to anything but nothing, `0` or `false`.
-fn is_on(value: &str) -> bool {
-    !matches!(value, "" | "0" | "false")
-}
-
-fn not_empty(value: &str) -> Option<String> {
-    Some(value.to_owned()).filter(|value| !value.is_empty())
 }
 
 fn users(settings: &mut Settings) -> &mut Users {
@@ -154,12 +147,12 @@ fn cache_control(seconds: u32) -> String {
 
 #[cfg(feature = "cgi")]
 fn cgi_directories(value: &str) -> Vec<Cow<'static, str>> {
-    let directories = value.lines().filter(|line| line.starts_with('/'));
-    directories.map(|line| line.to_owned().into()).collect()
+    let directories = value.lines().map(syntax::cgi_directory);
+    directories.filter_map(Result::ok).map(Cow::Owned).collect()
 }
 
 fn mime_types(value: &str) -> Vec<(String, String)> {
-    flags::mime_types(value)
+    syntax::mime_types(value)
         .filter_map(Result::ok)
         .map(|(extension, content_type)| {
             let extension = format!(".{}", extension.to_ascii_lowercase());

@@ -19,12 +19,12 @@ use crate::exchange::Exchange;
 use crate::form_data::{self, FormData, Part};
 use crate::listing::Entries;
 use crate::open::{open_directory, stat};
-use crate::partial::{self, is_partial};
 use crate::path::{quote, split_target};
 use crate::request::{Framing, Request};
 use crate::rfile::Rfile;
 use crate::settings::Settings;
 use crate::simple::{Files, SimpleHttpRequestHandler};
+use agreed::incomplete::{self, is_incomplete};
 
 /// How much is written to a file at once, in bytes.
 const WRITE_SIZE: usize = 64 * 1024;
@@ -98,7 +98,7 @@ where
 /// Removes what servers that were killed have left among the `entries` of `directory`.
 pub(crate) fn sweep(directory: &Descriptor, entries: &Entries) {
     let now = date::now();
-    for (name, entry) in entries.iter().filter(|(name, _)| is_partial(name)) {
+    for (name, entry) in entries.iter().filter(|(name, _)| is_incomplete(name)) {
         let abandoned = |modified: u64| modified.saturating_add(ABANDONED) < now;
         if entry.modified.is_some_and(abandoned) {
             // If it cannot be removed it stays hidden.
@@ -416,7 +416,12 @@ impl<'d> Partial<'d> {
         let mut attempts = 0;
         loop {
             let now = wall_clock::now();
-            let name = format!("{}{:x}-{:x}", partial::PREFIX, now.seconds, now.nanoseconds);
+            let name = format!(
+                "{}{:x}-{:x}",
+                incomplete::PREFIX,
+                now.seconds,
+                now.nanoseconds
+            );
             attempts += 1;
             match create_new(directory, &name) {
                 Err(ErrorCode::Exist) if attempts < MAX_ATTEMPTS => {}

@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use agreed::settings::SETTINGS;
 use harness::{Server, Site, connect, exchange_with, get, request, responses};
 use qrcode::{Color, QrCode};
 
@@ -164,20 +165,16 @@ fn what_cannot_be_is_said_in_one_line() {
             "possible values: bash, elvish, fish, powershell, zsh",
         ),
         (&["man", "1"], 2, "unexpected argument '1'"),
-        (
-            &["--tls-key", "key.pem"],
-            2,
-            "not provided: --tls-cert <FILE>",
-        ),
+        (&["--tls-key", "key.pem"], 2, "--tls-key needs --tls-cert"),
         (
             &["--tls-password-file", "password"],
             2,
-            "not provided: --tls-cert <FILE>",
+            "--tls-password-file needs --tls-cert",
         ),
         (
             &["--tls-cert", "cert.pem", "--tls-self-signed"],
             2,
-            "'--tls-cert <FILE>' cannot be used with '--tls-self-signed'",
+            "--tls-cert cannot be used with --tls-self-signed",
         ),
         (
             &["--tls-self-signed", "--tls-key", "key.pem"],
@@ -389,6 +386,148 @@ fn help_and_version_are_printed() {
         version.stdout,
         format!("sandserve {}\n", env!("CARGO_PKG_VERSION")).as_bytes()
     );
+}
+
+/// The option and the variable of a row of the table in the README: `-b`, `--bind ADDRESS` and so on.
+fn documented() -> Vec<(String, String)> {
+    let readme = include_str!("../README.md");
+    let rows = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|row| row.split_once("` | `SANDSERVE_"));
+    rows.map(|(option, rest)| {
+        let (variable, _) = rest.split_once('`').expect("a variable in code");
+        let option = option.replace("`, `", ", ");
+        (option, format!("SANDSERVE_{variable}"))
+    })
+    .collect()
+}
+
+#[test]
+fn every_setting_is_documented_and_in_the_help() {
+    let expected: Vec<_> = SETTINGS
+        .iter()
+        .map(|setting| {
+            let usage = setting.usage().replace(['<', '>'], "");
+            let option = match setting.short {
+                Some(short) => format!("-{short}, {usage}"),
+                None => usage,
+            };
+            (option, setting.variable.to_owned())
+        })
+        .collect();
+    assert_eq!(documented(), expected);
+
+    let help = run(&["--help"]);
+    let help = String::from_utf8_lossy(&help.stdout);
+    for setting in SETTINGS {
+        let line = help
+            .lines()
+            .find(|line| line.contains(&setting.usage()) && !line.starts_with("Usage"))
+            .unwrap_or_else(|| panic!("no {} in {help}", setting.usage()));
+        let variable = format!("[env: {}", setting.variable);
+        assert!(line.contains(&variable), "{line}");
+        assert!(line.contains(setting.help), "{line}");
+    }
+    let listed = help.matches("[env: ").count();
+    assert_eq!(listed, SETTINGS.len(), "{help}");
+}
+
+#[test]
+fn a_message_names_the_variable_that_is_to_blame() {
+    for (variables, arguments, reason) in [
+        (
+            &[("SANDSERVE_CACHE", "1h")][..],
+            &[][..],
+            "SANDSERVE_CACHE: invalid value '1h' for '--cache <SECONDS>'",
+        ),
+        (
+            &[("SANDSERVE_PORT", "http")],
+            &[],
+            "SANDSERVE_PORT: invalid value 'http' for '[PORT]'",
+        ),
+        (
+            &[("SANDSERVE_LOG_FORMAT", "xml")],
+            &[],
+            "SANDSERVE_LOG_FORMAT: invalid value 'xml'",
+        ),
+        (
+            &[("SANDSERVE_HEADER", "X-A: 1\n\nX B: 2")],
+            &[],
+            "SANDSERVE_HEADER: invalid value 'X B: 2' for '--header <LINE>': its name",
+        ),
+        (
+            &[("SANDSERVE_AUTH", "user")],
+            &[],
+            "SANDSERVE_AUTH: invalid value for '--auth <USER:PASSWORD>': expected",
+        ),
+        (
+            &[("SANDSERVE_OVERWRITE", "1")],
+            &[],
+            "--overwrite (from SANDSERVE_OVERWRITE) needs --upload",
+        ),
+        (
+            &[("SANDSERVE_UPLOAD", "yes"), ("SANDSERVE_CGI", "on")],
+            &[],
+            "--upload (from SANDSERVE_UPLOAD) cannot be used with --cgi (from SANDSERVE_CGI): what",
+        ),
+        (
+            &[("SANDSERVE_PORT", "80")],
+            &["--unix-socket", "x"],
+            "--unix-socket cannot be used with a port (from SANDSERVE_PORT)",
+        ),
+        // What the command line says is not blamed on the variable.
+        (
+            &[("SANDSERVE_CACHE", "1h")],
+            &["--cache", "1d"],
+            "sandserve: invalid value '1d' for '--cache <SECONDS>'",
+        ),
+        (
+            &[("SANDSERVE_CACHE", "1h")],
+            &["--cache", "1", "--overwrite"],
+            "sandserve: --overwrite needs --upload",
+        ),
+    ] {
+        let output = Command::new(SANDSERVE)
+            .args(arguments)
+            .envs(variables.iter().copied())
+            .output()
+            .expect("it runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{variables:?}: {stderr}");
+        assert!(stderr.contains(reason), "{variables:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{variables:?}: {stderr}");
+    }
+}
+
+#[test]
+fn empty_variables_count_as_not_given_but_for_passwords() {
+    let site = Site::new();
+    let mut command = Command::new(SANDSERVE);
+    command
+        .args(["-b", "127.0.0.1", "-d"])
+        .arg(site.root())
+        .arg("0");
+    for setting in SETTINGS {
+        if !["auth", "auth-file"].contains(&setting.option) {
+            command.env(setting.variable, "");
+        }
+    }
+    let server = Server::spawn_as_is(command);
+    let response = get(server.port, "/hello.txt", &[]);
+    assert_eq!(response.text(), "hello\n", "{response:?}");
+    server.wait_for_log("\"GET /hello.txt HTTP/1.1\" 200 -");
+    for variable in ["SANDSERVE_AUTH", "SANDSERVE_AUTH_FILE"] {
+        let output = Command::new(SANDSERVE)
+            .env(variable, "")
+            .output()
+            .expect("it runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{variable}: {stderr}");
+        let begin = format!("sandserve: {variable}: ");
+        assert!(stderr.starts_with(&begin), "{variable}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{variable}: {stderr}");
+    }
 }
 
 #[test]

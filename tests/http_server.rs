@@ -234,6 +234,10 @@ fn handler_refuses_what_it_cannot_run() {
                (export \"wasi:http/incoming-handler@0.2.0\" (instance $h)))",
             "it exports wasi:http/incoming-handler only; run it with `wasmtime serve`",
         ),
+        (
+            "(component (instance $i) (export \"sandserve:http/connection@0.0.1\" (instance $i)))",
+            "exports sandserve:http/connection@0.0.1, and this host serves sandserve:http/connection@",
+        ),
     ] {
         let component = wat::parse_str(source).expect("a component");
         let refused = Sandbox::handler("refused", &component, grant(".".as_ref()));

@@ -1,9 +1,15 @@
-//! Builds the two components of this repository, the file server and the one of `cgi/`, for
-//! wasm32-wasip2. In a package of its own, which waits for no other.
+//! Builds the package `component/` for wasm32-wasip2, without and with its feature `cgi`. This package waits
+//! for no other.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{self, Command};
 use std::{env, fs};
+
+const TARGET: &str = "wasm32-wasip2";
+
+/// The name of a component here, and the features of its package. Both have one name in the target directory,
+/// where the last stays: the file server.
+const COMPONENTS: [(&str, &str); 2] = [("cgi_server.wasm", "cgi"), ("file_server.wasm", "")];
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -11,10 +17,10 @@ fn main() {
         .nth(2)
         .expect("the workspace");
     for input in [
-        "build.rs",
+        "agreed",
+        "component",
         "src",
         "wit",
-        "cgi/Cargo.toml",
         "Cargo.toml",
         "Cargo.lock",
         "rust-toolchain.toml",
@@ -24,49 +30,85 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
 
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
-    let built = build_components(root, &out);
-    for name in ["sandserve.wasm", "sandserve_cgi.wasm"] {
-        fs::copy(built.join(name), out.join(name)).expect("the component was built");
+    if let Err(message) = add_target().and_then(|()| build_components(root, &out)) {
+        eprintln!("{message}");
+        process::exit(1);
     }
 }
 
+/// Adds the target to the toolchain in use. `rust-toolchain.toml` names it, but rustup adds a target by itself
+/// only with the toolchain.
+fn add_target() -> Result<(), String> {
+    if has_target() {
+        return Ok(());
+    }
+    println!(
+        "cargo:warning=adding the target {TARGET} to the toolchain (rustup target add {TARGET})"
+    );
+    let added = Command::new("rustup")
+        .args(["target", "add", TARGET])
+        .output();
+    match added {
+        Ok(output) if output.status.success() && has_target() => Ok(()),
+        _ => Err(format!(
+            "the Rust target {TARGET} is not installed and could not be added: \
+             run `rustup target add {TARGET}`, then build again"
+        )),
+    }
+}
+
+/// Returns whether the compiler has the standard library of the target.
+fn has_target() -> bool {
+    let printed = Command::new(env::var_os("RUSTC").expect("set by cargo"))
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .output();
+    let Ok(printed) = printed else {
+        return false;
+    };
+    let directory = String::from_utf8_lossy(&printed.stdout);
+    let libraries = fs::read_dir(directory.trim())
+        .into_iter()
+        .flatten()
+        .flatten();
+    libraries
+        .filter_map(|library| library.file_name().into_string().ok())
+        .any(|name| name.starts_with("libstd-"))
+}
+
 /// Builds as `cargo build --release --target wasm32-wasip2` does, in a target directory of its own:
-/// the outer cargo holds the lock on its own. Returns where the components are.
-fn build_components(root: &Path, out: &Path) -> PathBuf {
+/// the outer cargo holds the lock on its own. The components are copied to `out`.
+fn build_components(root: &Path, out: &Path) -> Result<(), String> {
     let target_dir = out
         .ancestors()
         .nth(4)
         .expect("target/PROFILE/build/PACKAGE/out")
         .join("component");
-    let status = Command::new(env::var_os("CARGO").expect("set by cargo"))
-        .current_dir(root)
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "sandserve",
-            "--package",
-            "sandserve-cgi",
-            "--target",
-            "wasm32-wasip2",
-        ])
-        .arg("--target-dir")
-        .arg(&target_dir)
-        // Small, and worth every optimization; what generates code for them is not. Level 3 makes more
-        // code of them, and each request is about going through code once.
-        .env("CARGO_PROFILE_RELEASE_LTO", "fat")
-        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
-        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2")
-        .env("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_OPT_LEVEL", "0")
-        // What the outer cargo was told about the host is not meant for the component.
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env_remove("RUSTC_WRAPPER")
-        .env_remove("RUSTC_WORKSPACE_WRAPPER")
-        .status()
-        .expect("cargo runs");
-    assert!(
-        status.success(),
-        "the components did not build; is the target wasm32-wasip2 installed?"
-    );
-    target_dir.join("wasm32-wasip2/release")
+    for (name, features) in COMPONENTS {
+        let status = Command::new(env::var_os("CARGO").expect("set by cargo"))
+            .current_dir(root)
+            .args(["build", "--release", "--package", "sandserve-component"])
+            .args(["--features", features, "--target", TARGET, "--target-dir"])
+            .arg(&target_dir)
+            // Small, and worth every optimization; what generates code for them is not. Level 3 makes more
+            // code of them, and each request is about going through code once.
+            .env("CARGO_PROFILE_RELEASE_LTO", "fat")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2")
+            .env("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_OPT_LEVEL", "0")
+            // What the outer cargo was told about the host is not meant for the component.
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env_remove("RUSTC_WRAPPER")
+            .env_remove("RUSTC_WORKSPACE_WRAPPER")
+            .status()
+            .map_err(|error| format!("cannot run cargo to build the component: {error}"))?;
+        if !status.success() {
+            return Err("the component did not build, for the reason above".into());
+        }
+        let built = target_dir
+            .join(TARGET)
+            .join("release/sandserve_component.wasm");
+        fs::copy(&built, out.join(name))
+            .map_err(|error| format!("cannot copy `{}`: {error}", built.display()))?;
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use crate::options;
+use crate::command_line;
 
 /// Prints completions for `shell`.
 ///
@@ -14,7 +14,7 @@ use crate::options;
 /// A stdout that takes nothing.
 pub(crate) fn completions(shell: Shell) -> io::Result<()> {
     let mut script = Vec::new();
-    let mut definition = options::definition_of_all();
+    let mut definition = command_line::server_and_commands();
     clap_complete::generate(shell, &mut definition, "sandserve", &mut script);
     print(&script)
 }
@@ -25,7 +25,7 @@ pub(crate) fn completions(shell: Shell) -> io::Result<()> {
 /// A stdout that takes nothing.
 pub(crate) fn man() -> io::Result<()> {
     let mut page = Vec::new();
-    Man::new(options::definition()).render(&mut page)?;
+    Man::new(command_line::server()).render(&mut page)?;
     print(&page)
 }
 

@@ -2,35 +2,37 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 
 use sandserve_host::TlsConfig;
 
-use crate::options::Options;
+use crate::options::{Options, Tls};
 
 /// What `options` ask for on a server at `address`, if they ask for TLS.
 ///
 /// # Errors
 /// In one line, the file that is to blame and the reason.
 pub(crate) fn config(options: &Options, address: IpAddr) -> Result<Option<TlsConfig>, String> {
-    if options.tls_self_signed {
-        let config = TlsConfig::self_signed(names(options.bind.as_deref(), address));
-        return config.map(Some).map_err(|error| error.to_string());
-    }
-    let Some(certificate) = &options.tls_cert else {
-        return Ok(None);
+    let config = match &options.tls {
+        None => return Ok(None),
+        Some(Tls::SelfSigned) => TlsConfig::self_signed(names(options.bind.as_deref(), address)),
+        Some(Tls::Files {
+            certificate,
+            key,
+            password,
+        }) => {
+            let password = password.as_deref().map(read_password).transpose()?;
+            // As in Python, a password neither begins nor ends with white space.
+            let password = password.as_deref().map(str::trim);
+            TlsConfig::load_cert_chain(certificate, key.as_deref(), password)
+        }
     };
-    let password =
-        match &options.tls_password_file {
-            None => None,
-            Some(path) => Some(fs::read_to_string(path).map_err(|error| {
-                format!("cannot read password file `{}`: {error}", path.display())
-            })?),
-        };
-    // As in Python, a password neither begins nor ends with white space.
-    let password = password.as_deref().map(str::trim);
-    TlsConfig::load_cert_chain(certificate, options.tls_key.as_deref(), password)
-        .map(Some)
-        .map_err(|error| error.to_string())
+    config.map(Some).map_err(|error| error.to_string())
+}
+
+fn read_password(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path)
+        .map_err(|error| format!("cannot read password file `{}`: {error}", path.display()))
 }
 
 /// What people type to reach a server at `address` from its own machine, and what it was bound to.

@@ -1,8 +1,8 @@
 //! `sandserve`: the command.
 
+mod auth_file;
 mod bind;
-mod cgi_options;
-mod file_server;
+mod command_line;
 mod generate;
 mod https;
 mod new;
@@ -17,28 +17,30 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
+use agreed::settings;
 use sandserve_host::{
-    Address, Grant, HttpServer, Sandbox, Scripts, Shutdown, SocketFile, cgi_server, end_scripts,
-    inherited, log_json, remove_received,
+    Address, Grant, HttpServer, Sandbox, Scripts, Shutdown, SocketFile, cgi_server, check_file,
+    end_scripts, inherited, log_json, remove_received,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 use bind::{Bound, Origin, bind};
-use options::{Command, Completions, LogFormat, New, Options};
+use command_line::Asked;
+use options::{Options, Tls};
 
 fn main() -> ExitCode {
-    let command = match options::parse() {
-        Ok(command) => command,
+    let asked = match command_line::parse() {
+        Ok(asked) => asked,
         Err(status) => return ExitCode::from(status),
     };
-    let done = match command {
-        Command::New(New { name, path }) => new::create(&name, path.as_deref())
+    let done = match asked {
+        Asked::New { name, path } => new::create(&name, path.as_deref())
             .map_err(|error| format!("cannot create `{name}`: {}", reason(error))),
-        Command::Completions(Completions { shell }) => {
+        Asked::Completions(shell) => {
             generate::completions(shell).map_err(one_line("cannot print completions"))
         }
-        Command::Man => generate::man().map_err(one_line("cannot print the manual page")),
-        Command::Serve(options) => run(&options),
+        Asked::Man => generate::man().map_err(one_line("cannot print the manual page")),
+        Asked::Serve(given) => run(&Options::new(&given)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,7 +53,7 @@ fn main() -> ExitCode {
 
 /// Serves until it is told to stop; otherwise says in one line why it cannot.
 fn run(options: &Options) -> Result<(), String> {
-    if options.log_format == LogFormat::Json {
+    if options.log_json {
         log_json();
     }
     // Every connection takes an open file. Where the limit cannot be raised, it stays as it is.
@@ -62,9 +64,12 @@ fn run(options: &Options) -> Result<(), String> {
     };
     let passed = inherited(cores).map_err(one_line("cannot use the sockets passed"))?;
     let directory = options.directory.display();
-    let mut environment = options.environment();
-    environment.extend(options.file_server.auth_entries().map_err(reason)?);
-    let grant = match options.file_server.upload {
+    let mut environment = options.environment.clone();
+    if let Some(path) = &options.auth_file {
+        let entries = auth_file::read(path).map_err(reason)?;
+        environment.push((settings::AUTH_FILE.into(), entries));
+    }
+    let grant = match options.upload {
         true => Grant::read_write(&options.directory, environment),
         false => Grant::new(&options.directory, environment),
     };
@@ -74,11 +79,12 @@ fn run(options: &Options) -> Result<(), String> {
             reason(error.root_cause())
         )
     })?;
-    let checked = options.file_server.check_files(&options.directory);
-    checked.map_err(|(name, error)| {
-        let reason = reason(error);
-        format!("cannot open `{name}` in directory `{directory}`: {reason}")
-    })?;
+    if let Some(name) = &options.not_found {
+        check_file(&options.directory, name).map_err(|error| {
+            let reason = reason(error);
+            format!("cannot open `{name}` in directory `{directory}`: {reason}")
+        })?;
+    }
     let sandbox = match &options.handler {
         None => built_in(options, grant)?,
         Some(path) => load_handler(path, grant)
@@ -95,17 +101,14 @@ fn run(options: &Options) -> Result<(), String> {
     }
     let mut scheme = "http";
     if let Some(config) = https::config(options, server.server_address().ip()).map_err(reason)? {
-        if options.tls_self_signed {
+        if let Some(Tls::SelfSigned) = options.tls {
             let fingerprint = config.fingerprint();
             eprintln!("Self-signed certificate, SHA-256 fingerprint {fingerprint}");
         }
         server = server.tls(config);
         scheme = "https";
     }
-    if scheme == "http"
-        && options.file_server.asks_for_passwords()
-        && addresses.iter().any(is_public)
-    {
+    if scheme == "http" && options.asks_for_passwords() && addresses.iter().any(is_public) {
         eprintln!("sandserve: without TLS, passwords can be read on their way (see --tls-cert)");
     }
     let file = match origin {
@@ -147,16 +150,16 @@ fn is_public(address: &Address) -> bool {
 
 /// The sandbox of the component that this host was built with: of that which runs scripts only if asked.
 fn built_in(options: &Options, grant: Grant) -> Result<Sandbox, String> {
-    let sandbox = if options.cgi.cgi {
-        let (timeout, directories) = (options.cgi.timeout(), options.cgi.dir_access());
-        let scripts = Scripts::new(&options.directory, timeout, directories)
-            .map_err(|error| reason(format_args!("cannot run scripts: {error:#}")))?;
-        cgi_server(grant, scripts)
-    } else {
-        sandserve_host::file_server(grant)
+    let sandbox = match &options.cgi {
+        Some(cgi) => {
+            let scripts = Scripts::new(&options.directory, cgi.timeout, &cgi.dir_access)
+                .map_err(|error| reason(format_args!("cannot run scripts: {error:#}")))?;
+            cgi_server(grant, scripts)
+        }
+        None => sandserve_host::file_server(grant),
     };
     sandbox
-        .map(|sandbox| sandbox.fields(&options.file_server.fields()))
+        .map(|sandbox| sandbox.fields(&options.fields))
         .map_err(|error| format!("cannot set up the sandbox: {error:#}"))
 }
 

@@ -43,7 +43,7 @@ edition = "2024"
 crate-type = ["cdylib"]
 
 [dependencies]
-sandserve = { SOURCE, default-features = false }
+sandserve = { SOURCE }
 
 [workspace]
 "#;

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use base64ct::{Base64, Encoding};
 
 use crate::exchange::Exchange;
-use crate::flags::is_token;
 use crate::request::{Headers, Version};
+use agreed::syntax::is_token;
 
 use super::locate::Script;
 

@@ -1,7 +1,7 @@
 //! The head of a script's output, and what it says of the response (RFC 3875 6).
 
-use crate::flags::is_token;
 use crate::request::latin1;
+use agreed::syntax::is_token;
 
 /// The most that the head of an output may have, in bytes.
 const MAX_HEAD: usize = 64 * 1024;

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use super::{Entry, Kind};
 use crate::date;
 use crate::decimal;
-use crate::json::write_string;
+use agreed::escape::json_string;
 
 /// The media type of an array.
 pub(super) const CONTENT_TYPE: &str = "application/json";
@@ -14,7 +14,7 @@ pub(super) const CONTENT_TYPE: &str = "application/json";
 /// what a link `leads_to`, `size` in bytes, `mtime` in UTC (RFC 3339); null for what is not known.
 pub(super) fn write_object(out: &mut impl Write, name: &str, entry: &Entry) -> fmt::Result {
     out.write_str("{\"name\":")?;
-    write_string(out, name)?;
+    json_string(out, name)?;
     let kind = match entry.kind {
         Some(Kind::File) => "\"file\"",
         Some(Kind::Directory) => "\"directory\"",

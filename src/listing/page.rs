@@ -12,8 +12,8 @@ use super::order::{Direction, Key, Order};
 use super::{Entry, Kind};
 use crate::date;
 use crate::decimal;
-use crate::html::escape;
 use crate::path::{is_plain, quote};
+use agreed::escape::html as escape;
 
 /// The media type of a page.
 pub(super) const CONTENT_TYPE: &str = "text/html; charset=utf-8";

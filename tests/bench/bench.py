@@ -29,7 +29,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SANDSERVE = ROOT / "target/release/sandserve"
-COMPONENT = ROOT / "target/component/wasm32-wasip2/release/sandserve.wasm"
+COMPONENT = ROOT / "target/component/wasm32-wasip2/release/sandserve_component.wasm"
 WASMTIME_SERVE = ROOT / "target/release/wasmtime-serve"
 KIB, MIB = 1024, 1024 * 1024
 
@@ -396,7 +396,7 @@ class Bench:
         cargo = ["cargo", "build", "--release", "--quiet", "-p"]
         subprocess.run([*cargo, "wasmtime-serve"], cwd=ROOT, check=True)
         examples = ROOT / "target/examples"
-        example = ["sandserve", "--example", "hello", "--no-default-features"]
+        example = ["sandserve", "--example", "hello"]
         target = ["--target", "wasm32-wasip2", "--target-dir", str(examples)]
         subprocess.run([*cargo, *example, *target], cwd=ROOT, check=True)
         hello = examples / "wasm32-wasip2/release/examples/hello.wasm"

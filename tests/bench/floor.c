@@ -20,7 +20,7 @@
 #define THREADS 2
 #define CONNECTIONS 65536
 #define SMALL (16 * 1024)
-/* Half of what leaves in two calls: see SEGMENT_SIZE in server/src/stream.rs. */
+/* Half of what leaves in two calls: see SEGMENT_SIZE in host/server/src/stream.rs. */
 #define SEGMENT (60 * 1024)
 
 static int root;

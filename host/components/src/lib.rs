@@ -1,6 +1,6 @@
-//! The components of this repository, as the files that other WASI hosts run too.
+//! The components that the host is built with, as files that other WASI hosts run too.
 
-/// The file server: the root package.
-pub const FILE_SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sandserve.wasm"));
-/// The one that runs scripts besides: the package in `cgi/`.
-pub const CGI_SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sandserve_cgi.wasm"));
+/// The file server.
+pub const FILE_SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/file_server.wasm"));
+/// The file server with the feature `cgi`, which imports scripts from its host.
+pub const CGI_SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cgi_server.wasm"));

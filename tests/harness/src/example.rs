@@ -13,8 +13,7 @@ pub fn example(name: &str) -> PathBuf {
         .with_extension("wasm")
 }
 
-/// Builds all of them, in a directory of their own: a library that is also a `cdylib` has no hash in its
-/// file name, so one built with other features would take its place.
+/// Builds all of them, in a directory of their own: whoever runs the tests may hold the lock of the other.
 fn build() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
@@ -31,12 +30,7 @@ fn build() -> PathBuf {
             "sandserve",
             "--examples",
         ])
-        .args([
-            "--no-default-features",
-            "--target",
-            "wasm32-wasip2",
-            "--target-dir",
-        ])
+        .args(["--target", "wasm32-wasip2", "--target-dir"])
         .arg(&target)
         .status()
         .expect("cargo runs");

@@ -14,7 +14,6 @@ use super::Module;
 use crate::cgi::Refusal;
 use crate::cgi::open::{Identity, Opened};
 use crate::clock::Clock;
-use crate::engine;
 use crate::lock::lock;
 use crate::state::State;
 use crate::wasi;
@@ -66,7 +65,7 @@ impl Programs {
     /// # Errors
     /// An engine that cannot be set up on this machine.
     pub(crate) fn new(files: WasiFilesystemCtx) -> Result<Self> {
-        let engine = Engine::new(&engine::config(env!("SANDSERVE_TARGET"))?)?;
+        let engine = Engine::new(&engine::config(engine::TARGET)?)?;
         let mut components = component::Linker::new(&engine);
         wasi::add_to_linker(&mut components)?;
         let mut modules = Linker::new(&engine);

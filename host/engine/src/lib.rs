@@ -1,11 +1,17 @@
-//! How components are compiled. Shared with `build.rs`: code compiled under one configuration does
-//! not load under another.
+//! The configuration under which components are compiled and run. The build of the host and the server
+//! share it: code compiled under one configuration does not load under another.
 
 use wasmtime::{Config, Error};
 
-/// The configuration for `target`, a triple. Naming it keeps the code to what every processor of
-/// that architecture has, wherever it was compiled.
-pub(crate) fn config(target: &str) -> Result<Config, Error> {
+/// The triple that this package is built for.
+pub const TARGET: &str = env!("SANDSERVE_TARGET");
+
+/// Returns the configuration for `target`, a triple. Naming the target keeps the code to instructions that
+/// every processor of that architecture has, wherever it was compiled.
+///
+/// # Errors
+/// A target that wasmtime cannot compile for.
+pub fn config(target: &str) -> Result<Config, Error> {
     let mut config = Config::new();
     config.target(target)?;
     // Handlers are interrupted, so that none keeps a core for itself.

@@ -1,30 +1,34 @@
-//! What the values of `--auth` and `--auth-file` must look like: users with their passwords, or with
-//! hashes of them. Pure text. The host is built with this file too, so that it refuses what the
-//! component would let nobody in by.
+//! Users with their passwords (`--auth`), or with hashes of them (`--auth-file`). The host refuses values
+//! by which the component would let nobody in.
 
 /// The most rounds a hash may take: a second or two of computing.
 const MAX_ROUNDS: u32 = 1_000_000;
 
 /// A user of an auth file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry<'a> {
-    pub(crate) user: &'a str,
-    pub(crate) hash: Hash<'a>,
+pub struct Entry<'a> {
+    /// The name, without a colon.
+    pub user: &'a str,
+    /// The password, hashed.
+    pub hash: Hash<'a>,
 }
 
 /// A password as crypt(5) stores it: `$6$SALT$HASH`, or `$6$rounds=N$SALT$HASH`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Hash<'a> {
-    pub(crate) function: Function,
-    pub(crate) rounds: u32,
-    pub(crate) salt: &'a str,
-    /// What it comes to, in the base 64 of crypt(5).
-    pub(crate) result: &'a str,
+pub struct Hash<'a> {
+    /// The function it was hashed with.
+    pub function: Function,
+    /// How often that was applied.
+    pub rounds: u32,
+    /// The salt, 1 to 16 characters.
+    pub salt: &'a str,
+    /// The hash, in the base 64 of crypt(5).
+    pub result: &'a str,
 }
 
-/// What a password was hashed with.
+/// A hash function of crypt(5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Function {
+pub enum Function {
     /// `$5$`.
     Sha256,
     /// `$6$`.
@@ -35,7 +39,7 @@ pub(crate) enum Function {
 ///
 /// # Errors
 /// Why it cannot be what a client sends; never the text itself.
-pub(crate) fn check(user_and_password: &str) -> Result<(), &'static str> {
+pub fn check(user_and_password: &str) -> Result<(), &'static str> {
     match user_and_password.split_once(':') {
         None | Some(("", _) | (_, "")) => Err("expected `USER:PASSWORD`"),
         _ if has_controls(user_and_password) => Err("neither may have control characters"),
@@ -43,9 +47,9 @@ pub(crate) fn check(user_and_password: &str) -> Result<(), &'static str> {
     }
 }
 
-/// The entries of an auth file, one on a line, each with the number of its line. Empty lines and those
-/// that begin with `#` are left out.
-pub(crate) fn entries(file: &str) -> impl Iterator<Item = (usize, Result<Entry<'_>, String>)> {
+/// Returns the entries of an auth file, one on a line, each with the number of its line. Empty lines and
+/// those that begin with `#` are left out.
+pub fn entries(file: &str) -> impl Iterator<Item = (usize, Result<Entry<'_>, String>)> {
     (1..)
         .zip(file.lines().map(str::trim))
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))

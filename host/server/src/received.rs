@@ -2,12 +2,10 @@
 //! waiting but their sender. The instance moves or removes them itself, but for one that fails, or that
 //! ends with the process: what is left then is removed here.
 
-#[path = "../../src/partial.rs"]
-mod partial;
-
 use std::fs::File;
 use std::sync::{Arc, Mutex, Weak};
 
+use agreed::incomplete::is_incomplete;
 use rustix::fs::{AtFlags, unlinkat};
 use tokio::task::spawn_blocking;
 use wasmtime::component::{Linker, Resource};
@@ -47,7 +45,7 @@ pub(crate) struct ReceivedFiles(Vec<Arc<Received>>);
 impl ReceivedFiles {
     /// Adds the file `name`, new in `directory`, if it is one that is being received.
     pub(crate) fn insert(&mut self, directory: &Arc<File>, name: &str) {
-        if name.contains('/') || !partial::is_partial(name) {
+        if name.contains('/') || !is_incomplete(name) {
             return;
         }
         let received = Arc::new(Received {

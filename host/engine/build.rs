@@ -1,4 +1,4 @@
-//! Tells the server what it is built for, which is what it compiles components for.
+//! Tells the engine the target it is built for.
 
 use std::env;
 

@@ -10,7 +10,7 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use crate::json;
+use agreed::escape::json_string;
 
 /// Whether lines are JSON. There is one stderr, and so one of these.
 static IS_JSON: AtomicBool = AtomicBool::new(false);
@@ -30,9 +30,9 @@ pub(crate) fn connection(client: &str, message: impl Display) {
     let line = if IS_JSON.load(Ordering::Relaxed) {
         let time = now.strftime("%Y-%m-%dT%H:%M:%S%:z");
         let mut line = format!("{{\"time\":\"{time}\",\"client\":");
-        let _ = json::write_string(&mut line, client);
+        let _ = json_string(&mut line, client);
         line.push_str(",\"message\":");
-        let _ = json::write_string(&mut line, &message.to_string());
+        let _ = json_string(&mut line, &message.to_string());
         line + "}\n"
     } else {
         let date = now.strftime("%d/%b/%Y %H:%M:%S");

@@ -1,8 +1,7 @@
 //! The fields of every response: those of `--header`, then those of `--cors` and
-//! `--cross-origin-isolation` that are not among them. Pure. The host is built with this file too, for
-//! the responses of its own.
+//! `--cross-origin-isolation` that are not among them. The host sends them with responses of its own.
 
-use super::flags;
+use crate::syntax;
 
 /// The fields by which scripts of every origin may read a response and what there is to know of its
 /// length and its ranges.
@@ -14,14 +13,14 @@ const CORS: [(&str, &str); 2] = [
     ),
 ];
 
-/// The fields as (name, value): those in `lines`, each `Name: value`, where they make sense, and those
-/// of the two switches.
-pub(crate) fn of_every_response(
+/// Returns the fields as (name, value): those in `lines`, each `Name: value`, where they make sense, and
+/// those of the two switches.
+pub fn of_every_response(
     lines: &str,
     cors: bool,
     cross_origin_isolation: bool,
 ) -> Vec<(String, String)> {
-    let lines = lines.lines().filter_map(|line| flags::header(line).ok());
+    let lines = lines.lines().filter_map(|line| syntax::header(line).ok());
     let mut fields = lines.map(owned).collect();
     if cors {
         add(&mut fields, &CORS);

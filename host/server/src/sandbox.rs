@@ -21,7 +21,6 @@ use crate::burst::Burst;
 use crate::cgi::{self, Scripts};
 use crate::clock::{self, Clock};
 use crate::directory;
-use crate::engine;
 use crate::filesystem;
 use crate::lock::lock;
 use crate::log::Log;
@@ -109,7 +108,7 @@ impl Sandbox {
     ///
     /// # Safety
     /// `compiled` comes from `precompile_component` of an engine with the configuration of this
-    /// package's `engine.rs`, unchanged.
+    /// crate `engine`, unchanged.
     #[allow(unsafe_code)]
     pub unsafe fn precompiled(
         name: &str,
@@ -159,6 +158,7 @@ impl Sandbox {
         if let Some(scripts) = scripts {
             cgi::add_to_linker(&mut linker, &Arc::new(scripts))?;
         }
+        check_version(component)?;
         let pre = linker.instantiate_pre(component)?;
         let serve = component
             .get_export_index(None, CONNECTION)
@@ -238,18 +238,40 @@ impl Sandbox {
     }
 }
 
+/// Refuses a component that was built for another version of [`CONNECTION`].
+///
+/// # Errors
+/// Such a component; the message names both versions.
+fn check_version(component: &Component) -> Result<()> {
+    let unversioned = |name: &str| name.split('@').next() == CONNECTION.split('@').next();
+    match export(component, unversioned) {
+        Some(other) if other != CONNECTION => Err(Error::msg(format!(
+            "the component exports {other}, and this host serves {CONNECTION}: build it anew with \
+             version {} of the sandserve crate",
+            env!("CARGO_PKG_VERSION")
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Says why a component without [`CONNECTION`] cannot be served.
 fn missing_export(component: &Component) -> Error {
-    let ty = component.component_type();
-    let mut exports = ty.exports(component.engine()).map(|(name, _)| name);
-    let hint = match exports.any(|name| name.starts_with("wasi:http/incoming-handler@")) {
-        true => "it exports wasi:http/incoming-handler only; run it with `wasmtime serve`, or",
-        false => "it is no HTTP handler;",
+    let is_handler = |name: &str| name.starts_with("wasi:http/incoming-handler@");
+    let hint = match export(component, is_handler) {
+        Some(_) => "it exports wasi:http/incoming-handler only; run it with `wasmtime serve`, or",
+        None => "it is no HTTP handler;",
     };
     let build = "build one with the sandserve crate";
     Error::msg(format!(
         "the component does not export {CONNECTION}: {hint} {build}"
     ))
+}
+
+/// Returns the name of the first export of `component` that `is_wanted`.
+fn export(component: &Component, is_wanted: impl Fn(&str) -> bool) -> Option<String> {
+    let ty = component.component_type();
+    let mut names = ty.exports(component.engine()).map(|(name, _)| name);
+    names.find(|name| is_wanted(name)).map(str::to_owned)
 }
 
 impl fmt::Debug for Sandbox {
@@ -282,7 +304,7 @@ fn engine_config(max_instances: u32) -> Result<Config> {
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
-    let mut config = engine::config(env!("SANDSERVE_TARGET"))?;
+    let mut config = engine::config(engine::TARGET)?;
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Ok(config)
 }

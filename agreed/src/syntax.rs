@@ -1,5 +1,5 @@
-//! What the values of flags must look like: header lines, content types, charsets. Pure text. The host
-//! is built with this file too, so that the command line refuses what the component would ignore.
+//! The syntax of values: header lines, content types, charsets, names of files and directories. The
+//! command line refuses values that the component would ignore.
 
 /// The fields that flags cannot set: they frame a message, or tell about the one content it has.
 const OWN_FIELDS: [&str; 14] = [
@@ -19,11 +19,11 @@ const OWN_FIELDS: [&str; 14] = [
     "Upgrade",
 ];
 
-/// The name and the value of `line`, which is `Name: value` (RFC 9110 5.1, 5.5).
+/// Returns the name and the value of `line`, which is `Name: value` (RFC 9110 5.1, 5.5).
 ///
 /// # Errors
 /// Why it cannot be a field of every response.
-pub(crate) fn header(line: &str) -> Result<(&str, &str), String> {
+pub fn header(line: &str) -> Result<(&str, &str), String> {
     let (name, value) = line.split_once(':').ok_or("expected `Name: value`")?;
     let value = value.trim_matches([' ', '\t']);
     if !is_token(name) {
@@ -40,8 +40,8 @@ pub(crate) fn header(line: &str) -> Result<(&str, &str), String> {
     Ok((name, value))
 }
 
-/// The members of `list`, each `EXT=TYPE`, between commas or on lines of their own.
-pub(crate) fn mime_types(list: &str) -> impl Iterator<Item = Result<(&str, &str), String>> {
+/// Returns the members of `list`, each `EXT=TYPE`, between commas or on lines of their own.
+pub fn mime_types(list: &str) -> impl Iterator<Item = Result<(&str, &str), String>> {
     list.split([',', '\n'])
         .map(str::trim)
         .filter(|member| !member.is_empty())
@@ -62,18 +62,18 @@ fn mime_type(member: &str) -> Result<(&str, &str), String> {
     Ok((extension, content_type))
 }
 
-/// Whether `text` can stand behind `charset=` as it is (RFC 9110 5.6.6, 8.3.2).
-pub(crate) fn is_charset(text: &str) -> bool {
+/// Returns whether `text` can stand behind `charset=` as it is (RFC 9110 5.6.6, 8.3.2).
+pub fn is_charset(text: &str) -> bool {
     is_token(text)
 }
 
-/// Whether `text` is a name of a method, a field, a parameter (RFC 9110 5.6.2).
-pub(crate) fn is_token(text: &str) -> bool {
+/// Returns whether `text` is a name of a method, a field, a parameter (RFC 9110 5.6.2).
+pub fn is_token(text: &str) -> bool {
     let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_tchar)
 }
 
-/// Whether `text` is a type and a subtype, and maybe parameters (RFC 9110 8.3.1).
+/// Returns whether `text` is a type and a subtype, and maybe parameters (RFC 9110 8.3.1).
 fn is_media_type(text: &str) -> bool {
     let mut parts = text.split(';').map(|part| part.trim_matches([' ', '\t']));
     let essence = parts.next().and_then(|essence| essence.split_once('/'));
@@ -91,6 +91,71 @@ fn unquoted(value: &str) -> &str {
         .strip_prefix('"')
         .and_then(|value| value.strip_suffix('"'))
         .unwrap_or(value)
+}
+
+/// Returns `value`, a path in the directory served, without the slashes at its start, which stand for that
+/// directory.
+///
+/// # Errors
+/// A path that is no name of a file in there.
+pub fn name_beneath(value: &str) -> Result<&str, &'static str> {
+    let name = value.trim_start_matches('/');
+    match !name.is_empty() && name.split('/').all(|part| part != "..") {
+        true => Ok(name),
+        false => Err("expected a file in the directory that is served"),
+    }
+}
+
+/// Returns `line`, the path of a directory of scripts, with a slash before each name and none at its end.
+///
+/// # Errors
+/// A path that does not begin at the root, or that leads up.
+pub fn cgi_directory(line: &str) -> Result<String, &'static str> {
+    let parts: Vec<_> = line.split('/').filter(|part| !part.is_empty()).collect();
+    match line.starts_with('/') && !parts.iter().any(|part| matches!(*part, "." | "..")) {
+        true => Ok(format!("/{}", parts.join("/"))),
+        false => Err("expected a path like `/cgi-bin`"),
+    }
+}
+
+/// A directory for scripts that are WebAssembly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirAccess<'a> {
+    /// The directory, on the host.
+    pub path: &'a str,
+    /// The name that scripts know it by.
+    pub name: &'a str,
+    /// Scripts may change what is in it.
+    pub writable: bool,
+}
+
+/// Parses `DIR`, `DIR::NAME` or `DIR::NAME::rw`.
+///
+/// # Errors
+/// Text of another form.
+pub fn dir_access(value: &str) -> Result<DirAccess<'_>, &'static str> {
+    let mut parts = value.split("::");
+    let path = parts.next().unwrap_or_default();
+    let name = parts.next().unwrap_or(path);
+    let writable = match parts.next() {
+        None => false,
+        Some("rw") => true,
+        Some(_) => return Err("expected `DIR::NAME::rw`"),
+    };
+    if path.is_empty() || name.is_empty() || parts.next().is_some() {
+        return Err("expected `DIR`, `DIR::NAME` or `DIR::NAME::rw`");
+    }
+    Ok(DirAccess {
+        path,
+        name,
+        writable,
+    })
+}
+
+/// Returns whether `value`, that of a switch's variable, turns it on.
+pub fn is_on(value: &str) -> bool {
+    let off = ["", "0", "n", "no", "f", "false", "off"];
+    !off.iter().any(|off| value.eq_ignore_ascii_case(off))
 }
 
 #[cfg(test)]
@@ -183,6 +248,67 @@ mod tests {
             ("utf-8; x=y", false),
         ] {
             assert_eq!(is_charset(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_beneath_the_root_do_not_lead_up() {
+        for (value, expected) in [
+            ("404.html", Some("404.html")),
+            ("/errors/404.html", Some("errors/404.html")),
+            ("./a", Some("./a")),
+            ("", None),
+            ("/", None),
+            ("../a", None),
+            ("a/../b", None),
+        ] {
+            assert_eq!(name_beneath(value).ok(), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn directories_of_scripts_begin_at_the_root() {
+        for (line, expected) in [
+            ("/cgi-bin", Some("/cgi-bin")),
+            ("//a//b/", Some("/a/b")),
+            ("/", Some("/")),
+            ("cgi-bin", None),
+            ("", None),
+            ("/a/../b", None),
+            ("/a/./b", None),
+        ] {
+            assert_eq!(cgi_directory(line).ok().as_deref(), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn switches_are_off_by_any_word_that_says_no() {
+        for value in ["", "0", "false", "FALSE", "no", "n", "off", "f"] {
+            assert!(!is_on(value), "{value:?}");
+        }
+        for value in ["1", "true", "yes", "on", " "] {
+            assert!(is_on(value), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn directories_of_scripts_have_a_name_and_may_be_written_to() {
+        let of = |path, name, writable| DirAccess {
+            path,
+            name,
+            writable,
+        };
+        for (value, expected) in [
+            ("/a", Some(of("/a", "/a", false))),
+            ("/a::/b", Some(of("/a", "/b", false))),
+            ("/a::/b::rw", Some(of("/a", "/b", true))),
+            ("/a::/b::ro", None),
+            ("", None),
+            ("/a::", None),
+            ("::/b", None),
+            ("/a::/b::rw::x", None),
+        ] {
+            assert_eq!(dir_access(value).ok(), expected, "{value:?}");
         }
     }
 }

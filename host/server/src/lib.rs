@@ -16,13 +16,9 @@ mod clock;
 mod cohort;
 mod connection;
 mod directory;
-mod engine;
 mod filesystem;
 mod idle;
 mod inherited;
-// One source for what both sides of the sandbox write.
-#[path = "../../src/json.rs"]
-mod json;
 mod limits;
 mod listen;
 mod lock;

@@ -1,0 +1,18 @@
+//! The contract between host and component beyond `wit/`: names and syntax that both sides use, each
+//! defined once. Pure text, without dependencies.
+//!
+//! | module | contract |
+//! | --- | --- |
+//! | [`settings`] | every setting: its variable, its option, its kind, who takes it |
+//! | [`syntax`] | what the values of settings must look like |
+//! | [`fields`] | the fields of every response |
+//! | [`credentials`] | users and passwords |
+//! | [`incomplete`] | names of files that are still being received |
+//! | [`escape`] | text that cannot break out of where it is written |
+
+pub mod credentials;
+pub mod escape;
+pub mod fields;
+pub mod incomplete;
+pub mod settings;
+pub mod syntax;

@@ -1,0 +1,628 @@
+//! Every setting of the server, once: its environment variable, its option, its kind, who takes it and
+//! what goes with it. The host makes its command line, its messages and the environment of components from
+//! this table; components find their settings by the same variables under every WASI host.
+
+use crate::credentials;
+use crate::syntax;
+
+/// The version that is answered in.
+pub const PROTOCOL: &str = "SANDSERVE_PROTOCOL";
+/// No access log.
+pub const QUIET: &str = "SANDSERVE_QUIET";
+/// The format of the log.
+pub const LOG_FORMAT: &str = "SANDSERVE_LOG_FORMAT";
+/// Seconds that local time is ahead of UTC. No option: the host knows its time zone, and WASI has none to
+/// ask for.
+pub const UTC_OFFSET: &str = "SANDSERVE_UTC_OFFSET";
+/// Fields of every response, one on a line.
+pub const HEADER: &str = "SANDSERVE_HEADER";
+/// Pages of every origin may read.
+pub const CORS: &str = "SANDSERVE_CORS";
+/// Pages are isolated from other origins.
+pub const CROSS_ORIGIN_ISOLATION: &str = "SANDSERVE_CROSS_ORIGIN_ISOLATION";
+/// Seconds that a file may be used again without asking.
+pub const CACHE: &str = "SANDSERVE_CACHE";
+/// Unknown paths without an extension are addresses within `/index.html`.
+pub const SPA: &str = "SANDSERVE_SPA";
+/// The file that is the page of every 404.
+pub const NOT_FOUND: &str = "SANDSERVE_NOT_FOUND";
+/// Names that begin with a dot do not exist.
+pub const HIDE_DOTFILES: &str = "SANDSERVE_HIDE_DOTFILES";
+/// Text is compressed.
+pub const COMPRESS: &str = "SANDSERVE_COMPRESS";
+/// The charset of text.
+pub const CHARSET: &str = "SANDSERVE_CHARSET";
+/// Content types by extension.
+pub const MIME: &str = "SANDSERVE_MIME";
+/// The one user and the password.
+pub const AUTH: &str = "SANDSERVE_AUTH";
+/// To the host, the name of an auth file; to a component, its entries.
+pub const AUTH_FILE: &str = "SANDSERVE_AUTH_FILE";
+/// Clients may put files into the directory.
+pub const UPLOAD: &str = "SANDSERVE_UPLOAD";
+/// Uploads may replace files.
+pub const OVERWRITE: &str = "SANDSERVE_OVERWRITE";
+/// Bytes of content that an upload may have.
+pub const UPLOAD_LIMIT: &str = "SANDSERVE_UPLOAD_LIMIT";
+/// The directories of scripts, one on a line.
+pub const CGI_DIRECTORY: &str = "SANDSERVE_CGI_DIRECTORY";
+
+/// A setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The environment variable.
+    pub variable: &'static str,
+    /// The long option, without dashes. [`PORT`] has none: it is the positional argument.
+    pub option: &'static str,
+    /// The short option.
+    pub short: Option<char>,
+    /// The values it can have.
+    pub kind: Kind,
+    /// Who acts on it.
+    pub taker: Taker,
+    /// The option without which it has no meaning.
+    pub needs: Option<&'static str>,
+    /// Options that cannot be given with it, each with the reason, which may be empty.
+    pub excludes: &'static [(&'static str, &'static str)],
+    /// Settings of one kind of work, listed together.
+    pub group: Group,
+    /// The effect, in words.
+    pub help: &'static str,
+    /// The value where none is given, if that is a value like others; `help` says all else.
+    pub default: Option<&'static str>,
+}
+
+/// The positional argument.
+pub const PORT: &str = "port";
+
+/// Values of a setting. An empty variable counts as not given, but for [`Kind::Secret`] and
+/// [`Kind::Content`], where it is refused: who sets those wants a closed door.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// On or off ([`syntax::is_on`]).
+    Switch,
+    /// A whole number.
+    Number {
+        /// The name of the value in messages and help.
+        value: &'static str,
+        /// The smallest.
+        least: u64,
+        /// The largest.
+        most: u64,
+    },
+    /// One of these words.
+    OneOf {
+        /// The name of the value in messages and help.
+        value: &'static str,
+        /// The words.
+        words: &'static [&'static str],
+    },
+    /// A file or directory of the host, by name.
+    Path {
+        /// The name of the value in messages and help.
+        value: &'static str,
+    },
+    /// A file of the host by name, whose content is what a component is told.
+    Content {
+        /// The name of the value in messages and help.
+        value: &'static str,
+    },
+    /// Text that `check` accepts.
+    Text {
+        /// The name of the value in messages and help.
+        value: &'static str,
+        /// Says why a value makes no sense.
+        check: fn(&str) -> Result<(), String>,
+    },
+    /// Text that `check` accepts, and that no message shows.
+    Secret {
+        /// The name of the value in messages and help.
+        value: &'static str,
+        /// Says why a value makes no sense, without showing it.
+        check: fn(&str) -> Result<(), String>,
+    },
+    /// Any number of texts that `check` accepts: the option may be repeated, the variable has one on each
+    /// line.
+    Lines {
+        /// The name of a value in messages and help.
+        value: &'static str,
+        /// Says why a value makes no sense.
+        check: fn(&str) -> Result<(), String>,
+    },
+}
+
+impl Kind {
+    /// Returns the name of a value in messages and help; a switch has none.
+    pub fn value(&self) -> Option<&'static str> {
+        match *self {
+            Kind::Switch => None,
+            Kind::Number { value, .. }
+            | Kind::OneOf { value, .. }
+            | Kind::Path { value }
+            | Kind::Content { value }
+            | Kind::Text { value, .. }
+            | Kind::Secret { value, .. }
+            | Kind::Lines { value, .. } => Some(value),
+        }
+    }
+}
+
+/// Who acts on a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taker {
+    /// The host of `sandserve`, whatever component it serves.
+    Host,
+    /// The host of `sandserve`, for its own components: not with a handler.
+    HostForFiles,
+    /// Every component, under every WASI host.
+    Component,
+    /// The file server, under every WASI host: not a handler.
+    FileServer,
+}
+
+impl Taker {
+    /// Returns whether the setting reaches a component as its variable.
+    pub fn is_component(self) -> bool {
+        matches!(self, Taker::Component | Taker::FileServer)
+    }
+
+    /// Returns whether the setting means nothing to a handler.
+    pub fn is_for_files(self) -> bool {
+        matches!(self, Taker::HostForFiles | Taker::FileServer)
+    }
+}
+
+/// Settings of one kind of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Where the server listens.
+    Listening,
+    /// The directory and the handler.
+    Serving,
+    /// TLS.
+    Https,
+    /// The log.
+    Log,
+    /// How files are sent.
+    Files,
+    /// Who may come in.
+    Access,
+    /// Files that clients send.
+    Uploads,
+    /// Scripts.
+    Cgi,
+}
+
+impl Group {
+    /// Returns the heading above its options.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Group::Listening => "Listening",
+            Group::Serving => "Serving",
+            Group::Https => "HTTPS",
+            Group::Log => "Log",
+            Group::Files => "Files",
+            Group::Access => "Access",
+            Group::Uploads => "Uploads",
+            Group::Cgi => "CGI",
+        }
+    }
+}
+
+impl Setting {
+    /// Returns the setting as a command line has it: `--cache <SECONDS>`, `--cors`, `[PORT]`.
+    pub fn usage(&self) -> String {
+        match (self.option, self.kind.value()) {
+            (PORT, _) => "[PORT]".into(),
+            (option, None) => format!("--{option}"),
+            (option, Some(value)) => format!("--{option} <{value}>"),
+        }
+    }
+
+    const fn new(
+        group: Group,
+        taker: Taker,
+        (option, variable): (&'static str, &'static str),
+        kind: Kind,
+        help: &'static str,
+    ) -> Setting {
+        Setting {
+            variable,
+            option,
+            short: None,
+            kind,
+            taker,
+            needs: None,
+            excludes: &[],
+            group,
+            help,
+            default: None,
+        }
+    }
+
+    const fn default(self, value: &'static str) -> Setting {
+        Setting {
+            default: Some(value),
+            ..self
+        }
+    }
+
+    const fn short(self, short: char) -> Setting {
+        Setting {
+            short: Some(short),
+            ..self
+        }
+    }
+
+    const fn needs(self, option: &'static str) -> Setting {
+        Setting {
+            needs: Some(option),
+            ..self
+        }
+    }
+
+    const fn excludes(self, options: &'static [(&'static str, &'static str)]) -> Setting {
+        Setting {
+            excludes: options,
+            ..self
+        }
+    }
+}
+
+/// The settings, in the order that `--help` and the documentation list them.
+pub const SETTINGS: &[Setting] = {
+    use Group::{Access, Cgi, Files, Https, Listening, Log, Serving, Uploads};
+    use Taker::{Component, FileServer, Host, HostForFiles};
+
+    const NO_SECOND_SOURCE: &[(&str, &str)] = &[("tls-self-signed", "")];
+    &[
+        Setting::new(
+            Listening,
+            Host,
+            (PORT, "SANDSERVE_PORT"),
+            Kind::Number {
+                value: "PORT",
+                least: 0,
+                most: u16::MAX as u64,
+            },
+            "Bind to this port; 0 takes a free one",
+        )
+        .default("8000"),
+        Setting::new(
+            Listening,
+            Host,
+            ("bind", "SANDSERVE_BIND"),
+            Kind::Text {
+                value: "ADDRESS",
+                check: anything,
+            },
+            "Bind to this address or host name [default: all interfaces]",
+        )
+        .short('b'),
+        Setting::new(
+            Listening,
+            Host,
+            ("unix-socket", "SANDSERVE_UNIX_SOCKET"),
+            Kind::Path { value: "PATH" },
+            "Listen on this Unix socket instead of a port",
+        )
+        .excludes(&[(PORT, ""), ("bind", ""), ("open", ""), ("qr", "")]),
+        Setting::new(
+            Serving,
+            Host,
+            ("directory", "SANDSERVE_DIRECTORY"),
+            Kind::Path { value: "DIR" },
+            "Serve this directory",
+        )
+        .default(".")
+        .short('d'),
+        Setting::new(
+            Serving,
+            Component,
+            ("protocol", PROTOCOL),
+            Kind::OneOf {
+                value: "VERSION",
+                words: &["HTTP/1.0", "HTTP/1.1"],
+            },
+            "Conform to this HTTP version; HTTP/1.1 keeps connections open",
+        )
+        .default("HTTP/1.0")
+        .short('p'),
+        Setting::new(
+            Serving,
+            Host,
+            ("handler", "SANDSERVE_HANDLER"),
+            Kind::Path { value: "FILE" },
+            "Answer with this component instead of the file server",
+        ),
+        Setting::new(
+            Serving,
+            Host,
+            ("single", "SANDSERVE_SINGLE"),
+            Kind::Switch,
+            "Serve one connection at a time in one instance, which keeps its state",
+        ),
+        Setting::new(
+            Serving,
+            Host,
+            ("open", "SANDSERVE_OPEN"),
+            Kind::Switch,
+            "Open the default browser",
+        ),
+        Setting::new(
+            Serving,
+            Host,
+            ("qr", "SANDSERVE_QR"),
+            Kind::Switch,
+            "Print a QR code of the address to reach the server by from another device",
+        ),
+        Setting::new(
+            Https,
+            Host,
+            ("tls-cert", "SANDSERVE_TLS_CERT"),
+            Kind::Path { value: "FILE" },
+            "Serve HTTPS with the certificates in this PEM file",
+        )
+        .excludes(NO_SECOND_SOURCE),
+        Setting::new(
+            Https,
+            Host,
+            ("tls-key", "SANDSERVE_TLS_KEY"),
+            Kind::Path { value: "FILE" },
+            "Take the private key from this PEM file [default: that of the certificates]",
+        )
+        .needs("tls-cert")
+        .excludes(NO_SECOND_SOURCE),
+        Setting::new(
+            Https,
+            Host,
+            ("tls-password-file", "SANDSERVE_TLS_PASSWORD_FILE"),
+            Kind::Path { value: "FILE" },
+            "Decrypt the private key with the password in this file",
+        )
+        .needs("tls-cert")
+        .excludes(NO_SECOND_SOURCE),
+        Setting::new(
+            Https,
+            Host,
+            ("tls-self-signed", "SANDSERVE_TLS_SELF_SIGNED"),
+            Kind::Switch,
+            "Serve HTTPS with a certificate made for this run, and print its fingerprint",
+        ),
+        Setting::new(
+            Log,
+            Component,
+            ("quiet", QUIET),
+            Kind::Switch,
+            "Write no access log",
+        )
+        .short('q'),
+        Setting::new(
+            Log,
+            Component,
+            ("log-format", LOG_FORMAT),
+            Kind::OneOf {
+                value: "FORMAT",
+                words: &["python", "common", "combined", "json"],
+            },
+            "Write the log in this format: Python's, Apache's two, or JSON",
+        )
+        .default("python"),
+        Setting::new(
+            Files,
+            FileServer,
+            ("header", HEADER),
+            Kind::Lines {
+                value: "LINE",
+                check: |line| syntax::header(line).map(drop),
+            },
+            "Send this header (`Name: value`) with every response; may be repeated",
+        )
+        .short('H'),
+        Setting::new(
+            Files,
+            FileServer,
+            ("cors", CORS),
+            Kind::Switch,
+            "Let pages of every origin read, and answer their preflight requests",
+        ),
+        Setting::new(
+            Files,
+            FileServer,
+            ("cross-origin-isolation", CROSS_ORIGIN_ISOLATION),
+            Kind::Switch,
+            "Isolate pages from other origins, which gives them SharedArrayBuffer",
+        ),
+        Setting::new(
+            Files,
+            FileServer,
+            ("cache", CACHE),
+            Kind::Number {
+                value: "SECONDS",
+                least: 0,
+                most: u32::MAX as u64,
+            },
+            "Let files be used for so long without asking again; 0 has browsers ask every time",
+        ),
+        Setting::new(
+            Files,
+            FileServer,
+            ("spa", SPA),
+            Kind::Switch,
+            "Answer unknown paths without an extension with /index.html",
+        ),
+        Setting::new(
+            Files,
+            FileServer,
+            ("not-found", NOT_FOUND),
+            Kind::Text {
+                value: "FILE",
+                check: |name| syntax::name_beneath(name).map(drop).map_err(str::to_owned),
+            },
+            "Send this file of the directory as the page of every 404",
+        ),
+        Setting::new(
+            Files,
+            FileServer,
+            ("hide-dotfiles", HIDE_DOTFILES),
+            Kind::Switch,
+            "Neither serve nor list names that begin with a dot",
+        ),
+        Setting::new(
+            Files,
+            FileServer,
+            ("compress", COMPRESS),
+            Kind::Switch,
+            "Compress text that is not too long (gzip), for clients that take it",
+        ),
+        Setting::new(
+            Files,
+            FileServer,
+            ("charset", CHARSET),
+            Kind::Text {
+                value: "NAME",
+                check: |name| match syntax::is_charset(name) {
+                    true => Ok(()),
+                    false => Err("expected a name like `utf-8`".into()),
+                },
+            },
+            "Say that text files are in this encoding",
+        ),
+        Setting::new(
+            Files,
+            FileServer,
+            ("mime", MIME),
+            Kind::Lines {
+                value: "EXT=TYPE",
+                check: |list| syntax::mime_types(list).try_for_each(|member| member.map(drop)),
+            },
+            "Give files with this extension this content type; may be repeated",
+        ),
+        Setting::new(
+            Access,
+            FileServer,
+            ("auth", AUTH),
+            Kind::Secret {
+                value: "USER:PASSWORD",
+                check: |value| credentials::check(value).map_err(str::to_owned),
+            },
+            "Let in this user only, with this password; other users of the machine may see a command \
+             line, the variable they do not",
+        ),
+        Setting::new(
+            Access,
+            FileServer,
+            ("auth-file", AUTH_FILE),
+            Kind::Content { value: "FILE" },
+            "Let in the users of this file only, a `USER:HASH` on each line, hashed by `openssl passwd -6`",
+        ),
+        Setting::new(
+            Uploads,
+            FileServer,
+            ("upload", UPLOAD),
+            Kind::Switch,
+            "Let clients put files into the directory, with PUT or from a form in its listing",
+        )
+        .excludes(&[("cgi", "what is uploaded could be run")]),
+        Setting::new(
+            Uploads,
+            FileServer,
+            ("overwrite", OVERWRITE),
+            Kind::Switch,
+            "Let uploads replace files",
+        )
+        .needs("upload"),
+        Setting::new(
+            Uploads,
+            FileServer,
+            ("upload-limit", UPLOAD_LIMIT),
+            Kind::Number {
+                value: "BYTES",
+                least: 0,
+                most: u64::MAX,
+            },
+            "Refuse uploads with more content than this [default: 1 GiB]",
+        )
+        .needs("upload"),
+        Setting::new(
+            Cgi,
+            HostForFiles,
+            ("cgi", "SANDSERVE_CGI"),
+            Kind::Switch,
+            "Run the scripts in /cgi-bin and /htbin",
+        ),
+        Setting::new(
+            Cgi,
+            FileServer,
+            ("cgi-directory", CGI_DIRECTORY),
+            Kind::Lines {
+                value: "PATH",
+                check: |line| syntax::cgi_directory(line).map(drop).map_err(str::to_owned),
+            },
+            "Run the scripts in this directory instead, a path like /cgi-bin; may be repeated",
+        )
+        .needs("cgi"),
+        Setting::new(
+            Cgi,
+            HostForFiles,
+            ("cgi-timeout", "SANDSERVE_CGI_TIMEOUT"),
+            Kind::Number {
+                value: "SECONDS",
+                least: 1,
+                most: u32::MAX as u64,
+            },
+            "End scripts that take longer",
+        )
+        .default("60")
+        .needs("cgi"),
+        Setting::new(
+            Cgi,
+            HostForFiles,
+            ("cgi-dir-access", "SANDSERVE_CGI_DIR_ACCESS"),
+            Kind::Lines {
+                value: "DIR",
+                check: |value| syntax::dir_access(value).map(drop).map_err(str::to_owned),
+            },
+            "Let scripts that are WebAssembly use this directory, DIR[::NAME[::rw]]; may be repeated",
+        )
+        .needs("cgi"),
+    ]
+};
+
+/// Returns the setting of `option`, a long option without dashes.
+pub fn by_option(option: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.option == option)
+}
+
+fn anything(_: &str) -> Result<(), String> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn variables_are_named_after_options_and_nothing_is_there_twice() {
+        let mut options = BTreeSet::new();
+        let mut shorts = BTreeSet::new();
+        for setting in SETTINGS {
+            let name = setting.option.to_uppercase().replace('-', "_");
+            assert_eq!(setting.variable, format!("SANDSERVE_{name}"));
+            assert!(options.insert(setting.option), "{setting:?}");
+            assert!(setting.short.is_none_or(|short| shorts.insert(short)));
+            assert!(!setting.help.ends_with('.'), "{setting:?}");
+        }
+    }
+
+    #[test]
+    fn options_that_others_name_exist() {
+        for setting in SETTINGS {
+            let excluded = setting.excludes.iter().map(|(option, _)| *option);
+            for option in excluded.chain(setting.needs) {
+                assert!(by_option(option).is_some(), "{setting:?}");
+            }
+        }
+    }
+}

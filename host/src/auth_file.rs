@@ -1,0 +1,23 @@
+//! The file of `--auth-file`, which the component gets as text.
+
+use std::fs;
+use std::path::Path;
+
+use agreed::credentials;
+
+/// Reads the entries of `path`.
+///
+/// # Errors
+/// In one line, why nobody could come in by it.
+pub(crate) fn read(path: &Path) -> Result<String, String> {
+    let name = path.display();
+    let entries = fs::read_to_string(path)
+        .map_err(|error| format!("cannot read auth file `{name}`: {error}"))?;
+    if credentials::entries(&entries).next().is_none() {
+        return Err(format!("auth file `{name}` has no user in it"));
+    }
+    for (line, entry) in credentials::entries(&entries) {
+        entry.map_err(|error| format!("auth file `{name}`, line {line}: {error}"))?;
+    }
+    Ok(entries)
+}

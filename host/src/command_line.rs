@@ -1,0 +1,367 @@
+//! The command line, made from the table of settings: what is defined, what of it was given, and by
+//! whom.
+
+use std::convert::Infallible;
+use std::env;
+use std::path::PathBuf;
+
+use agreed::settings::{Kind, PORT, SETTINGS, Setting};
+use agreed::syntax;
+use clap::builder::PossibleValuesParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
+
+/// The commands beside the server, a line each.
+const COMMANDS: &str = "\
+`sandserve new NAME` creates a crate with a handler in it.
+`sandserve completions SHELL` prints completions for bash, elvish, fish, powershell or zsh.
+`sandserve man` prints this as a manual page.";
+
+/// The command that a command line asks for.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// Serve, with these settings.
+    Serve(Given),
+    /// Create a crate with a handler in it.
+    New {
+        /// Name of the crate, and of the directory it is created in.
+        name: String,
+        /// Where to take the sandserve crate from instead of the registry.
+        path: Option<PathBuf>,
+    },
+    /// Print completions for a shell.
+    Completions(Shell),
+    /// Print a manual page, for man(1).
+    Man,
+}
+
+/// Parses the command line of this process.
+///
+/// # Errors
+/// The exit status, after the help that was asked for, or one line on stderr.
+pub(crate) fn parse() -> Result<Asked, u8> {
+    let first = env::args_os().nth(1).unwrap_or_default();
+    let rest = env::args_os().skip(1);
+    let parsed = match first.to_str() {
+        Some("new") => new().try_get_matches_from(rest).map(|mut matches| {
+            let name = matches.remove_one("name").unwrap_or_default();
+            let path = matches.remove_one("path");
+            Asked::New { name, path }
+        }),
+        Some("completions") => completions()
+            .try_get_matches_from(rest)
+            .map(|matches| Asked::Completions(*matches.get_one("shell").unwrap_or(&Shell::Bash))),
+        Some("man") => man().try_get_matches_from(rest).map(|_| Asked::Man),
+        _ => definition(Variables::Read)
+            .try_get_matches()
+            .map(Given)
+            .map(Asked::Serve),
+    };
+    let parsed = parsed.map_err(|error| {
+        if error.exit_code() == 0 {
+            // --help and --version.
+            let _ = error.print();
+            return 0;
+        }
+        refuse(&in_one_line(&error))
+    })?;
+    if let Asked::Serve(given) = &parsed {
+        given
+            .check()
+            .map_err(|message| refuse(&format!("{message}; see --help")))?;
+    }
+    Ok(parsed)
+}
+
+/// The settings that were given on the command line or by variables, and the defaults of the others.
+#[derive(Debug)]
+pub(crate) struct Given(ArgMatches);
+
+impl Given {
+    /// Returns whether the switch `option` is on.
+    pub(crate) fn is_on(&self, option: &str) -> bool {
+        self.0.get_flag(option)
+    }
+
+    /// Returns the value of `option`, a number.
+    pub(crate) fn number(&self, option: &str) -> Option<u64> {
+        self.0.get_one(option).copied()
+    }
+
+    /// Returns the value of `option`, a text or one of several words.
+    pub(crate) fn text(&self, option: &str) -> Option<&str> {
+        self.0.get_one::<String>(option).map(String::as_str)
+    }
+
+    /// Returns the value of `option`, the name of a file.
+    pub(crate) fn path(&self, option: &str) -> Option<PathBuf> {
+        self.0.get_one(option).cloned()
+    }
+
+    /// Returns the values of `option`, one a line.
+    pub(crate) fn lines(&self, option: &str) -> Vec<&str> {
+        let values = self.0.get_many::<String>(option).into_iter().flatten();
+        match self.0.value_source(option) {
+            Some(ValueSource::EnvVariable) => values
+                .flat_map(|value| value.lines())
+                .filter(|line| !line.is_empty())
+                .collect(),
+            _ => values.map(String::as_str).collect(),
+        }
+    }
+
+    /// Returns the settings that components take, as the variables by which they find them. An instance
+    /// reads every one of them, so there are no defaults among them.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        let given = SETTINGS
+            .iter()
+            .filter(|setting| setting.taker.is_component() && self.has(setting));
+        given
+            .filter_map(|setting| {
+                let option = setting.option;
+                let value = match setting.kind {
+                    Kind::Switch => "1".to_owned(),
+                    Kind::Number { .. } => self.number(option)?.to_string(),
+                    Kind::OneOf { .. } | Kind::Text { .. } | Kind::Secret { .. } => {
+                        self.text(option)?.to_owned()
+                    }
+                    Kind::Lines { .. } => self.lines(option).join("\n"),
+                    Kind::Path { .. } | Kind::Content { .. } => return None,
+                };
+                Some((setting.variable.to_owned(), value))
+            })
+            .collect()
+    }
+
+    /// Returns whether `setting` was given; a switch that is off in its variable was not.
+    fn has(&self, setting: &Setting) -> bool {
+        match self.0.value_source(setting.option) {
+            None | Some(ValueSource::DefaultValue) => false,
+            _ => !matches!(setting.kind, Kind::Switch) || self.is_on(setting.option),
+        }
+    }
+
+    /// Names `setting` in a message, and the variable if it was given by that.
+    fn name(&self, setting: &Setting) -> String {
+        let option = match setting.option {
+            PORT => "a port".to_owned(),
+            option => format!("--{option}"),
+        };
+        match self.0.value_source(setting.option) {
+            Some(ValueSource::EnvVariable) => format!("{option} (from {})", setting.variable),
+            _ => option,
+        }
+    }
+
+    /// Checks values, and that no option is without effect or in the way of another.
+    ///
+    /// # Errors
+    /// The first that is, in one line.
+    fn check(&self) -> Result<(), String> {
+        let given = || SETTINGS.iter().filter(|setting| self.has(setting));
+        for setting in given() {
+            self.check_value(setting)?;
+        }
+        let handler = given().any(|setting| setting.option == "handler");
+        for setting in given() {
+            let name = self.name(setting);
+            if handler && setting.taker.is_for_files() {
+                return Err(format!(
+                    "{name} is for the file server and cannot be used with --handler"
+                ));
+            }
+            for &(option, reason) in setting.excludes {
+                if let Some(other) = given().find(|other| other.option == option) {
+                    let other = self.name(other);
+                    let reason = match reason {
+                        "" => String::new(),
+                        reason => format!(": {reason}"),
+                    };
+                    return Err(format!("{name} cannot be used with {other}{reason}"));
+                }
+            }
+            if let Some(needed) = setting.needs
+                && !given().any(|other| other.option == needed)
+            {
+                return Err(format!("{name} needs --{needed}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_value(&self, setting: &Setting) -> Result<(), String> {
+        let option = setting.option;
+        let checked = match setting.kind {
+            Kind::Text { check, .. } => self
+                .text(option)
+                .map_or(Ok(()), |text| check(text).map_err(|reason| (text, reason))),
+            Kind::Secret { check, .. } => self
+                .text(option)
+                .map_or(Ok(()), |text| check(text).map_err(|reason| ("", reason))),
+            Kind::Lines { check, .. } => self
+                .lines(option)
+                .into_iter()
+                .try_for_each(|line| check(line).map_err(|reason| (line, reason))),
+            Kind::Switch
+            | Kind::Number { .. }
+            | Kind::OneOf { .. }
+            | Kind::Path { .. }
+            | Kind::Content { .. } => Ok(()),
+        };
+        checked.map_err(|(value, reason)| {
+            let blamed = match self.0.value_source(option) {
+                Some(ValueSource::EnvVariable) => format!("{}: ", setting.variable),
+                _ => String::new(),
+            };
+            let value = match setting.kind {
+                Kind::Secret { .. } => String::new(),
+                _ => format!(" '{}'", value.escape_debug()),
+            };
+            let usage = setting.usage();
+            format!("{blamed}invalid value{value} for '{usage}': {reason}")
+        })
+    }
+}
+
+/// Environment variables beside the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Variables {
+    Read,
+    Ignored,
+}
+
+/// Returns the definition of the server's options.
+pub(crate) fn server() -> Command {
+    definition(Variables::Read)
+}
+
+/// Returns the definition of the server's options with the other commands in it, which are not parsed that
+/// way: a port would not be told from the name of a command.
+pub(crate) fn server_and_commands() -> Command {
+    server()
+        .subcommand(new().name("new"))
+        .subcommand(completions().name("completions"))
+        .subcommand(man().name("man"))
+}
+
+fn definition(variables: Variables) -> Command {
+    Command::new("sandserve")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Serve a directory over HTTP, from inside a sandbox")
+        .after_help(COMMANDS)
+        .args(SETTINGS.iter().map(|setting| argument(setting, variables)))
+}
+
+fn argument(setting: &'static Setting, variables: Variables) -> Arg {
+    let mut arg = Arg::new(setting.option)
+        .help(setting.help)
+        .help_heading(setting.group.heading());
+    if setting.option != PORT {
+        arg = arg.long(setting.option);
+    }
+    if let Some(short) = setting.short {
+        arg = arg.short(short);
+    }
+    if let Some(name) = setting.kind.value() {
+        arg = arg.value_name(name);
+    }
+    if let Some(value) = setting.default {
+        arg = arg.default_value(value);
+    }
+    let closes_a_door = matches!(setting.kind, Kind::Secret { .. } | Kind::Content { .. });
+    if variables == Variables::Read {
+        let is_empty = env::var_os(setting.variable).is_some_and(|value| value.is_empty());
+        if !is_empty || closes_a_door {
+            arg = arg.env(setting.variable).hide_env_values(closes_a_door);
+        }
+    }
+    match setting.kind {
+        Kind::Switch => arg
+            .action(ArgAction::SetTrue)
+            .value_parser(|value: &str| Ok::<_, Infallible>(syntax::is_on(value))),
+        Kind::Number { least, most, .. } => {
+            arg.value_parser(value_parser!(u64).range(least..=most))
+        }
+        Kind::OneOf { words, .. } => arg.value_parser(PossibleValuesParser::new(words)),
+        Kind::Path { .. } | Kind::Content { .. } => arg.value_parser(value_parser!(PathBuf)),
+        Kind::Text { .. } | Kind::Secret { .. } => arg,
+        Kind::Lines { .. } => arg.action(ArgAction::Append),
+    }
+}
+
+fn new() -> Command {
+    Command::new("sandserve new")
+        .about("Create a crate with a handler in it")
+        .arg(
+            Arg::new("name")
+                .required(true)
+                .value_name("NAME")
+                .help("Name of the crate, and of the directory it is created in"),
+        )
+        .arg(
+            Arg::new("path")
+                .long("path")
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("Take the sandserve crate from this directory instead of the registry"),
+        )
+}
+
+fn completions() -> Command {
+    Command::new("sandserve completions")
+        .about("Print completions for a shell")
+        .arg(
+            Arg::new("shell")
+                .required(true)
+                .value_name("SHELL")
+                .value_parser(value_parser!(Shell))
+                .help("The shell that completes"),
+        )
+}
+
+fn man() -> Command {
+    Command::new("sandserve man").about("Print a manual page, for man(1)")
+}
+
+/// Returns an error of clap as one line, with the variable that is to blame if one is.
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let reason = text
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(str::trim);
+    let reason = reason.collect::<Vec<_>>().join(" ");
+    let reason = reason.trim_start_matches("error: ");
+    let blamed = match variable_to_blame(error) {
+        Some(variable) => format!("{variable}: "),
+        None => String::new(),
+    };
+    format!("{blamed}{reason}; see --help")
+}
+
+/// Returns the variable whose value clap refuses: clap names the option, and the command line without
+/// variables has nothing wrong with that.
+fn variable_to_blame(error: &clap::Error) -> Option<&'static str> {
+    if !matches!(
+        error.kind(),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue
+    ) {
+        return None;
+    }
+    let blamed = |error: &clap::Error| match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => Some(argument.clone()),
+        _ => None,
+    };
+    let name = blamed(error)?;
+    let setting = SETTINGS.iter().find(|setting| setting.usage() == name)?;
+    let alone = definition(Variables::Ignored).try_get_matches().err();
+    (alone.as_ref().and_then(blamed) != Some(name)).then_some(setting.variable)
+}
+
+/// Says why the command line is refused; returns the exit status.
+fn refuse(message: &str) -> u8 {
+    eprintln!("sandserve: {message}");
+    2
+}
