@@ -345,6 +345,18 @@ pub const SETTINGS: &[Setting] = {
         Setting::new(
             Serving,
             Host,
+            ("grace", "SANDSERVE_GRACE"),
+            Kind::Number {
+                value: "SECONDS",
+                least: 0,
+                most: u32::MAX as u64,
+            },
+            "Let requests finish for so long when the server is told to end",
+        )
+        .default("30"),
+        Setting::new(
+            Serving,
+            Host,
             ("open", "SANDSERVE_OPEN"),
             Kind::Switch,
             "Open the default browser",
@@ -408,6 +420,13 @@ pub const SETTINGS: &[Setting] = {
             "Write the log in this format: Python's, Apache's two, or JSON",
         )
         .default("python"),
+        Setting::new(
+            Log,
+            Host,
+            ("log-file", "SANDSERVE_LOG_FILE"),
+            Kind::Path { value: "FILE" },
+            "Append the log to this file instead of stderr; SIGUSR1 opens it anew",
+        ),
         Setting::new(
             Files,
             FileServer,

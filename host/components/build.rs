@@ -12,10 +12,9 @@ const TARGET: &str = "wasm32-wasip2";
 const COMPONENTS: [(&str, &str); 2] = [("cgi_server.wasm", "cgi"), ("file_server.wasm", "")];
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .expect("the workspace");
+    // Asked for at run time: a target directory may be a copy of another checkout's.
+    let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
+    let root = package.ancestors().nth(2).expect("the workspace");
     for input in [
         "agreed",
         "component",

@@ -12,6 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
+use sandserve_host::say;
 
 /// The commands beside the server, a line each.
 const COMMANDS: &str = "\
@@ -362,6 +363,6 @@ fn variable_to_blame(error: &clap::Error) -> Option<&'static str> {
 
 /// Says why the command line is refused; returns the exit status.
 fn refuse(message: &str) -> u8 {
-    eprintln!("sandserve: {message}");
+    say(message);
     2
 }

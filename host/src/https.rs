@@ -6,28 +6,29 @@ use std::path::Path;
 
 use sandserve_host::TlsConfig;
 
-use crate::options::{Options, Tls};
+use crate::options::TlsFiles;
 
-/// What `options` ask for on a server at `address`, if they ask for TLS.
+/// Loads the certificate, the key and the password of `files`.
 ///
 /// # Errors
 /// In one line, the file that is to blame and the reason.
-pub(crate) fn config(options: &Options, address: IpAddr) -> Result<Option<TlsConfig>, String> {
-    let config = match &options.tls {
-        None => return Ok(None),
-        Some(Tls::SelfSigned) => TlsConfig::self_signed(names(options.bind.as_deref(), address)),
-        Some(Tls::Files {
-            certificate,
-            key,
-            password,
-        }) => {
-            let password = password.as_deref().map(read_password).transpose()?;
-            // As in Python, a password neither begins nor ends with white space.
-            let password = password.as_deref().map(str::trim);
-            TlsConfig::load_cert_chain(certificate, key.as_deref(), password)
-        }
-    };
-    config.map(Some).map_err(|error| error.to_string())
+pub(crate) fn load(files: &TlsFiles) -> Result<TlsConfig, String> {
+    let password = files.password.as_deref().map(read_password).transpose()?;
+    // As in Python, a password neither begins nor ends with white space.
+    let password = password.as_deref().map(str::trim);
+    TlsConfig::load_cert_chain(&files.certificate, files.key.as_deref(), password)
+        .map_err(|error| error.to_string())
+}
+
+/// Makes a certificate for a server at `address` that was bound to the name `bind`.
+///
+/// # Errors
+/// In one line, why there is none.
+pub(crate) fn self_signed(
+    bind: Option<&str>,
+    address: Option<IpAddr>,
+) -> Result<TlsConfig, String> {
+    TlsConfig::self_signed(names(bind, address)).map_err(|error| error.to_string())
 }
 
 fn read_password(path: &Path) -> Result<String, String> {
@@ -35,13 +36,14 @@ fn read_password(path: &Path) -> Result<String, String> {
         .map_err(|error| format!("cannot read password file `{}`: {error}", path.display()))
 }
 
-/// What people type to reach a server at `address` from its own machine, and what it was bound to.
-fn names(bind: Option<&str>, address: IpAddr) -> Vec<String> {
+/// Returns the names by which a server at `address` is reached from its own machine, and the name it was bound
+/// to.
+fn names(bind: Option<&str>, address: Option<IpAddr>) -> Vec<String> {
     let mut names: Vec<_> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
     for name in bind
         .map(String::from)
         .into_iter()
-        .chain([address.to_string()])
+        .chain(address.map(|address| address.to_string()))
     {
         if !names.contains(&name) {
             names.push(name);

@@ -1,4 +1,12 @@
 //! `sandserve`: the command.
+//!
+//! 1. `command_line`, `options`: settings, from the table of `agreed`.
+//! 2. `bind`: listeners.
+//! 3. `supervisor`, `signals`: the process that stays.
+//! 4. `worker`: the process that serves, with what `auth_file` and `https` read.
+//! 5. `reach`: ways to the server, for people.
+//!
+//! `generate` and `new` are the other commands.
 
 mod auth_file;
 mod bind;
@@ -8,25 +16,22 @@ mod https;
 mod new;
 mod options;
 mod reach;
+mod signals;
+mod supervisor;
+mod worker;
 
 use std::fmt::Display;
-use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::thread;
 
-use agreed::settings;
-use sandserve_host::{
-    Address, Grant, HttpServer, Sandbox, Scripts, Shutdown, SocketFile, cgi_server, check_file,
-    end_scripts, inherited, log_json, remove_received,
-};
-use tokio::signal::unix::{SignalKind, signal};
+use sandserve_host::{Address, SocketFile, TlsConfig, inherited, log_json, log_to, say};
 
 use bind::{Bound, Origin, bind};
 use command_line::Asked;
 use options::{Options, Tls};
+use supervisor::{Ended, Kept, Supervisor};
 
 fn main() -> ExitCode {
     let asked = match command_line::parse() {
@@ -35,26 +40,33 @@ fn main() -> ExitCode {
     };
     let done = match asked {
         Asked::New { name, path } => new::create(&name, path.as_deref())
+            .map(|()| ExitCode::SUCCESS)
             .map_err(|error| format!("cannot create `{name}`: {}", reason(error))),
-        Asked::Completions(shell) => {
-            generate::completions(shell).map_err(one_line("cannot print completions"))
-        }
-        Asked::Man => generate::man().map_err(one_line("cannot print the manual page")),
-        Asked::Serve(given) => run(&Options::new(&given)),
+        Asked::Completions(shell) => generate::completions(shell)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(one_line("cannot print completions")),
+        Asked::Man => generate::man()
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(one_line("cannot print the manual page")),
+        Asked::Serve(given) => serve(&Options::new(&given)),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("sandserve: {message}");
-            ExitCode::FAILURE
-        }
-    }
+    done.unwrap_or_else(|message| {
+        say(message);
+        ExitCode::FAILURE
+    })
 }
 
-/// Serves until it is told to stop; otherwise says in one line why it cannot.
-fn run(options: &Options) -> Result<(), String> {
+/// Serves until it is told to stop.
+///
+/// # Errors
+/// In one line, why it cannot.
+fn serve(options: &Options) -> Result<ExitCode, String> {
     if options.log_json {
         log_json();
+    }
+    if let Some(path) = &options.log_file {
+        log_to(path)
+            .map_err(|error| format!("cannot open log `{}`: {}", path.display(), reason(error)))?;
     }
     // Every connection takes an open file. Where the limit cannot be raised, it stays as it is.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
@@ -63,110 +75,62 @@ fn run(options: &Options) -> Result<(), String> {
         false => thread::available_parallelism().map_or(1, usize::from),
     };
     let passed = inherited(cores).map_err(one_line("cannot use the sockets passed"))?;
-    let directory = options.directory.display();
-    let mut environment = options.environment.clone();
-    if let Some(path) = &options.auth_file {
-        let entries = auth_file::read(path).map_err(reason)?;
-        environment.push((settings::AUTH_FILE.into(), entries));
-    }
-    let grant = match options.upload {
-        true => Grant::read_write(&options.directory, environment),
-        false => Grant::new(&options.directory, environment),
-    };
-    let grant = grant.map_err(|error| {
-        format!(
-            "cannot open directory `{directory}`: {}",
-            reason(error.root_cause())
-        )
-    })?;
-    if let Some(name) = &options.not_found {
-        check_file(&options.directory, name).map_err(|error| {
-            let reason = reason(error);
-            format!("cannot open `{name}` in directory `{directory}`: {reason}")
-        })?;
-    }
-    let sandbox = match &options.handler {
-        None => built_in(options, grant)?,
-        Some(path) => load_handler(path, grant)
-            .map_err(|error| format!("cannot use handler `{}`: {error}", path.display()))?,
-    };
     let Bound {
         listeners,
         addresses,
         origin,
     } = bind(options, passed, cores)?;
-    let mut server = HttpServer::new(listeners, sandbox).map_err(one_line("cannot listen"))?;
-    if options.single {
-        server = server.single();
+    let self_signed = self_signed(options, &addresses)?;
+    if options.tls.is_none() && options.asks_for_passwords() && addresses.iter().any(is_public) {
+        say("without TLS, passwords can be read on their way (see --tls-cert)");
     }
-    let mut scheme = "http";
-    if let Some(config) = https::config(options, server.server_address().ip()).map_err(reason)? {
-        if let Some(Tls::SelfSigned) = options.tls {
-            let fingerprint = config.fingerprint();
-            eprintln!("Self-signed certificate, SHA-256 fingerprint {fingerprint}");
-        }
-        server = server.tls(config);
-        scheme = "https";
-    }
-    if scheme == "http" && options.asks_for_passwords() && addresses.iter().any(is_public) {
-        eprintln!("sandserve: without TLS, passwords can be read on their way (see --tls-cert)");
-    }
-    let file = match origin {
-        Origin::Port => None,
-        Origin::UnixSocket(file) => Some(file),
-        Origin::Inherited => {
-            server = server.inherited();
-            None
-        }
+    let announce = || announce(options, &addresses);
+    let work = |stream, listeners| worker::work(options, self_signed.as_ref(), stream, listeners);
+    let kept = Kept {
+        listeners,
+        are_inherited: matches!(origin, Origin::Inherited),
+        root: &options.directory,
+        // Another worker would not have the state of the one instance.
+        renews: !options.single,
     };
-    handle_signals(server.shutdown_handle(), file.clone())
-        .map_err(one_line("cannot handle signals"))?;
-    for address in addresses {
-        match address {
-            Address::Tcp(address) => {
-                announce(scheme, address);
-                invite(options, scheme, address);
-            }
-            Address::Unix(path) => {
-                let scheme = scheme.to_uppercase();
-                print_line(format_args!(
-                    "Serving {scheme} on unix:{} ...",
-                    path.display()
-                ))
-            }
-        }
+    let ended = Supervisor::new(kept, &work)
+        .and_then(|supervisor| supervisor.run(announce))
+        .map_err(one_line("cannot serve"))?;
+    if let Origin::UnixSocket(file) = &origin {
+        SocketFile::remove(file);
     }
-    let served = server.serve_forever().map_err(one_line("cannot serve"));
-    file.iter().for_each(SocketFile::remove);
-    remove_received();
-    end_scripts();
-    served
+    Ok(match ended {
+        Ended::Interrupted => {
+            print_line("\nKeyboard interrupt received, exiting.");
+            ExitCode::SUCCESS
+        }
+        Ended::Terminated => ExitCode::SUCCESS,
+        // As shells report a process that its terminal has ended.
+        Ended::HungUp => ExitCode::from(128 + 1),
+        Ended::NeverServed => ExitCode::FAILURE,
+    })
+}
+
+/// Makes the certificate of `--tls-self-signed`, and prints its fingerprint.
+fn self_signed(options: &Options, addresses: &[Address]) -> Result<Option<TlsConfig>, String> {
+    let Some(Tls::SelfSigned) = options.tls else {
+        return Ok(None);
+    };
+    let address = addresses.iter().find_map(|address| match address {
+        Address::Tcp(address) => Some(address.ip()),
+        Address::Unix(_) => None,
+    });
+    let config = https::self_signed(options.bind.as_deref(), address)?;
+    let fingerprint = config.fingerprint();
+    print_error(format_args!(
+        "Self-signed certificate, SHA-256 fingerprint {fingerprint}"
+    ));
+    Ok(Some(config))
 }
 
 /// Whether clients on other machines may reach the address.
 fn is_public(address: &Address) -> bool {
     matches!(address, Address::Tcp(address) if !address.ip().to_canonical().is_loopback())
-}
-
-/// The sandbox of the component that this host was built with: of that which runs scripts only if asked.
-fn built_in(options: &Options, grant: Grant) -> Result<Sandbox, String> {
-    let sandbox = match &options.cgi {
-        Some(cgi) => {
-            let scripts = Scripts::new(&options.directory, cgi.timeout, &cgi.dir_access)
-                .map_err(|error| reason(format_args!("cannot run scripts: {error:#}")))?;
-            cgi_server(grant, scripts)
-        }
-        None => sandserve_host::file_server(grant),
-    };
-    sandbox
-        .map(|sandbox| sandbox.fields(&options.fields))
-        .map_err(|error| format!("cannot set up the sandbox: {error:#}"))
-}
-
-fn load_handler(path: &Path, grant: Grant) -> Result<Sandbox, String> {
-    let component = fs::read(path).map_err(reason)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    Sandbox::handler(&name, &component, grant).map_err(|error| reason(format_args!("{error:#}")))
 }
 
 fn one_line<E: Display>(what: &str) -> impl Fn(E) -> String {
@@ -180,8 +144,31 @@ fn reason(error: impl Display) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Prints where the server is, once it serves.
+fn announce(options: &Options, addresses: &[Address]) {
+    let scheme = match options.tls {
+        Some(_) => "https",
+        None => "http",
+    };
+    for address in addresses {
+        match address {
+            Address::Tcp(address) => {
+                print_banner(scheme, *address);
+                invite(options, scheme, *address);
+            }
+            Address::Unix(path) => {
+                let scheme = scheme.to_uppercase();
+                print_line(format_args!(
+                    "Serving {scheme} on unix:{} ...",
+                    path.display()
+                ))
+            }
+        }
+    }
+}
+
 /// Prints Python's banner; whoever started us may be waiting for the port in it.
-fn announce(scheme: &str, address: SocketAddr) {
+fn print_banner(scheme: &str, address: SocketAddr) {
     let (ip, port) = (address.ip(), address.port());
     let host = if ip.is_ipv6() {
         format!("[{ip}]")
@@ -212,11 +199,21 @@ fn invite(options: &Options, scheme: &str, address: SocketAddr) {
     if options.open
         && let Some(url) = addresses.first().copied().map(url)
     {
-        thread::spawn(move || {
-            if let Err(error) = reach::open_browser(&url) {
-                eprintln!("sandserve: cannot open a browser: {}", reason(error));
+        open_browser(&url);
+    }
+}
+
+/// Opens the default browser from a process of its own: this one stays single-threaded, and waits for nobody.
+fn open_browser(url: &str) {
+    match supervisor::fork() {
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            if let Err(error) = reach::open_browser(url) {
+                say(format_args!("cannot open a browser: {}", reason(error)));
             }
-        });
+            process::exit(0);
+        }
+        Err(error) => say(format_args!("cannot open a browser: {}", reason(error))),
     }
 }
 
@@ -226,33 +223,7 @@ fn print_line(line: impl Display) {
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
-/// Ctrl-C exits at once, as Python does; SIGTERM lets connections finish.
-fn handle_signals(shutdown: Shutdown, file: Option<SocketFile>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
-    let (mut interrupt, mut terminate) = {
-        let _entered = runtime.enter();
-        (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-        )
-    };
-    thread::spawn(move || {
-        runtime.block_on(async {
-            loop {
-                tokio::select! {
-                    _ = interrupt.recv() => {
-                        file.iter().for_each(SocketFile::remove);
-                        remove_received();
-                        end_scripts();
-                        print_line("\nKeyboard interrupt received, exiting.");
-                        std::process::exit(0);
-                    }
-                    _ = terminate.recv() => shutdown.shutdown(),
-                }
-            }
-        });
-    });
-    Ok(())
+/// Stderr may be closed; the server goes on.
+fn print_error(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -23,6 +23,10 @@ pub(crate) struct Options {
     pub(crate) tls: Option<Tls>,
     /// Lines of the log are JSON.
     pub(crate) log_json: bool,
+    /// The file of the log, where that is not stderr.
+    pub(crate) log_file: Option<PathBuf>,
+    /// The time that requests have to finish when the server ends.
+    pub(crate) grace: Duration,
     /// The fields of every response, as (name, value).
     pub(crate) fields: Vec<(String, String)>,
     /// The page of every 404, a path in the directory.
@@ -40,11 +44,15 @@ pub(crate) struct Options {
 #[derive(Debug)]
 pub(crate) enum Tls {
     SelfSigned,
-    Files {
-        certificate: PathBuf,
-        key: Option<PathBuf>,
-        password: Option<PathBuf>,
-    },
+    Files(TlsFiles),
+}
+
+/// Files with a certificate and what belongs to it.
+#[derive(Debug)]
+pub(crate) struct TlsFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) password: Option<PathBuf>,
 }
 
 /// How scripts are run.
@@ -75,6 +83,8 @@ impl Options {
             qr: given.is_on("qr"),
             tls: tls(given),
             log_json: given.text("log-format") == Some("json"),
+            log_file: given.path("log-file"),
+            grace: Duration::from_secs(given.number("grace").unwrap_or_default()),
             fields: fields::of_every_response(
                 &given.lines("header").join("\n"),
                 given.is_on("cors"),
@@ -102,11 +112,11 @@ fn tls(given: &Given) -> Option<Tls> {
     if given.is_on("tls-self-signed") {
         return Some(Tls::SelfSigned);
     }
-    Some(Tls::Files {
+    Some(Tls::Files(TlsFiles {
         certificate: given.path("tls-cert")?,
         key: given.path("tls-key"),
         password: given.path("tls-password-file"),
-    })
+    }))
 }
 
 fn cgi(given: &Given) -> Cgi {

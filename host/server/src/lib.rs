@@ -44,7 +44,7 @@ pub use cgi::{DirAccess, Scripts, end_all as end_scripts};
 pub use filesystem::check_file;
 pub use inherited::inherited;
 pub use listen::{Address, listen};
-pub use log::log_json;
+pub use log::{flush_log, log_json, log_to, reopen_log, say};
 pub use received::remove_received;
 pub use sandbox::{Grant, Sandbox};
 pub use server::{HttpServer, Shutdown};

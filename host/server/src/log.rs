@@ -1,52 +1,229 @@
-//! The log: what sandboxes write to stderr, and what the host has to say of connections.
+//! The log: lines of sandboxes, and what the host has to say. Lines wait in a bounded queue for a thread that
+//! writes them, so that a log that takes nothing stops nobody.
 
 use std::fmt::Display;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::mem;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
+use std::thread;
+use std::time::Duration;
 
+use agreed::escape::json_string;
 use bytes::Bytes;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use agreed::escape::json_string;
+use crate::lock::lock;
 
-/// Whether lines are JSON. There is one stderr, and so one of these.
+/// The format of messages. Stderr is shared by the process, and so is this.
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 
-/// The most of an unfinished line that is kept, in bytes.
-const MAX_LINE: usize = 128 * 1024;
+/// The file of the log, where that is not stderr.
+static LOG_FILE: Mutex<Option<LogFile>> = Mutex::new(None);
 
-/// From now on, what this process has to say of connections are JSON objects with `time` (RFC 3339),
-/// `client` and `message`, as are the lines of a component that is told so by `SANDSERVE_LOG_FORMAT`.
+/// The lines that wait to be written.
+static QUEUE: Queue = Queue {
+    waiting: Mutex::new(Waiting {
+        bytes: Vec::new(),
+        lost: 0,
+        is_writing: false,
+    }),
+    changed: Condvar::new(),
+    thread: Once::new(),
+};
+
+/// Bytes of an unfinished line that are kept.
+const MAX_LINE: usize = 128 * 1024;
+/// Bytes of lines that may wait. A reader that pauses for a second at 10,000 lines of 100 bytes loses none.
+const MAX_WAITING: usize = 1024 * 1024;
+/// The time that the last lines have to be written when the process ends.
+const LAST_LINES: Duration = Duration::from_secs(1);
+/// The beginning of a line that is JSON already.
+const JSON_LINE: &[u8] = b"{\"time\":";
+
+struct LogFile {
+    path: PathBuf,
+    file: File,
+}
+
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+    thread: Once,
+}
+
+struct Waiting {
+    bytes: Vec<u8>,
+    /// Lines for which there was no room.
+    lost: u64,
+    /// The thread is writing lines that it has taken out.
+    is_writing: bool,
+}
+
+/// From now on, messages of this process are JSON objects with `time` (RFC 3339), `client` and `message`, as
+/// are the lines of a component that is told so by `SANDSERVE_LOG_FORMAT`.
 pub fn log_json() {
     IS_JSON.store(true, Ordering::Relaxed);
 }
 
+/// Appends the log to the file `path` from now on, which is created where it is missing.
+///
+/// # Errors
+/// A file that cannot be opened.
+pub fn log_to(path: &Path) -> io::Result<()> {
+    let file = append(path)?;
+    let path = path.to_path_buf();
+    *lock(&LOG_FILE) = Some(LogFile { path, file });
+    Ok(())
+}
+
+/// Opens the file of [`log_to`] anew, which somebody may have moved away. One that cannot be opened is written
+/// to as before.
+pub fn reopen_log() {
+    let failed = match &mut *lock(&LOG_FILE) {
+        None => None,
+        Some(log) => match append(&log.path) {
+            Ok(file) => {
+                log.file = file;
+                None
+            }
+            Err(error) => Some(format!("cannot open log `{}`: {error}", log.path.display())),
+        },
+    };
+    failed.into_iter().for_each(say);
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Says something of the process itself, at once; dropped where that would take time.
+pub fn say(message: impl Display) {
+    let message = match IS_JSON.load(Ordering::Relaxed) {
+        true => line("-", message),
+        false => format!("sandserve: {message}\n"),
+    };
+    let stderr = io::stderr();
+    let mut watched = [PollFd::new(&stderr, PollFlags::OUT)];
+    if poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+        let _ = stderr.lock().write_all(message.as_bytes());
+    }
+}
+
+/// Waits until the lines of the log are written, at most a second.
+pub fn flush_log() {
+    let is_left = |waiting: &mut Waiting| waiting.is_writing || !waiting.is_empty();
+    let waiting = lock(&QUEUE.waiting);
+    let _ = QUEUE
+        .changed
+        .wait_timeout_while(waiting, LAST_LINES, is_left);
+}
+
 /// Logs what happened to a connection, in the format of the access log.
 pub(crate) fn connection(client: &str, message: impl Display) {
+    write(line(client, message).as_bytes());
+}
+
+fn line(client: &str, message: impl Display) -> String {
     let now = jiff::Zoned::now();
-    let line = if IS_JSON.load(Ordering::Relaxed) {
-        let time = now.strftime("%Y-%m-%dT%H:%M:%S%:z");
-        let mut line = format!("{{\"time\":\"{time}\",\"client\":");
-        let _ = json_string(&mut line, client);
-        line.push_str(",\"message\":");
-        let _ = json_string(&mut line, &message.to_string());
-        line + "}\n"
-    } else {
+    if !IS_JSON.load(Ordering::Relaxed) {
         let date = now.strftime("%d/%b/%Y %H:%M:%S");
-        format!("{client} - - [{date}] {message}\n")
-    };
-    write(line.as_bytes());
+        return format!("{client} - - [{date}] {message}\n");
+    }
+    let time = now.strftime("%Y-%m-%dT%H:%M:%S%:z");
+    let mut line = format!("{{\"time\":\"{time}\",\"client\":");
+    let _ = json_string(&mut line, client);
+    line.push_str(",\"message\":");
+    let _ = json_string(&mut line, &message.to_string());
+    line + "}\n"
 }
 
-/// A log that cannot be written is lost; the server goes on.
+/// Adds a line to those that wait to be written. There is no room for it where the log takes nothing: then it is
+/// lost, and counted.
 fn write(line: &[u8]) {
-    let _ = io::stderr().lock().write_all(line);
+    QUEUE.thread.call_once(|| {
+        // Without a thread, lines are lost when there is no room for more.
+        let _ = thread::Builder::new().name("log".into()).spawn(write_lines);
+    });
+    let mut waiting = lock(&QUEUE.waiting);
+    if waiting.bytes.len() + line.len() > MAX_WAITING {
+        waiting.lost += 1;
+        return;
+    }
+    let was_empty = waiting.is_empty();
+    waiting.bytes.extend_from_slice(line);
+    if was_empty && !waiting.is_writing {
+        drop(waiting);
+        QUEUE.changed.notify_all();
+    }
 }
 
-/// The stderr of sandboxes: ours, a line at a time, so that lines of two sandboxes never mix.
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.lost == 0
+    }
+}
+
+/// Writes lines as they come.
+fn write_lines() {
+    let mut lines = Vec::new();
+    let mut waiting = lock(&QUEUE.waiting);
+    loop {
+        waiting = wait_while(waiting, |waiting| waiting.is_empty());
+        lines.clear();
+        mem::swap(&mut lines, &mut waiting.bytes);
+        let lost = mem::take(&mut waiting.lost);
+        waiting.is_writing = true;
+        drop(waiting);
+        if lost > 0 {
+            let message = format_args!("{lost} lines of the log were lost: it took no more");
+            lines.extend_from_slice(line("-", message).as_bytes());
+        }
+        // A log that cannot be written is lost; the server goes on.
+        let _ = match &mut *lock(&LOG_FILE) {
+            Some(log) => log.file.write_all(&lines),
+            None => write_to_stderr(&lines),
+        };
+        waiting = lock(&QUEUE.waiting);
+        waiting.is_writing = false;
+        QUEUE.changed.notify_all();
+    }
+}
+
+fn wait_while<'w>(
+    waiting: MutexGuard<'w, Waiting>,
+    condition: impl Fn(&Waiting) -> bool,
+) -> MutexGuard<'w, Waiting> {
+    QUEUE
+        .changed
+        .wait_while(waiting, |waiting| condition(waiting))
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes to stderr, which somebody may have set not to block.
+fn write_to_stderr(mut lines: &[u8]) -> io::Result<()> {
+    let stderr = io::stderr();
+    while !lines.is_empty() {
+        match rustix::io::write(&stderr, lines) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => lines = &lines[written..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => {
+                poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The stderr of sandboxes: the log, a line at a time, so that lines of two sandboxes never mix.
 pub(crate) struct Log;
 
 impl IsTerminal for Log {
@@ -82,7 +259,7 @@ impl OutputStream for Lines {
             None => 0,
         };
         if whole > 0 {
-            write(&self.0[..whole]);
+            write_of_sandbox(&self.0[..whole]);
             self.0.drain(..whole);
         }
         Ok(())
@@ -101,7 +278,26 @@ impl Drop for Lines {
     fn drop(&mut self) {
         if !self.0.is_empty() {
             self.0.push(b'\n');
-            write(&self.0);
+            write_of_sandbox(&self.0);
         }
     }
+}
+
+/// Logs whole lines of a sandbox. A component writes JSON where it is told to; what its language says of a panic
+/// is made a message.
+fn write_of_sandbox(lines: &[u8]) {
+    if !IS_JSON.load(Ordering::Relaxed) || (lines.starts_with(JSON_LINE) && is_one_line(lines)) {
+        return write(lines);
+    }
+    for text in lines.split(|&byte| byte == b'\n') {
+        match text {
+            [] => {}
+            _ if text.starts_with(JSON_LINE) => write(&[text, b"\n"].concat()),
+            _ => connection("-", String::from_utf8_lossy(text)),
+        }
+    }
+}
+
+fn is_one_line(lines: &[u8]) -> bool {
+    memchr::memchr(b'\n', lines) == Some(lines.len() - 1)
 }

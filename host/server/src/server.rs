@@ -1,6 +1,6 @@
 //! `HTTPServer` and `ThreadingHTTPServer`: accepts connections, and serves each in a sandbox.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
@@ -22,8 +22,9 @@ use crate::log;
 use crate::sandbox::{Instance, Sandbox};
 use crate::tls::TlsConfig;
 
-/// How long connections may finish what they are at when the server shuts down.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time that connections have to finish when the server shuts down, unless [`HttpServer::grace`] says
+/// otherwise.
+const GRACE: Duration = Duration::from_secs(30);
 /// How long to wait when no connection can be accepted for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,6 +41,7 @@ pub struct HttpServer {
     /// The one instance that serves everything, if that is how it is done.
     single: Option<Single>,
     tls: Option<TlsConfig>,
+    grace: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +89,7 @@ impl HttpServer {
             inherited: false,
             single: None,
             tls: None,
+            grace: GRACE,
         })
     }
 
@@ -101,6 +104,12 @@ impl HttpServer {
     /// The same over TLS, and only over TLS (`HTTPSServer`, `ThreadingHTTPSServer`).
     pub fn tls(mut self, config: TlsConfig) -> Self {
         self.tls = Some(config);
+        self
+    }
+
+    /// Sets the time that connections have to finish when the server shuts down, 30 seconds unless it is set.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
         self
     }
 
@@ -135,8 +144,8 @@ impl HttpServer {
         self.shutdown_handle().shutdown();
     }
 
-    /// Serves until it is shut down, and then until the connections have finished, at most ten
-    /// seconds (`serve_forever`).
+    /// Serves until it is shut down, and then until the connections have finished, at most the
+    /// time of [`Self::grace`] (`serve_forever`).
     ///
     /// # Errors
     /// A thread that cannot be set up.
@@ -209,7 +218,7 @@ impl HttpServer {
             }
             let drained = async { while connections.join_next().await.is_some() {} };
             // What has not finished by then is cut off with the runtime.
-            let _ = timeout(DRAIN_TIMEOUT, drained).await;
+            let _ = timeout(self.grace, drained).await;
             Ok(())
         })
     }
@@ -250,6 +259,8 @@ async fn accept(listener: &AsyncFd<TcpListener>) -> Accepted {
             Ok(accepted) => return accepted,
             // The client has gone already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // Shut down, by this server or by the process that has the listener too: the word to stop follows.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return pending().await,
             Err(error) => {
                 log::connection("-", format_args!("cannot accept connections: {error}"));
                 sleep(ACCEPT_PAUSE).await;

@@ -1,0 +1,160 @@
+//! The process that serves: it opens everything by name, and does as its supervisor says.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::{fs, io};
+
+use agreed::settings;
+use sandserve_host::{
+    Grant, HttpServer, Sandbox, Scripts, Shutdown, TlsConfig, cgi_server, check_file, end_scripts,
+    flush_log, remove_received, reopen_log, say,
+};
+
+use crate::options::{Options, Tls};
+use crate::supervisor::{DRAIN, QUIT, READY, REOPEN_LOG};
+use crate::{auth_file, https, one_line, reason};
+
+/// Serves `listeners` until the supervisor behind `stream` ends that. Returns the exit status, having said
+/// why if it is not 0. `self_signed` is the certificate made for this run, which every generation has.
+pub(crate) fn work(
+    options: &Options,
+    self_signed: Option<&TlsConfig>,
+    stream: UnixStream,
+    listeners: Vec<TcpListener>,
+) -> u8 {
+    let served = heed(&stream)
+        .map_err(one_line("cannot heed the supervisor"))
+        .and_then(|shutdown| {
+            let server = server(options, self_signed, listeners)?.inherited();
+            let _ = shutdown.set(server.shutdown_handle());
+            // A supervisor that has gone is heeded by the end of the stream.
+            let _ = (&stream).write_all(&[READY]);
+            server.serve_forever().map_err(one_line("cannot serve"))
+        });
+    tidy_up();
+    match served {
+        Ok(()) => 0,
+        Err(message) => {
+            say(message);
+            1
+        }
+    }
+}
+
+/// Makes the server, with everything that `options` name opened anew.
+///
+/// # Errors
+/// In one line, the first that cannot be opened.
+pub(crate) fn server(
+    options: &Options,
+    self_signed: Option<&TlsConfig>,
+    listeners: Vec<TcpListener>,
+) -> Result<HttpServer, String> {
+    let sandbox = sandbox(options)?;
+    let mut server = HttpServer::new(listeners, sandbox)
+        .map_err(one_line("cannot listen"))?
+        .grace(options.grace);
+    if options.single {
+        server = server.single();
+    }
+    let tls = match &options.tls {
+        None => None,
+        Some(Tls::SelfSigned) => self_signed.cloned(),
+        Some(Tls::Files(files)) => Some(https::load(files).map_err(reason)?),
+    };
+    Ok(match tls {
+        Some(tls) => server.tls(tls),
+        None => server,
+    })
+}
+
+/// Removes what would outlive the process, and writes the last lines of the log.
+pub(crate) fn tidy_up() {
+    remove_received();
+    end_scripts();
+    flush_log();
+}
+
+/// Does as the supervisor says from now on. Returns where the means to let the server finish belong, once there
+/// is a server.
+fn heed(stream: &UnixStream) -> io::Result<Arc<OnceLock<Shutdown>>> {
+    let mut words = stream.try_clone()?;
+    let shutdown = Arc::<OnceLock<Shutdown>>::default();
+    let server = shutdown.clone();
+    thread::Builder::new().spawn(move || {
+        loop {
+            let mut word = [QUIT];
+            // A supervisor that has gone takes its workers along.
+            let word = match words.read(&mut word) {
+                Ok(1) => word[0],
+                _ => QUIT,
+            };
+            match (word, server.get()) {
+                (REOPEN_LOG, _) => reopen_log(),
+                (DRAIN, Some(shutdown)) => shutdown.shutdown(),
+                _ => {
+                    tidy_up();
+                    process::exit(0);
+                }
+            }
+        }
+    })?;
+    Ok(shutdown)
+}
+
+fn sandbox(options: &Options) -> Result<Sandbox, String> {
+    let directory = options.directory.display();
+    let mut environment = options.environment.clone();
+    if let Some(path) = &options.auth_file {
+        let entries = auth_file::read(path).map_err(reason)?;
+        environment.push((settings::AUTH_FILE.into(), entries));
+    }
+    let grant = match options.upload {
+        true => Grant::read_write(&options.directory, environment),
+        false => Grant::new(&options.directory, environment),
+    };
+    let grant = grant.map_err(|error| {
+        format!(
+            "cannot open directory `{directory}`: {}",
+            reason(error.root_cause())
+        )
+    })?;
+    if let Some(name) = &options.not_found {
+        check_file(&options.directory, name).map_err(|error| {
+            let reason = reason(error);
+            format!("cannot open `{name}` in directory `{directory}`: {reason}")
+        })?;
+    }
+    match &options.handler {
+        None => built_in(options, grant),
+        Some(path) => load_handler(path, grant)
+            .map_err(|error| format!("cannot use handler `{}`: {error}", path.display())),
+    }
+}
+
+/// Returns the sandbox of the component that this host was built with: of the one that runs scripts only if
+/// asked.
+fn built_in(options: &Options, grant: Grant) -> Result<Sandbox, String> {
+    let sandbox = match &options.cgi {
+        Some(cgi) => {
+            let scripts = Scripts::new(&options.directory, cgi.timeout, &cgi.dir_access)
+                .map_err(|error| reason(format_args!("cannot run scripts: {error:#}")))?;
+            cgi_server(grant, scripts)
+        }
+        None => sandserve_host::file_server(grant),
+    };
+    sandbox
+        .map(|sandbox| sandbox.fields(&options.fields))
+        .map_err(|error| format!("cannot set up the sandbox: {error:#}"))
+}
+
+fn load_handler(path: &Path, grant: Grant) -> Result<Sandbox, String> {
+    let component = fs::read(path).map_err(reason)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Sandbox::handler(&name, &component, grant).map_err(|error| reason(format_args!("{error:#}")))
+}
