@@ -86,7 +86,7 @@
 //! | run scripts, with the feature `cgi` | `cgi` (`CGIHTTPRequestHandler`) |
 //! | receive files | `upload`, `form_data`, `partial` |
 //! | decide | `content_type`, `dotfiles`, `encoding`, `compress`, `conditional`, `range` and `multipart`, `fallback`, `fields`, `cross_origin`, `accept`, `listing` |
-//! | bytes out | `exchange`, `wfile`, `log`, `access_log` |
+//! | bytes out | `exchange`, `wfile`, `log`, `access_log`, `excerpt` |
 //!
 //! `component` makes a component of a handler. With the default feature `component` this crate is
 //! one itself, the file server.
@@ -118,6 +118,7 @@ mod date;
 mod decimal;
 mod dotfiles;
 mod encoding;
+mod excerpt;
 mod exchange;
 mod fallback;
 mod fields;
