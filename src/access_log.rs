@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use crate::date;
+use crate::excerpt::excerpt;
 use crate::json;
 use crate::log;
 use crate::request::{Request, latin1};
@@ -72,7 +73,7 @@ impl Stamp<'_> {
                 for name in ["Referer", "User-Agent"] {
                     line.push_str(" \"");
                     let value = request.headers().get(name);
-                    push_escaped(&mut line, value.as_deref().unwrap_or("-"));
+                    push_field(&mut line, value.as_deref().unwrap_or("-"));
                     line.push('"');
                 }
                 line + "\n"
@@ -94,10 +95,10 @@ impl Stamp<'_> {
         push_escaped(&mut line, self.client);
         line.push_str(" - ");
         let user = request.user.as_deref().unwrap_or("-");
-        push_escaped(&mut line, &latin1(user.as_bytes()));
+        push_field(&mut line, &latin1(user.as_bytes()));
         let date = date::apache_date(self.seconds, self.utc_offset);
         let _ = write!(line, " [{date}] \"");
-        push_escaped(&mut line, &request.requestline());
+        push_field(&mut line, &request.requestline());
         let _ = match size {
             None | Some(0) => write!(line, "\" {code} -"),
             Some(size) => write!(line, "\" {code} {size}"),
@@ -109,9 +110,10 @@ impl Stamp<'_> {
         let mut line = self.begin_json();
         // What is no request line is in the message that goes before.
         let requestline = request.requestline();
-        let words: Vec<_> = requestline.split(' ').collect();
-        let [method, target, version] = match words[..] {
-            [method, target, version] => [method, target, version].map(Some),
+        let mut words = requestline.split(' ');
+        let words = [words.next(), words.next(), words.next(), words.next()];
+        let [method, target, version] = match words {
+            [method, target, version @ Some(_), None] => [method, target, version],
             _ => [None; 3],
         };
         push_member(&mut line, "user", request.user.as_deref());
@@ -142,9 +144,19 @@ impl Stamp<'_> {
 fn push_member(line: &mut String, name: &str, value: Option<&str>) {
     let _ = write!(line, ",\"{name}\":");
     let _ = match value {
-        Some(value) => json::write_string(line, value),
+        Some(value) => json::write_string(line, &excerpt(value, log::MAX_FIELD, push_json)),
         None => line.write_str("null"),
     };
+}
+
+fn push_json(line: &mut String, text: &str) {
+    // A string takes whatever is written to it.
+    let _ = json::write_string(line, text);
+}
+
+/// Appends a field of Apache's formats.
+fn push_field(line: &mut String, text: &str) {
+    push_escaped(line, &excerpt(text, log::MAX_FIELD, push_escaped));
 }
 
 /// Appends `text` so that it stays between its quotes and shows every byte (`ap_escape_logitem`).

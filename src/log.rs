@@ -8,6 +8,9 @@ use wasi::io::streams::OutputStream;
 
 /// What most lines have room in, in bytes.
 pub(crate) const LINE: usize = 256;
+/// The most bytes that a message, or a field of a line, has in the log: the longest request line that
+/// most servers take. Of what is longer both ends are shown.
+pub(crate) const MAX_FIELD: usize = 8 * 1024;
 /// The most bytes that `blocking-write-and-flush` takes.
 const MAX_WRITE: usize = 4096;
 

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::excerpt::excerpt;
 use crate::request::{Field, Framing, Request, Version, latin1};
 
 /// Longest request line or field line in bytes, its line end included (`http.client._MAXLINE`).
@@ -13,6 +14,9 @@ pub(crate) const MAX_FIELDS: usize = 100;
 const FEW_FIELDS: usize = 24;
 /// Longest head in bytes. Python has no such bound; lines of `MAX_LINE` are allowed, but not 100.
 pub(crate) const MAX_HEAD: usize = 4 * MAX_LINE;
+/// The most bytes that [`repr`] has between its quotes: four times what Python was recorded with, and
+/// with the words around it no longer than a reason phrase may be.
+const MAX_REPR: usize = 200;
 
 /// Why a head is refused: the arguments of `send_error`, and the line to log.
 #[derive(Debug, PartialEq, Eq)]
@@ -365,15 +369,22 @@ fn offset(whole: &[u8], part: &[u8]) -> Range<usize> {
     start..start + part.len()
 }
 
-/// `text` as Python's `%r` shows it: quoted, with what cannot be printed escaped.
+/// Returns `text` as Python's `%r` shows it: quoted, with what cannot be printed escaped. Of a long text
+/// both ends are shown, as `reprlib` does it.
 pub(crate) fn repr(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') {
         '"'
     } else {
         '\''
     };
-    let mut out = String::with_capacity(text.len() + 2);
+    let escape = |out: &mut String, text: &str| push_escaped(out, text, quote);
+    let mut out = String::from(quote);
+    escape(&mut out, &excerpt(text, MAX_REPR, escape));
     out.push(quote);
+    out
+}
+
+fn push_escaped(out: &mut String, text: &str, quote: char) {
     for char in text.chars() {
         match char {
             '\\' => out.push_str("\\\\"),
@@ -387,8 +398,6 @@ pub(crate) fn repr(text: &str) -> String {
             _ => out.push(char),
         }
     }
-    out.push(quote);
-    out
 }
 
 #[cfg(test)]
@@ -508,6 +517,28 @@ mod tests {
         ];
         for (text, shown) in cases {
             assert_eq!(repr(text), shown);
+        }
+    }
+
+    #[test]
+    fn of_a_long_text_both_ends_are_shown() {
+        let end = |unit: &str| unit.repeat(98 / unit.len());
+        for (unit, shown) in [
+            ("a", "a"),
+            ("\x1b", "\\x1b"),
+            ("\\", "\\\\"),
+            ("\u{fc}", "\u{fc}"),
+        ] {
+            let text = format!("'{}'", unit.repeat(60_000));
+            let shown = end(shown);
+            let text = repr(&text);
+            let (start, rest) = text.split_once("...").expect(&text);
+            assert!(start.starts_with("\"'") && rest.ends_with("'\""), "{text}");
+            assert!(start.len() <= 2 + shown.len(), "{text}");
+            assert!(
+                start.contains(&shown[..90]) && rest.contains(&shown[..90]),
+                "{text}"
+            );
         }
     }
 }
