@@ -3,10 +3,12 @@
 
 use std::fmt::Write;
 
+use agreed::escape::{apache_field, json_string};
+
 use crate::date;
+use crate::excerpt::excerpt;
 use crate::log;
 use crate::request::{Request, latin1};
-use agreed::escape::json_string;
 
 /// A format other than Python's (`SANDSERVE_LOG_FORMAT`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +74,7 @@ impl Stamp<'_> {
                 for name in ["Referer", "User-Agent"] {
                     line.push_str(" \"");
                     let value = request.headers().get(name);
-                    push_escaped(&mut line, value.as_deref().unwrap_or("-"));
+                    push_field(&mut line, value.as_deref().unwrap_or("-"));
                     line.push('"');
                 }
                 line + "\n"
@@ -91,13 +93,13 @@ impl Stamp<'_> {
     /// `%h %l %u %t "%r" %>s %b` of Apache's `mod_log_config`, which has no size for no content.
     fn common(&self, request: &Request, Answer { code, size }: Answer) -> String {
         let mut line = String::with_capacity(log::LINE);
-        push_escaped(&mut line, self.client);
+        apache_field(&mut line, self.client);
         line.push_str(" - ");
         let user = request.user.as_deref().unwrap_or("-");
-        push_escaped(&mut line, &latin1(user.as_bytes()));
+        push_field(&mut line, &latin1(user.as_bytes()));
         let date = date::apache_date(self.seconds, self.utc_offset);
         let _ = write!(line, " [{date}] \"");
-        push_escaped(&mut line, &request.requestline());
+        push_field(&mut line, &request.requestline());
         let _ = match size {
             None | Some(0) => write!(line, "\" {code} -"),
             Some(size) => write!(line, "\" {code} {size}"),
@@ -109,9 +111,10 @@ impl Stamp<'_> {
         let mut line = self.begin_json();
         // What is no request line is in the message that goes before.
         let requestline = request.requestline();
-        let words: Vec<_> = requestline.split(' ').collect();
-        let [method, target, version] = match words[..] {
-            [method, target, version] => [method, target, version].map(Some),
+        let mut words = requestline.split(' ');
+        let words = [words.next(), words.next(), words.next(), words.next()];
+        let [method, target, version] = match words {
+            [method, target, version @ Some(_), None] => [method, target, version],
             _ => [None; 3],
         };
         push_member(&mut line, "user", request.user.as_deref());
@@ -142,34 +145,19 @@ impl Stamp<'_> {
 fn push_member(line: &mut String, name: &str, value: Option<&str>) {
     let _ = write!(line, ",\"{name}\":");
     let _ = match value {
-        Some(value) => json_string(line, value),
+        Some(value) => json_string(line, &excerpt(value, log::MAX_FIELD, push_json)),
         None => line.write_str("null"),
     };
 }
 
-/// Appends `text` so that it stays between its quotes and shows every byte (`ap_escape_logitem`).
-fn push_escaped(line: &mut String, text: &str) {
-    for char in text.chars() {
-        match char {
-            '"' | '\\' => line.extend(['\\', char]),
-            '\t' => line.push_str("\\t"),
-            ' '..='~' => line.push(char),
-            _ => {
-                let mut bytes = [0; 4];
-                // Up to here, bytes were read as Latin-1.
-                let bytes = match u8::try_from(char) {
-                    Ok(byte) => {
-                        bytes[0] = byte;
-                        &bytes[..1]
-                    }
-                    Err(_) => char.encode_utf8(&mut bytes).as_bytes(),
-                };
-                for byte in bytes {
-                    let _ = write!(line, "\\x{byte:02x}");
-                }
-            }
-        }
-    }
+fn push_json(line: &mut String, text: &str) {
+    // A string takes whatever is written to it.
+    let _ = json_string(line, text);
+}
+
+/// Appends a field of Apache's formats.
+fn push_field(line: &mut String, text: &str) {
+    apache_field(line, &excerpt(text, log::MAX_FIELD, apache_field));
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use sha_crypt::{Sha256Params, Sha512Params, sha256_crypt_b64, sha512_crypt_b64};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::request::{Headers, Request};
 use agreed::credentials::{self, Function, Hash};
+
+use crate::request::{Headers, Request};
 
 /// What a client is asked for that has not said who it is (RFC 7617 2, 2.1).
 pub(crate) const CHALLENGE: &str = "Basic realm=\"sandserve\", charset=\"UTF-8\"";

@@ -7,17 +7,19 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
+use agreed::escape;
+
 use crate::access_log::{Access, Answer, Format, Stamp};
 use crate::date;
 use crate::decimal;
-use crate::exchange::Exchange;
+use crate::excerpt::excerpt;
+use crate::exchange::{Exchange, reason_phrase};
 use crate::log;
 use crate::parse::{Refusal, repr};
 use crate::request::{Request, Version};
 use crate::rfile::Head;
 use crate::settings::Settings;
 use crate::status::responses;
-use agreed::escape;
 
 /// The page that [`BaseHttpRequestHandler::send_error`] sends (`DEFAULT_ERROR_MESSAGE`).
 pub const DEFAULT_ERROR_MESSAGE: &str = "\
@@ -129,7 +131,8 @@ pub trait BaseHttpRequestHandler {
     }
 
     /// Sends and logs a complete error response, after which the connection closes. `message`
-    /// replaces the reason phrase, `explain` the longer text; statuses without content get none.
+    /// replaces the reason phrase, and is cut like one, `explain` the longer text; statuses without
+    /// content get none.
     fn send_error(
         &mut self,
         http: &mut Exchange,
@@ -140,7 +143,8 @@ pub trait BaseHttpRequestHandler {
         send_error(self, http, code, message, explain)
     }
 
-    /// Begins a response: logs it, then the status line, `Server` and `Date`.
+    /// Begins a response: logs it, then the status line, `Server` and `Date`. Of a `message` over 256
+    /// bytes only the two ends are sent.
     fn send_response(&mut self, http: &mut Exchange, code: u16, message: Option<&str>) {
         send_response(self, http, code, message);
     }
@@ -177,7 +181,7 @@ pub trait BaseHttpRequestHandler {
     }
 
     /// Logs `message` behind the client's address and the time, control characters escaped, or what
-    /// the log format makes of it.
+    /// the log format makes of it. Of what takes more than 8 KiB there, only the two ends are logged.
     fn log_message(&mut self, http: &mut Exchange, message: &str) {
         log_message(self, http, message);
     }
@@ -365,7 +369,8 @@ where
     H: BaseHttpRequestHandler + ?Sized,
 {
     let (short, long) = responses(code);
-    let (message, explain) = (message.unwrap_or(short), explain.unwrap_or(long));
+    let message = &*reason_phrase(message.unwrap_or(short));
+    let explain = explain.unwrap_or(long);
     handler.log_error(http, &format!("code {code}, message {message}"));
     handler.send_response(http, code, Some(message));
     handler.send_header(http, "Connection", "close");
@@ -554,7 +559,8 @@ where
             line.push_str(" - - [");
             line.push_str(&handler.log_date_time_string());
             line.push_str("] ");
-            log::push_escaped(&mut line, message);
+            let message = excerpt(message, log::MAX_FIELD, escape::log_message);
+            escape::log_message(&mut line, &message);
             line.push('\n');
             line
         }

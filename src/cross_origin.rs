@@ -2,10 +2,11 @@
 
 use std::io;
 
+use agreed::syntax::is_token;
+
 use crate::base::BaseHttpRequestHandler;
 use crate::exchange::Exchange;
 use crate::request::Request;
-use agreed::syntax::is_token;
 
 /// How long a browser may remember the answer to a preflight, in seconds; Chromium does no longer.
 const MAX_AGE: &str = "7200";

@@ -1,8 +1,9 @@
 //! Files that are kept out of sight because their names begin with a dot (`--hide-dotfiles`), or
 //! because they are still being received: pure text, no file is looked at.
 
-use crate::simple::Files;
 use agreed::incomplete::is_incomplete;
+
+use crate::simple::Files;
 
 /// Whether `path`, as `translate_path` gives it or a name alone, is to be answered as if it did not
 /// exist: below the directory served, something in it begins with a dot, or it is not all there yet.

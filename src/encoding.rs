@@ -1,6 +1,7 @@
 //! Files that lie ready compressed beside a file, `app.js.br` beside `app.js`, and which of them a
 //! client takes (RFC 9110 12.5.3); or whether it takes the file compressed here.
 
+use std::array;
 use std::cmp::Reverse;
 
 use crate::compress;
@@ -52,14 +53,16 @@ pub(crate) fn choose(
         Opened::Directory(_) => None,
     };
     let asks = varies && request.headers().get("Accept-Encoding").is_some();
-    let codings = || accepted(request.headers());
-    let found = asks.then(|| codings().find_map(sibling)).flatten();
+    let codings = asks.then(|| accepted(request.headers()));
+    let found = codings.clone().into_iter().flatten().find_map(sibling);
     let is_made_here = found.is_none()
         && compress
-        && asks
         && is_text(content_type)
         && compress::suits(request, file.size)
-        && codings().any(|(coding, _)| coding == GZIP);
+        && codings
+            .into_iter()
+            .flatten()
+            .any(|(coding, _)| coding == GZIP);
     let as_it_is = (file, is_made_here.then_some(GZIP));
     let (file, coding) = found.unwrap_or(as_it_is);
     Representation {
@@ -104,36 +107,51 @@ fn type_and_subtype(content_type: &str) -> Option<(&str, &str)> {
 }
 
 /// The codings that the client accepts at least as gladly as none, the most welcome first.
-fn accepted(headers: Headers) -> impl Iterator<Item = (&'static str, &'static str)> {
+fn accepted(headers: Headers) -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
+    let weights = Weights::of(headers);
     // What is not mentioned is acceptable only as a last resort.
-    let identity = weight(headers, "identity").unwrap_or(1);
-    let mut weighed = CODINGS.map(|coding| (weight(headers, coding.0).unwrap_or(0), coding));
+    let identity = weights.identity.unwrap_or(1);
+    let mut weighed = array::from_fn::<_, { CODINGS.len() }, _>(|at| {
+        let weight = weights.codings[at].or(weights.any);
+        (weight.unwrap_or(0), CODINGS[at])
+    });
     weighed.sort_by_key(|&(weight, _)| Reverse(weight));
     let accepted = weighed.into_iter();
     let accepted = accepted.filter(move |&(weight, _)| weight > 0 && weight >= identity);
     accepted.map(|(_, coding)| coding)
 }
 
-/// How welcome `coding` is, in thousandths; `None` if it is not mentioned, not even by `*`.
-fn weight(headers: Headers, coding: &str) -> Option<u16> {
-    let mut any = None;
-    for member in headers
-        .values("Accept-Encoding")
-        .flat_map(|value| value.split(|&byte| byte == b','))
-    {
-        let mut parts = member.split(|&byte| byte == b';');
-        let name = parts.next().unwrap_or_default().trim_ascii();
-        let quality = parts.find_map(quality).unwrap_or(1000);
-        let is_gzip = coding == "gzip" && name.eq_ignore_ascii_case(b"x-gzip");
-        if name.eq_ignore_ascii_case(coding.as_bytes()) || is_gzip {
-            return Some(quality);
+/// How welcome codings are, in thousandths; `None` for those that are not mentioned.
+#[derive(Default)]
+struct Weights {
+    codings: [Option<u16>; CODINGS.len()],
+    identity: Option<u16>,
+    /// `*`: that of every coding which is not mentioned. The file as it is is acceptable anyway.
+    any: Option<u16>,
+}
+
+impl Weights {
+    fn of(headers: Headers) -> Self {
+        let mut weights = Weights::default();
+        for member in headers
+            .values("Accept-Encoding")
+            .flat_map(|value| value.split(|&byte| byte == b','))
+        {
+            let mut parts = member.split(|&byte| byte == b';');
+            let name = parts.next().unwrap_or_default().trim_ascii();
+            let is = |coding: &str| name.eq_ignore_ascii_case(coding.as_bytes());
+            let is_named = |coding: &str| is(coding) || (coding == GZIP && is("x-gzip"));
+            let mut quality = || parts.find_map(quality).unwrap_or(1000);
+            if let Some(at) = CODINGS.iter().position(|(coding, _)| is_named(coding)) {
+                weights.codings[at].get_or_insert_with(quality);
+            } else if is("identity") {
+                weights.identity.get_or_insert_with(quality);
+            } else if name == b"*" {
+                weights.any = Some(quality());
+            }
         }
-        // `*` is for what is not mentioned; `identity` is acceptable anyway.
-        if name == b"*" && coding != "identity" {
-            any = Some(quality);
-        }
+        weights
     }
-    any
 }
 
 /// `q=0.5` in thousandths, 0 if it is malformed: what a client means by it is not known, and the file
@@ -196,6 +214,14 @@ mod tests {
             ("Accept-Encoding: *", &["br", "zstd", "gzip"]),
             ("Accept-Encoding: *;q=0.1, br;q=0", &["zstd", "gzip"]),
             ("Accept-Encoding: gzip;q=0", &[]),
+            (
+                "Accept-Encoding: *;q=0.1, gzip;q=0, x-gzip",
+                &["br", "zstd"],
+            ),
+            (
+                "Accept-Encoding: identity;q=0.2, *, br;q=0.1",
+                &["zstd", "gzip"],
+            ),
             ("Accept-Encoding: gzip;q=0.000", &[]),
             ("Accept-Encoding: gzip;q=0.001", &["gzip"]),
             ("Accept-Encoding: gzip;q=0.5, identity", &[]),

@@ -1,9 +1,11 @@
 //! What Python keeps in `self` while it handles a request: the request, the two streams, the head
 //! being built. One value lives as long as its connection.
 
+use std::borrow::Cow;
 use std::io;
 
 use crate::access_log::Access;
+use crate::excerpt::excerpt;
 use crate::open::OpenAt;
 use crate::request::{Request, Version};
 use crate::rfile::Rfile;
@@ -11,6 +13,8 @@ use crate::wfile::{Content, Wfile};
 
 /// What most heads have room in, in bytes.
 const HEAD_SIZE: usize = 512;
+/// The most bytes that a reason phrase has, which is for people to read, if anybody does.
+const MAX_REASON: usize = 256;
 
 /// An address and a port; the port is 0 where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,7 +99,7 @@ impl<'a> Exchange<'a> {
         ];
         self.push_text(version.as_str());
         self.push(&[b' ', code[0], code[1], code[2], b' ']);
-        self.push_text(message);
+        self.push_text(&reason_phrase(message));
         self.push(b"\r\n");
     }
 
@@ -231,6 +235,11 @@ impl<'a> Exchange<'a> {
                 .extend(bytes.map(|char| u8::try_from(char).unwrap_or(b'?')));
         }
     }
+}
+
+/// Returns `message` as a status line can have it, the ends of one that is long.
+pub(crate) fn reason_phrase(message: &str) -> Cow<'_, str> {
+    excerpt(message, MAX_REASON, String::push_str)
 }
 
 /// Whether `text` is ASCII without control characters, but for DEL; looked at in words, as every head

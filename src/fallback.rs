@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::content_type::extension;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, reason_phrase};
 use crate::open::{File, OpenAt, Opened, open};
 use crate::simple::{Content, Files, SimpleHttpRequestHandler};
 use crate::status::responses;
@@ -40,7 +40,7 @@ pub(crate) fn send_not_found<H>(
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    let message = message.unwrap_or(responses(404).0);
+    let message = &*reason_phrase(message.unwrap_or(responses(404).0));
     handler.log_error(http, &format!("code 404, message {message}"));
     handler.send_response(http, 404, Some(message));
     handler.send_header(http, "Connection", "close");

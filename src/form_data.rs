@@ -41,6 +41,8 @@ pub(crate) struct FormData<R> {
     buffer: Vec<u8>,
     /// Where in `buffer` the unread bytes start.
     start: usize,
+    /// How many of them were found to be content, so that none is looked at twice.
+    content: usize,
 }
 
 impl<R: Read> FormData<R> {
@@ -52,6 +54,7 @@ impl<R: Read> FormData<R> {
             // The first delimiter needs no line before it.
             buffer: b"\r\n".to_vec(),
             start: 0,
+            content: 0,
         }
     }
 
@@ -113,19 +116,22 @@ impl<R: Read> Read for FormData<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {
             let unread = self.unread();
-            let length = match find(unread, &self.delimiter) {
+            if self.content > 0 || out.is_empty() {
+                let length = self.content.min(out.len());
+                out[..length].copy_from_slice(&unread[..length]);
+                self.start += length;
+                self.content -= length;
+                return Ok(length);
+            }
+            self.content = match find(unread, &self.delimiter) {
                 Some(0) => return Ok(0),
                 Some(end) => end,
                 // What may be the beginning of a delimiter is kept.
                 None => (unread.len() + 1).saturating_sub(self.delimiter.len()),
             };
-            let length = length.min(out.len());
-            if length > 0 || out.is_empty() {
-                out[..length].copy_from_slice(&unread[..length]);
-                self.start += length;
-                return Ok(length);
+            if self.content == 0 {
+                self.fill()?;
             }
-            self.fill()?;
         }
     }
 }

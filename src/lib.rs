@@ -85,7 +85,7 @@
 //! | run scripts, with the feature `cgi` | `cgi` (`CGIHTTPRequestHandler`) |
 //! | receive files | `upload`, `form_data` |
 //! | decide | `content_type`, `dotfiles`, `encoding`, `compress`, `conditional`, `range` and `multipart`, `fallback`, `cross_origin`, `accept`, `listing` |
-//! | bytes out | `exchange`, `wfile`, `log`, `access_log` |
+//! | bytes out | `exchange`, `wfile`, `log`, `access_log`, `excerpt` |
 //!
 //! `component` makes a component of a handler. The package `sandserve-component` makes one of
 //! [`FileServer`].
@@ -116,6 +116,7 @@ mod date;
 mod decimal;
 mod dotfiles;
 mod encoding;
+mod excerpt;
 mod exchange;
 mod fallback;
 mod form_data;

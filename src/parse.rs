@@ -3,6 +3,10 @@
 
 use std::ops::Range;
 
+use agreed::escape;
+use agreed::syntax::is_tchar;
+
+use crate::excerpt::excerpt;
 use crate::request::{Field, Framing, Request, Version, latin1};
 
 /// Longest request line or field line in bytes, its line end included (`http.client._MAXLINE`).
@@ -13,6 +17,9 @@ pub(crate) const MAX_FIELDS: usize = 100;
 const FEW_FIELDS: usize = 24;
 /// Longest head in bytes. Python has no such bound; lines of `MAX_LINE` are allowed, but not 100.
 pub(crate) const MAX_HEAD: usize = 4 * MAX_LINE;
+/// The most bytes that [`repr`] has between its quotes: four times what Python was recorded with, and
+/// with the words around it no longer than a reason phrase may be.
+const MAX_REPR: usize = 200;
 
 /// Why a head is refused: the arguments of `send_error`, and the line to log.
 #[derive(Debug, PartialEq, Eq)]
@@ -349,11 +356,6 @@ fn after_scheme(target: &[u8]) -> Option<&[u8]> {
     })
 }
 
-/// RFC 9110 5.6.2.
-fn is_tchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
 /// Bytes that a request line may hold before it is known to be one.
 fn is_text(byte: u8) -> bool {
     byte == b' ' || byte == b'\t' || byte == b'\r' || byte.is_ascii_graphic() || byte >= 0x80
@@ -365,28 +367,17 @@ fn offset(whole: &[u8], part: &[u8]) -> Range<usize> {
     start..start + part.len()
 }
 
-/// `text` as Python's `%r` shows it: quoted, with what cannot be printed escaped.
+/// Returns `text` as Python's `%r` shows it: quoted, with what cannot be printed escaped. Of a long text
+/// both ends are shown, as `reprlib` does it.
 pub(crate) fn repr(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') {
         '"'
     } else {
         '\''
     };
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push(quote);
-    for char in text.chars() {
-        match char {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            _ if char == quote => out.extend(['\\', quote]),
-            '\0'..='\x1f' | '\x7f'..='\u{a0}' | '\u{ad}' => {
-                out.push_str(&format!("\\x{:02x}", u32::from(char)));
-            }
-            _ => out.push(char),
-        }
-    }
+    let escape = |out: &mut String, text: &str| escape::python_string(out, text, quote);
+    let mut out = String::from(quote);
+    escape(&mut out, &excerpt(text, MAX_REPR, escape));
     out.push(quote);
     out
 }
@@ -508,6 +499,28 @@ mod tests {
         ];
         for (text, shown) in cases {
             assert_eq!(repr(text), shown);
+        }
+    }
+
+    #[test]
+    fn of_a_long_text_both_ends_are_shown() {
+        let end = |unit: &str| unit.repeat(98 / unit.len());
+        for (unit, shown) in [
+            ("a", "a"),
+            ("\x1b", "\\x1b"),
+            ("\\", "\\\\"),
+            ("\u{fc}", "\u{fc}"),
+        ] {
+            let text = format!("'{}'", unit.repeat(60_000));
+            let shown = end(shown);
+            let text = repr(&text);
+            let (start, rest) = text.split_once("...").expect(&text);
+            assert!(start.starts_with("\"'") && rest.ends_with("'\""), "{text}");
+            assert!(start.len() <= 2 + shown.len(), "{text}");
+            assert!(
+                start.contains(&shown[..90]) && rest.contains(&shown[..90]),
+                "{text}"
+            );
         }
     }
 }

@@ -260,7 +260,8 @@ where
     }
 }
 
-/// Sends the head of a response with a file compressed as its content.
+/// Sends the head of a response with a file compressed as its content. Nothing is compressed for HEAD,
+/// which is therefore not told its length (RFC 9110 9.3.2).
 fn send_compressed_head<H>(
     handler: &mut H,
     http: &mut Exchange,
@@ -271,13 +272,18 @@ fn send_compressed_head<H>(
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    let content = compress::gzip(&representation.file)?;
+    let content = match http.request.command() {
+        "HEAD" => None,
+        _ => Some(compress::gzip(&representation.file)?),
+    };
     handler.send_response(http, 200, None);
     handler.send_header(http, "Content-type", content_type);
-    handler.send_header(http, "Content-Length", &content.len().to_string());
+    if let Some(content) = &content {
+        handler.send_header(http, "Content-Length", &content.len().to_string());
+    }
     send_validators(handler, http, representation, validators);
     handler.end_headers(http)?;
-    Ok(Some(Content::Compressed(content)))
+    Ok(content.map(Content::Compressed))
 }
 
 /// What tells this representation from others: the same with 200, 206 and 304.

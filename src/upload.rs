@@ -10,6 +10,8 @@ use wasi::filesystem::types::{
     Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags,
 };
 
+use agreed::incomplete::{self, is_incomplete};
+
 use crate::accept;
 use crate::base::BaseHttpRequestHandler;
 use crate::conditional::{self, Validators};
@@ -24,7 +26,6 @@ use crate::request::{Framing, Request};
 use crate::rfile::Rfile;
 use crate::settings::Settings;
 use crate::simple::{Files, SimpleHttpRequestHandler};
-use agreed::incomplete::{self, is_incomplete};
 
 /// How much is written to a file at once, in bytes.
 const WRITE_SIZE: usize = 64 * 1024;

@@ -82,7 +82,10 @@ fn text_is_compressed_for_clients_that_take_it() {
         let vary = response.header("Vary");
         assert_eq!(vary, varies.then_some("Accept-Encoding"), "{what}");
         let head = ask(server.port, "HEAD", target, &[&accept]);
-        assert_eq!(head.fields(), response.fields(), "{what}");
+        let mut fields = response.fields();
+        // Nothing is compressed for it, so nobody knows how long that would be (RFC 9110 9.3.2).
+        fields.retain(|(name, _)| !is_compressed || name != "content-length");
+        assert_eq!(head.fields(), fields, "{what}");
         let again = get(server.port, target, &[&accept]);
         assert!(again.body == response.body, "{what}");
     }

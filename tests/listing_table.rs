@@ -288,6 +288,35 @@ fn what_is_no_entry_is_no_link() {
 }
 
 #[test]
+fn of_a_long_way_the_first_and_the_nearest_directories_are_shown() {
+    let site = Site::empty();
+    let way: String = (1..=60).map(|step| format!("d{step}/")).collect();
+    site.write(&format!("{way}leaf.txt"), "");
+    let server = serve(&site);
+    for dots in ["", "./", "d1/../", "%2E%2E/"] {
+        let target = format!("/{}{way}", dots.repeat(1_000));
+        let page = get(server.port, &target, &[]).text();
+        let shown = page
+            .split("<nav")
+            .nth(1)
+            .and_then(|rest| rest.split("</nav>").next());
+        let shown = shown.expect("breadcrumbs");
+        assert_eq!(shown.matches("<bdi").count(), 32, "{shown}");
+        for (name, levels) in [("Home", 60), ("d30", 30), ("d59", 1)] {
+            let way_up = "../".repeat(levels);
+            let step = format!("formaction=\"{way_up}\"><bdi>{name}</bdi>");
+            assert!(shown.contains(&step), "no {step} in {shown}");
+        }
+        assert!(shown.contains("<li>\u{2026}</li>"), "{shown}");
+        assert!(!shown.contains("<bdi>d29<"), "{shown}");
+        assert!(
+            shown.contains("<bdi aria-current=\"page\">d60</bdi>"),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
 fn json_tells_all_of_the_entries() {
     let site = site_of_all_kinds();
     let server = serve(&site);

@@ -161,6 +161,65 @@ fn no_control_character_reaches_the_log() {
 }
 
 #[test]
+fn of_a_long_field_both_ends_are_logged() {
+    const LIMIT: usize = 8 * 1024;
+    let site = Site::new();
+    let path = "x".repeat(20_000);
+    let target = format!("/start{path}end");
+    let agent = format!("User-Agent: start{}end", "\u{85}".repeat(10_000));
+    let log_in = |format| {
+        let server = serve(&site.root(), &["--log-format", format]);
+        assert_eq!(get(server.port, &target, &[&agent]).status, 404);
+        exchange(server.port, &[b'\x1b'; 20_000]);
+        server
+    };
+    for format in ["python", "common", "combined"] {
+        let log = log_of(log_in(format));
+        let of_request = |line: &&str| line.contains("\"GET /");
+        let line = log.lines().find(of_request).expect(&log);
+        let shown = line.split('"').nth(1).expect(line);
+        let words: Vec<_> = shown.split(' ').collect();
+        let [_, shown_target, "HTTP/1.1"] = words[..] else {
+            panic!("{format}: {line}");
+        };
+        let (start, end) = shown_target.split_once("...").expect(line);
+        assert!(
+            start.starts_with("/startxxx") && end.ends_with("xxxend"),
+            "{format}: {line}"
+        );
+        assert!(
+            (LIMIT - 20..=LIMIT).contains(&shown.len()),
+            "{format}: {line}"
+        );
+        if format == "combined" {
+            let agent = line.split('"').nth(5).expect(line);
+            assert!(
+                agent.starts_with("start\\xc2\\x85") && agent.ends_with("end"),
+                "{line}"
+            );
+            assert!((LIMIT - 20..=LIMIT).contains(&agent.len()), "{line}");
+        }
+    }
+    let objects = objects_of(log_in("json"));
+    let text = |member: &Value| member.as_str().expect("text").to_owned();
+    let access = objects.iter().find(|object| object["method"] == "GET");
+    let access = access.expect("an access");
+    assert_eq!(access["version"], "HTTP/1.1");
+    let shown = text(&access["target"]);
+    assert!(
+        shown.starts_with("/startxxx") && shown.ends_with("xxxend"),
+        "{shown}"
+    );
+    assert!((LIMIT - 20..=LIMIT).contains(&shown.len()), "{shown}");
+    let agent = text(&access["user_agent"]);
+    assert!(
+        agent.starts_with("start\u{c2}\u{85}") && agent.ends_with("end"),
+        "{agent}"
+    );
+    assert!(agent.contains("..."), "{agent}");
+}
+
+#[test]
 fn a_response_is_one_line_whatever_it_is_made_of() {
     let site = Site::empty();
     let handler = example("names");

@@ -231,6 +231,50 @@ fn heads_have_limits() {
 }
 
 #[test]
+fn of_a_long_text_that_is_refused_both_ends_are_shown() {
+    let site = Site::new();
+    let server = serve(&site);
+    let long = "\u{1b}\u{fc}'".repeat(10_000);
+    for (raw, start, end) in [
+        (
+            format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"),
+            "400 Bad request syntax (\"GET /\\x1b",
+            "' HTTP/1.1\")",
+        ),
+        (
+            format!("GET / HTTP/{long}\r\nHost: a\r\n\r\n"),
+            "400 Bad request version (\"HTTP/\\x1b",
+            "'\")",
+        ),
+        (
+            format!("GET x{} HTTP/1.1\r\nHost: a\r\n\r\n", "\\".repeat(10_000)),
+            "400 Bad request target ('x\\\\",
+            "\\\\')",
+        ),
+        (
+            format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(10_000)),
+            "501 Unsupported method ('xxx",
+            "xxx')",
+        ),
+    ] {
+        let bytes = exchange(server.port, raw.as_bytes());
+        let transcript = transcript(raw.as_bytes(), &bytes);
+        let status_line = bytes
+            .split(|&byte| byte == b'\r')
+            .next()
+            .unwrap_or_default();
+        let shown: String = status_line.iter().copied().map(char::from).collect();
+        let is_both_ends = shown.starts_with(&format!("HTTP/1.1 {start}"))
+            && shown.contains("...")
+            && shown.ends_with(end);
+        assert!(is_both_ends && shown.len() < 300, "{transcript}");
+        // The page of the answer to GET.
+        let page = responses(&bytes, &[]).remove(0).text();
+        assert!(page.contains("...") && page.len() < 2_000, "{transcript}");
+    }
+}
+
+#[test]
 fn a_head_without_end_is_not_kept() {
     const SIZE: usize = 64 * 1024 * 1024;
     let site = Site::new();

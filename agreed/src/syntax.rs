@@ -69,8 +69,12 @@ pub fn is_charset(text: &str) -> bool {
 
 /// Returns whether `text` is a name of a method, a field, a parameter (RFC 9110 5.6.2).
 pub fn is_token(text: &str) -> bool {
-    let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_tchar)
+}
+
+/// Returns whether `byte` may be in a token (RFC 9110 5.6.2).
+pub fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Returns whether `text` is a type and a subtype, and maybe parameters (RFC 9110 8.3.1).

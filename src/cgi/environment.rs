@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use base64ct::{Base64, Encoding};
 
+use agreed::syntax::is_token;
+
 use crate::exchange::Exchange;
 use crate::request::{Headers, Version};
-use agreed::syntax::is_token;
 
 use super::locate::Script;
 

@@ -10,7 +10,7 @@ use crate::exchange::Exchange;
 use crate::rfile::Rfile;
 
 use super::CgiHttpRequestHandler;
-use super::response::{Head, Parsed, parse};
+use super::response::{Head, HeadReader, Parsed};
 
 /// How much is moved at once, in bytes.
 const PIECE_SIZE: usize = 64 * 1024;
@@ -36,7 +36,7 @@ where
     } = running;
     let mut stdin = Some(stdin);
     // The head of the output, as far as it has come.
-    let mut head = Some(Vec::new());
+    let mut head = Some(HeadReader::default());
     let mut is_flushed = true;
     loop {
         let output = match stdout.read(PIECE_SIZE as u64) {
@@ -80,22 +80,21 @@ where
 fn pass_on<H>(
     handler: &mut H,
     http: &mut Exchange,
-    head: &mut Option<Vec<u8>>,
+    head: &mut Option<HeadReader>,
     output: &[u8],
 ) -> io::Result<Result<(), &'static str>>
 where
     H: CgiHttpRequestHandler + ?Sized,
 {
-    let Some(bytes) = head else {
+    let Some(reader) = head else {
         return http.wfile.write_all(output).map(Ok);
     };
-    bytes.extend_from_slice(output);
-    match parse(bytes) {
+    match reader.read(output) {
         Parsed::Partial => Ok(Ok(())),
         Parsed::Broken(reason) => Ok(Err(reason)),
         Parsed::Complete(parsed, length) => {
             send_head(handler, http, &parsed)?;
-            http.wfile.write_all(&bytes[length..])?;
+            http.wfile.write_all(&output[length..])?;
             *head = None;
             Ok(Ok(()))
         }

@@ -1,7 +1,10 @@
 //! The head of a script's output, and what it says of the response (RFC 3875 6).
 
-use crate::request::latin1;
+use std::mem;
+
 use agreed::syntax::is_token;
+
+use crate::request::latin1;
 
 /// The most that the head of an output may have, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
@@ -23,7 +26,7 @@ const NOT_PASSED: [&str; 10] = [
 /// What an output begins with.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
-    /// A head, and how many bytes it has.
+    /// A head, and how many bytes it has of the piece that it ends in.
     Complete(Head, usize),
     /// A part of one.
     Partial,
@@ -60,27 +63,40 @@ impl Head {
     }
 }
 
-/// Looks for a head at the start of `output`.
-pub(super) fn parse(output: &[u8]) -> Parsed {
-    let mut head = Head::default();
-    let mut start = 0;
-    while let Some(length) = output[start..].iter().position(|&byte| byte == b'\n') {
-        let line = &output[start..start + length];
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        start += length + 1;
-        if start > MAX_HEAD {
-            break;
+/// The head of an output that comes in pieces, each of which is looked at once.
+#[derive(Debug, Default)]
+pub(super) struct HeadReader {
+    head: Head,
+    /// What has come of the line in hand.
+    line: Vec<u8>,
+    /// How many bytes have come.
+    size: usize,
+}
+
+impl HeadReader {
+    /// Takes the next `piece` of the output; nothing more after what is not [`Parsed::Partial`].
+    pub(super) fn read(&mut self, piece: &[u8]) -> Parsed {
+        let mut used = 0;
+        for part in piece.split_inclusive(|&byte| byte == b'\n') {
+            used += part.len();
+            self.size += part.len();
+            if self.size > MAX_HEAD {
+                return Parsed::Broken("its header is too long");
+            }
+            self.line.extend_from_slice(part);
+            let Some(line) = self.line.strip_suffix(b"\n") else {
+                return Parsed::Partial;
+            };
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if line.is_empty() {
+                return Parsed::Complete(mem::take(&mut self.head), used);
+            }
+            if let Err(reason) = self.head.add(line) {
+                return Parsed::Broken(reason);
+            }
+            self.line.clear();
         }
-        if line.is_empty() {
-            return Parsed::Complete(head, start);
-        }
-        if let Err(reason) = head.add(line) {
-            return Parsed::Broken(reason);
-        }
-    }
-    match output.len() > MAX_HEAD {
-        true => Parsed::Broken("its header is too long"),
-        false => Parsed::Partial,
+        Parsed::Partial
     }
 }
 
@@ -142,6 +158,10 @@ impl Head {
 mod tests {
     use super::*;
 
+    fn parse(output: &[u8]) -> Parsed {
+        HeadReader::default().read(output)
+    }
+
     fn head(output: &str) -> (Head, usize) {
         match parse(output.as_bytes()) {
             Parsed::Complete(head, length) => (head, length),
@@ -164,6 +184,26 @@ mod tests {
         assert_eq!(head("\nbody").1, 1);
         for output in ["", "Content-Type: a/b", "Content-Type: a/b\n", "\r"] {
             assert_eq!(parse(output.as_bytes()), Parsed::Partial, "{output:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_the_same_whatever_the_pieces() {
+        let output = b"Status: 201 Made\r\nX-A: 1\n\r\nbody\n\n";
+        let (_, length) = head(&String::from_utf8_lossy(output));
+        for step in 1..output.len() {
+            let mut reader = HeadReader::default();
+            let mut before = 0;
+            for piece in output.chunks(step) {
+                match reader.read(piece) {
+                    Parsed::Partial => before += piece.len(),
+                    found => {
+                        let (whole, _) = head(&String::from_utf8_lossy(output));
+                        assert_eq!(found, Parsed::Complete(whole, length - before), "{step}");
+                        break;
+                    }
+                }
+            }
         }
     }
 

@@ -2,10 +2,11 @@
 
 use std::fmt::{self, Write};
 
+use agreed::escape::json_string;
+
 use super::{Entry, Kind};
 use crate::date;
 use crate::decimal;
-use agreed::escape::json_string;
 
 /// The media type of an array.
 pub(super) const CONTENT_TYPE: &str = "application/json";

@@ -3,17 +3,18 @@
 //! Python's page has no links but those to the entries, and programs that follow every link of a page
 //! rely on that. So what leads elsewhere, up or to another order, is a button of a form.
 
-use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 use percent_encoding::percent_decode_str;
+
+use agreed::escape::html as escape;
 
 use super::order::{Direction, Key, Order};
 use super::{Entry, Kind};
 use crate::date;
 use crate::decimal;
+use crate::excerpt::excerpt;
 use crate::path::{is_plain, quote};
-use agreed::escape::html as escape;
 
 /// The media type of a page.
 pub(super) const CONTENT_TYPE: &str = "text/html; charset=utf-8";
@@ -31,6 +32,14 @@ const CONTENT_SECURITY_POLICY_UPLOAD: &str = "default-src 'none'; \
     script-src 'sha256-1Bb+NkFQ62AXY52l8GTUvA7QmN+Q+3DVeCLmZqBuISI=' \
     'sha256-An2hSFVKIuLd9oVofW9nToN1i5RGSP6XNadq/YLuK60='; \
     connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'";
+
+/// The most bytes that a path or a name has above the rows, markup escaped. No name of a file has more.
+const MAX_SHOWN: usize = 2048;
+/// The most breadcrumbs. Of a longer way the first and the nearest are shown.
+const MAX_BREADCRUMBS: usize = 32;
+/// The most levels that a breadcrumb, but for the first, leads up: twice as many as there are of them, for
+/// the empty steps that a path may have.
+const MAX_LEVELS: usize = 64;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -53,7 +62,7 @@ impl Frame {
     /// Of the page that lists `count` entries in `order` as the content of the directory at `path`, the
     /// path of a request target, maybe with an `upload_form`.
     pub(super) fn new(path: &str, order: Order, count: usize, upload_form: bool) -> Self {
-        let title = format!("Directory listing for {}", escape(&decode(path)));
+        let title = format!("Directory listing for {}", show(path));
         let breadcrumbs = breadcrumbs(path);
         let column_heads: String = Key::ALL.map(|key| column_head(key, order)).concat();
         let count = match count {
@@ -95,26 +104,65 @@ impl Frame {
 
 /// The way to the directory at `path`, each step of it relative, so that it holds behind a proxy.
 fn breadcrumbs(path: &str) -> String {
-    let steps: Vec<&str> = path.trim_end_matches('/').split('/').collect();
-    // Empty steps are levels to a browser, too.
-    let levels = path.matches('/').count();
+    let mut names = Vec::new();
+    let (mut levels, mut is_whole) = (0, true);
+    for step in steps_up(path) {
+        // Empty steps are levels to a browser, too.
+        if !step.is_empty() {
+            let is_near = levels <= MAX_LEVELS && names.len() < MAX_BREADCRUMBS - 1;
+            match is_near || names.is_empty() {
+                true => names.push((levels, show(step))),
+                false => is_whole = false,
+            }
+        }
+        levels += 1;
+    }
+    names.push((levels, "Home".into()));
     let mut breadcrumbs = String::new();
-    for (depth, step) in steps.iter().enumerate() {
-        let name = match (depth, decode(step)) {
-            (0, _) => "Home".into(),
-            (_, name) if name.is_empty() => continue,
-            (_, name) => name,
-        };
-        let name = escape(&name).into_owned();
-        breadcrumbs.push_str(&match depth + 1 == steps.len() {
-            true => format!("<li><bdi aria-current=\"page\">{name}</bdi></li>"),
-            false => format!(
+    for (at, (levels, name)) in names.iter().enumerate().rev() {
+        breadcrumbs.push_str(&match at {
+            0 => format!("<li><bdi aria-current=\"page\">{name}</bdi></li>"),
+            _ => format!(
                 "<li><button role=\"link\" formaction=\"{}\"><bdi>{name}</bdi></button></li>",
-                "../".repeat(levels.saturating_sub(depth + 1))
+                "../".repeat(*levels)
             ),
         });
+        if !is_whole && at + 1 == names.len() {
+            breadcrumbs.push_str("<li>\u{2026}</li>");
+        }
     }
     breadcrumbs
+}
+
+/// The steps of a `path` from its end to the root, those left out that a browser resolves (RFC 3986
+/// 5.2.4): `.`, and `..` with what is before it. What is behind the last slash is none.
+fn steps_up(path: &str) -> impl Iterator<Item = &str> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let steps = path.rsplit_once('/').map(|(steps, _)| steps.rsplit('/'));
+    let mut undone = 0_usize;
+    steps.into_iter().flatten().filter(move |step| {
+        match dots(step) {
+            Some(1) => return false,
+            Some(_) => undone += 1,
+            None if undone > 0 => undone -= 1,
+            None => return true,
+        }
+        false
+    })
+}
+
+/// How many dots `step` consists of, coded or not, if there are one or two and nothing else.
+fn dots(step: &str) -> Option<usize> {
+    let mut rest = step;
+    let mut dots = 0;
+    while dots < 3
+        && let Some(after) = [".", "%2e", "%2E"]
+            .iter()
+            .find_map(|dot| rest.strip_prefix(dot))
+    {
+        (rest, dots) = (after, dots + 1);
+    }
+    (rest.is_empty() && matches!(dots, 1 | 2)).then_some(dots)
 }
 
 /// The head of a column, which shows the order that the page is in and leads to another.
@@ -188,8 +236,11 @@ fn write_time(page: &mut impl Write, modified: u64) -> fmt::Result {
     page.write_str(str::from_utf8(&time).unwrap_or_default())
 }
 
-fn decode(path: &str) -> Cow<'_, str> {
-    percent_decode_str(path).decode_utf8_lossy()
+/// A coded `path` or a part of one, decoded and escaped.
+fn show(path: &str) -> String {
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    let shown = excerpt(&decoded, MAX_SHOWN, |out, text| out.push_str(&escape(text)));
+    escape(&shown).into_owned()
 }
 
 /// Writes `bytes` in the largest binary unit that it is one of, to a tenth: `1.2 KiB`.
@@ -308,6 +359,19 @@ mod tests {
             ),
             ("/a%2Fb/", &[("../", "Home")], "a/b"),
             ("*", &[], "Home"),
+            ("//", &[], "Home"),
+            ("/./a/./b/", &[("../../", "Home"), ("../", "a")], "b"),
+            (
+                "/x/%2E%2e/a/x/../%2e/b/",
+                &[("../../", "Home"), ("../", "a")],
+                "b",
+            ),
+            ("/../a/x//../../b/../../", &[], "Home"),
+            (
+                "/.../..a/%2e%2e%2e/",
+                &[("../../../", "Home"), ("../../", "..."), ("../", "..a")],
+                "...",
+            ),
         ];
         for &(path, up, here) in cases {
             let button = |&(action, name): &(&str, &str)| {
@@ -318,6 +382,52 @@ mod tests {
             let up: String = up.iter().map(button).collect();
             let here = format!("<li><bdi aria-current=\"page\">{here}</bdi></li>");
             assert_eq!(breadcrumbs(path), up + &here, "{path}");
+        }
+    }
+
+    #[test]
+    fn of_a_long_way_the_first_and_the_nearest_breadcrumbs_are_left() {
+        let way: String = (1..=100).map(|step| format!("/{step}")).collect();
+        let found = breadcrumbs(&format!("{way}/"));
+        assert_eq!(found.matches("<bdi").count(), MAX_BREADCRUMBS);
+        let home = format!("formaction=\"{}\"><bdi>Home</bdi>", "../".repeat(100));
+        assert_contains(&found, &home);
+        assert_contains(&found, "</li><li>\u{2026}</li><li>");
+        let farthest = format!("formaction=\"{}\"><bdi>70</bdi>", "../".repeat(30));
+        assert_contains(&found, &farthest);
+        assert_contains(&found, "formaction=\"../\"><bdi>99</bdi>");
+        assert!(
+            found.ends_with("<bdi aria-current=\"page\">100</bdi></li>"),
+            "{found}"
+        );
+        assert!(!found.contains("<bdi>69</bdi>"), "{found}");
+        for (path, names) in [
+            (
+                format!("/a/b{}", "/".repeat(MAX_LEVELS)),
+                vec!["Home", "a", "b"],
+            ),
+            (
+                format!("/a/b{}", "/".repeat(MAX_LEVELS + 1)),
+                vec!["Home", "b"],
+            ),
+            (format!("/a{}b/", "/".repeat(1000)), vec!["Home", "b"]),
+            (
+                format!("/a/{}b/", "./".repeat(1000)),
+                vec!["Home", "a", "b"],
+            ),
+        ] {
+            let found = breadcrumbs(&path);
+            let mut shown = found.split("<bdi").skip(1);
+            let is_shown = |name: &&str| {
+                shown
+                    .next()
+                    .is_some_and(|text| text.contains(&format!(">{name}</bdi>")))
+            };
+            assert!(
+                names.iter().all(is_shown) && shown.next().is_none(),
+                "{found}"
+            );
+            assert_eq!(found.contains('\u{2026}'), names.len() < 3, "{found}");
         }
     }
 
