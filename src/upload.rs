@@ -154,7 +154,8 @@ fn cannot_write(error: ErrorCode) -> Refusal {
     match error {
         Access | NotPermitted | ReadOnly => refusal(403, "No permission to write there"),
         IllegalByteSequence | Invalid | NameTooLong => refusal(400, "Not a possible file name"),
-        FileTooLarge => too_large(),
+        // Larger than the file system, or the limits of the server's process, allow (EFBIG).
+        FileTooLarge => refusal(507, "No room for a file of that size"),
         InsufficientSpace | Quota => refusal(507, "No space left"),
         error => refusal(500, format!("Cannot write: {}", error.message())),
     }

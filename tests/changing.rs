@@ -173,7 +173,7 @@ fn a_file_is_not_held_open_after_it_was_sent() {
     let path = site.write("file.txt", "content\n");
     assert_eq!(get(server.port, "/file.txt", &[]).status, 200);
     let is_open = || {
-        let files = std::fs::read_dir(format!("/proc/{}/fd", server.id())).expect("a process");
+        let files = std::fs::read_dir(format!("/proc/{}/fd", server.worker())).expect("a process");
         files
             .flatten()
             .any(|file| std::fs::read_link(file.path()).is_ok_and(|open| open == path))

@@ -90,7 +90,7 @@ fn wait_for_end(id: &str) {
 
 /// The children of `server`, dead ones included.
 fn children(server: &Server) -> Vec<String> {
-    let parent = server.id().to_string();
+    let parent = server.worker().to_string();
     let entries = fs::read_dir("/proc").expect("processes").flatten();
     entries
         .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
@@ -103,7 +103,7 @@ fn children(server: &Server) -> Vec<String> {
 
 /// The pipes and sockets that `server` has open.
 fn open_pipes(server: &Server) -> usize {
-    let files = fs::read_dir(format!("/proc/{}/fd", server.id())).expect("a process");
+    let files = fs::read_dir(format!("/proc/{}/fd", server.worker())).expect("a process");
     files
         .flatten()
         .filter_map(|file| fs::read_link(file.path()).ok())

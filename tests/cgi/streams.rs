@@ -49,7 +49,8 @@ fn a_line_is_seen_when_it_is_written_and_a_piece_of_content_when_it_is_sent() {
 
 /// The most memory that `server` has had, in bytes.
 fn peak_memory(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.id())).expect("a process");
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", server.worker())).expect("a process");
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
     kilobytes.expect("a number") * 1024

@@ -219,7 +219,8 @@ fn others_are_served_while_scripts_compute() {
     drop(looping);
     // They end with their clients: the server computes no more.
     let ticks = || {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", server.id())).expect("a process");
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", server.worker())).expect("a process");
         let fields: Vec<_> = stat
             .rsplit(") ")
             .next()

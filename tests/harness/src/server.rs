@@ -1,6 +1,7 @@
 //! A server process on a free port, ended with the test.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -90,6 +91,20 @@ impl Server {
         self.child.id()
     }
 
+    /// The process ids of its workers, the oldest first.
+    pub fn workers(&self) -> Vec<u32> {
+        let entries = fs::read_dir("/proc").expect("processes").flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let mut ids: Vec<_> = ids.filter(|&id| parent(id) == Some(self.id())).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The process id of the worker that serves, which may be the server itself.
+    pub fn worker(&self) -> u32 {
+        self.workers().pop().unwrap_or(self.id())
+    }
+
     /// What it has printed.
     pub fn stdout(&self) -> String {
         self.stdout.text()
@@ -144,6 +159,15 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The process that has started the process `id`, unless that is dead.
+fn parent(id: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    let state = fields.next()?;
+    fields.next()?.parse().ok().filter(|_| state != "Z")
 }
 
 fn port_in(line: &str) -> Option<u16> {

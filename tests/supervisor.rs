@@ -1,0 +1,457 @@
+//! The process that stays and the workers that come and go: reloads, roots that move, workers that die, ends,
+//! and a log that takes nothing.
+#![cfg(target_os = "linux")]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::{Server, Site, connect, get, request, responses};
+
+const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
+
+/// How long a test waits for something to happen to processes.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A server without a terminal, as a service manager starts it.
+fn serve(directory: &Path, arguments: &[&str]) -> Server {
+    let mut command = Command::new("setsid");
+    command
+        .args([SANDSERVE, "--bind", "127.0.0.1", "--directory"])
+        .arg(directory)
+        .args(arguments)
+        .arg("0");
+    Server::spawn(command)
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not so: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until another worker than `before` serves alone.
+fn wait_for_next_worker(server: &Server, before: u32) {
+    wait_until(
+        "another worker serves",
+        || matches!(server.workers()[..], [worker] if worker != before),
+    );
+}
+
+#[test]
+fn a_root_that_is_replaced_is_served_by_its_name() {
+    let site = Site::empty();
+    let root = site.root().join("current");
+    site.write("current/file.txt", "first\n");
+    let server = serve(&root, &[]);
+    assert_eq!(get(server.port, "/file.txt", &[]).text(), "first\n");
+
+    // Renamed away, and another in its place.
+    site.write("next/file.txt", "second\n");
+    fs::rename(&root, site.root().join("old")).expect("renamed");
+    fs::rename(site.root().join("next"), &root).expect("renamed");
+    wait_until("the second is served", || {
+        get(server.port, "/file.txt", &[]).text() == "second\n"
+    });
+
+    // Removed, and built again.
+    fs::remove_dir_all(&root).expect("removed");
+    wait_until("nothing is served", || {
+        get(server.port, "/file.txt", &[]).status == 404
+    });
+    site.write("current/file.txt", "third\n");
+    wait_until("the third is served", || {
+        get(server.port, "/file.txt", &[]).text() == "third\n"
+    });
+
+    // A link that leads elsewhere from now on, as sites are deployed.
+    let link = site.root().join("link");
+    std::os::unix::fs::symlink("old", &link).expect("a link");
+    let server = serve(&link, &[]);
+    assert_eq!(get(server.port, "/file.txt", &[]).text(), "first\n");
+    let other = site.root().join("link2");
+    std::os::unix::fs::symlink("current", &other).expect("a link");
+    fs::rename(&other, &link).expect("renamed");
+    wait_until("the link is followed", || {
+        get(server.port, "/file.txt", &[]).text() == "third\n"
+    });
+}
+
+#[test]
+fn an_upload_lands_in_the_directory_that_has_the_name() {
+    let site = Site::empty();
+    let root = site.root().join("inbox");
+    fs::create_dir(&root).expect("a directory");
+    let server = serve(&root, &["--upload"]);
+    let before = server.worker();
+    fs::rename(&root, site.root().join("old")).expect("renamed");
+    fs::create_dir(&root).expect("a directory");
+    wait_for_next_worker(&server, before);
+    let raw = request(
+        "PUT",
+        "/new.txt",
+        &["Content-Length: 4", "Connection: close"],
+    );
+    let mut stream = connect(server.port);
+    stream
+        .write_all(&[&raw[..], b"text"].concat())
+        .expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    assert_eq!(responses(&answer, &["PUT"])[0].status, 201);
+    assert_eq!(
+        fs::read_to_string(root.join("new.txt")).expect("a file"),
+        "text"
+    );
+}
+
+#[test]
+fn hup_reads_the_auth_file_anew() {
+    let site = Site::new();
+    let users = site.outside().join("users");
+    let set_password = |password: &str| {
+        let hash = Command::new("openssl")
+            .args(["passwd", "-5", "-salt", "salt", password])
+            .output()
+            .expect("openssl runs");
+        let hash = String::from_utf8(hash.stdout).expect("text");
+        fs::write(&users, format!("user:{hash}")).expect("written");
+    };
+    set_password("first");
+    let path = users.to_str().expect("UTF-8");
+    let server = serve(&site.root(), &["--auth-file", path]);
+    // `user:first` and `user:second`.
+    let [first, second] = ["dXNlcjpmaXJzdA==", "dXNlcjpzZWNvbmQ="]
+        .map(|encoded| format!("Authorization: Basic {encoded}"));
+    let status = |password: &str| get(server.port, "/hello.txt", &[password]).status;
+    assert_eq!((status(&first), status(&second)), (200, 401));
+
+    let before = server.worker();
+    set_password("second");
+    server.signal("HUP");
+    wait_for_next_worker(&server, before);
+    assert_eq!((status(&first), status(&second)), (401, 200));
+
+    // A file that makes no sense changes nothing.
+    let before = server.worker();
+    fs::write(&users, "nonsense\n").expect("written");
+    server.signal("HUP");
+    server.wait_for_log("`, line 1: expected `USER:HASH`");
+    server.wait_for_log("the server goes on as before");
+    assert_eq!(server.workers(), [before]);
+    assert_eq!((status(&first), status(&second)), (401, 200));
+}
+
+#[test]
+fn an_answer_that_has_begun_is_finished_after_a_reload() {
+    let site = Site::new();
+    let server = serve(&site.root(), &[]);
+    let before = server.worker();
+    let mut slow = connect(server.port);
+    slow.write_all(&request("GET", "/big.bin", &[]))
+        .expect("sent");
+    let mut answer = vec![0; 1000];
+    slow.read_exact(&mut answer).expect("the head");
+    server.signal("HUP");
+    wait_until("two generations", || server.workers().len() == 2);
+    assert_eq!(get(server.port, "/hello.txt", &[]).status, 200);
+    slow.read_to_end(&mut answer).expect("the rest");
+    assert_eq!(responses(&answer, &[])[0].body.len(), 3_000_000);
+    wait_for_next_worker(&server, before);
+}
+
+#[test]
+fn no_connection_is_lost_over_many_reloads() {
+    let site = Site::new();
+    let server = serve(&site.root(), &[]);
+    for _ in 0..10 {
+        let before = server.worker();
+        server.signal("HUP");
+        // Asked for all the while.
+        while server.worker() == before {
+            assert_eq!(get(server.port, "/hello.txt", &[]).status, 200);
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_dies_is_replaced() {
+    let site = Site::new();
+    let server = serve(&site.root(), &[]);
+    let worker = server.worker();
+    kill("KILL", worker);
+    server.wait_for_log("a worker has died (signal 9) and is replaced");
+    wait_for_next_worker(&server, worker);
+    assert_eq!(get(server.port, "/hello.txt", &[]).status, 200);
+}
+
+#[test]
+fn workers_go_with_a_supervisor_that_is_killed() {
+    let site = Site::new();
+    let mut server = serve(&site.root(), &[]);
+    let worker = server.worker();
+    server.signal("KILL");
+    server.wait();
+    wait_until("the worker has gone", || {
+        !Path::new(&format!("/proc/{worker}")).exists()
+    });
+    TcpListener::bind(("127.0.0.1", server.port)).expect("the port is free");
+}
+
+#[test]
+fn signals_of_a_terminal_are_for_the_supervisor() {
+    let site = Site::new();
+    let server = serve(&site.root(), &[]);
+    let worker = server.worker();
+    for signal in ["INT", "TERM", "QUIT", "HUP", "USR1"] {
+        kill(signal, worker);
+    }
+    assert_eq!(get(server.port, "/hello.txt", &[]).status, 200);
+    assert_eq!(server.workers(), [worker]);
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once() {
+    let site = Site::empty();
+    // More than the buffers of both ends of a connection take.
+    let large = File::create(site.root().join("large.bin")).expect("a file");
+    large.set_len(256 * 1024 * 1024).expect("a sparse file");
+    for (first, second) in [("TERM", "TERM"), ("QUIT", "INT")] {
+        let mut server = serve(&site.root(), &["-p", "HTTP/1.1"]);
+        let mut slow = connect(server.port);
+        slow.write_all(&request("GET", "/large.bin", &[]))
+            .expect("sent");
+        slow.read_exact(&mut [0; 1000]).expect("the head");
+        server.signal(first);
+        // The listener goes first.
+        wait_until("nobody is accepted", || {
+            std::net::TcpStream::connect(("127.0.0.1", server.port)).is_err()
+        });
+        server.signal(second);
+        assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+        let mut rest = Vec::new();
+        let _ = slow.read_to_end(&mut rest);
+        assert!(rest.len() < 128 * 1024 * 1024, "cut off");
+    }
+}
+
+#[test]
+fn requests_have_the_time_of_grace_to_finish() {
+    let site = Site::new();
+    let mut server = serve(&site.root(), &["--grace", "0"]);
+    let mut slow = connect(server.port);
+    slow.write_all(&request("GET", "/big.bin", &[]))
+        .expect("sent");
+    slow.read_exact(&mut [0; 1000]).expect("the head");
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+}
+
+#[test]
+fn hup_is_ignored_where_nohup_wants_it() {
+    let site = Site::new();
+    let mut command = Command::new("setsid");
+    command
+        .args(["nohup", SANDSERVE, "--bind", "127.0.0.1", "--directory"])
+        .arg(site.root())
+        .arg("0");
+    let server = Server::spawn(command);
+    let worker = server.worker();
+    server.signal("HUP");
+    assert_eq!(get(server.port, "/hello.txt", &[]).status, 200);
+    assert_eq!(server.workers(), [worker]);
+}
+
+#[test]
+fn a_single_instance_keeps_its_state_over_signals() {
+    let site = Site::new();
+    let server = serve(&site.root(), &["--single"]);
+    let worker = server.worker();
+    server.signal("HUP");
+    server.signal("USR1");
+    assert_eq!(get(server.port, "/hello.txt", &[]).status, 200);
+    assert_eq!(server.workers(), [worker]);
+}
+
+#[test]
+fn the_log_can_be_a_file_that_is_moved_away() {
+    let site = Site::new();
+    let log = site.outside().join("access.log");
+    let moved = site.outside().join("access.log.1");
+    let server = serve(&site.root(), &["--log-file", log.to_str().expect("UTF-8")]);
+    let has = |path: &Path, text: &str| {
+        fs::read_to_string(path).is_ok_and(|content| content.contains(text))
+    };
+    get(server.port, "/hello.txt", &[]);
+    wait_until("a line", || {
+        has(&log, "\"GET /hello.txt HTTP/1.1\" 200 -\n")
+    });
+    for (number, signal) in ["USR1", "HUP"].into_iter().enumerate() {
+        fs::rename(&log, &moved).expect("renamed");
+        server.signal(signal);
+        wait_until("a new file", || log.exists());
+        let target = format!("/missing-{number}");
+        // The worker hears of it a moment later than the supervisor.
+        wait_until("a line in the new file", || {
+            get(server.port, &target, &[]);
+            has(&log, &format!("\"GET {target} HTTP/1.1\" 404 -\n"))
+        });
+    }
+    assert_eq!(server.log(), "");
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_is_said_in_one_line() {
+    let output = Command::new(SANDSERVE)
+        .args(["--log-file", "/nonexistent/log", "0"])
+        .output()
+        .expect("it runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(
+        stderr,
+        "sandserve: cannot open log `/nonexistent/log`: No such file or directory\n"
+    );
+}
+
+#[test]
+fn a_stderr_that_is_full_or_closed_stops_nothing() {
+    let site = Site::new();
+    for (redirection, options) in [
+        ("2>/dev/full", "--tls-self-signed"),
+        ("2>/dev/full", ""),
+        ("2>&-", ""),
+        ("2>&- >&- <&-", "--single"),
+    ] {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a port")
+            .port();
+        let script = format!("exec {SANDSERVE} -b 127.0.0.1 {options} {port} {redirection}");
+        let mut child = Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(site.root())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it runs");
+        wait_until(&script, || {
+            assert_eq!(child.try_wait().expect("a child"), None, "{script}");
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        if options != "--tls-self-signed" {
+            for _ in 0..10 {
+                assert_eq!(get(port, "/hello.txt", &[]).status, 200, "{script}");
+                assert_eq!(get(port, "/missing", &[]).status, 404, "{script}");
+            }
+        }
+        kill("TERM", child.id());
+        assert_eq!(child.wait().expect("a child").code(), Some(0), "{script}");
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing_and_says_what_was_lost() {
+    let site = Site::new();
+    let mut child = Command::new(SANDSERVE)
+        .args(["-b", "127.0.0.1", "-p", "HTTP/1.1", "-d"])
+        .arg(site.root())
+        .arg("0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut banner = String::new();
+    let stdout = child.stdout.take().expect("piped");
+    BufReader::new(stdout)
+        .read_line(&mut banner)
+        .expect("a banner");
+    let port = banner
+        .split(" port ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next()?.parse().ok())
+        .expect("a port");
+    // More lines than the pipe and the queue hold.
+    let target = format!("/{}", "x".repeat(4000));
+    let line = request("GET", &target, &[]);
+    let mut asked = 0;
+    while asked < 600 {
+        let mut stream = connect(port);
+        stream.write_all(&line).expect("sent");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        assert_eq!(responses(&answer, &[])[0].status, 404);
+        asked += 1;
+    }
+    kill("TERM", child.id());
+    let mut log = String::new();
+    let mut stderr = child.stderr.take().expect("piped");
+    stderr.read_to_string(&mut log).expect("text");
+    assert_eq!(child.wait().expect("a child").code(), Some(0));
+    let logged = log.matches("code 404").count();
+    assert!(logged > 0 && logged < asked, "{logged} of {asked}");
+    assert!(
+        log.contains(" lines of the log were lost"),
+        "{}",
+        &log[log.len() - 500..]
+    );
+}
+
+#[test]
+fn every_line_of_a_json_log_is_json() {
+    let site = Site::new();
+    let handler = harness::example("faulty");
+    let handler = handler.to_str().expect("UTF-8");
+    let mut server = serve(
+        &site.root(),
+        &["--log-format", "json", "--handler", handler],
+    );
+    let response = get(server.port, "/panic", &[]);
+    assert_eq!(response.status, 500, "{response:?}");
+    server.signal("HUP");
+    server.signal("TERM");
+    server.wait();
+    let log = server.log();
+    assert!(log.contains("panicked at"), "{log}");
+    for line in log.lines() {
+        let value: Result<serde_json::Value, _> = serde_json::from_str(line);
+        assert!(value.is_ok_and(|value| value.is_object()), "{line}");
+    }
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_no_reason_to_die() {
+    let site = Site::new();
+    // In units of 512 or 1,024 bytes; the memory of instances counts as a file too.
+    let script = format!("ulimit -f 16384; exec {SANDSERVE} -b 127.0.0.1 --upload 0");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).current_dir(site.root());
+    let server = Server::spawn(command);
+    let worker = server.worker();
+    let content = vec![b'x'; 20 * 1024 * 1024];
+    let length = format!("Content-Length: {}", content.len());
+    let mut stream = connect(server.port);
+    stream
+        .write_all(&request("PUT", "/new.bin", &[&length]))
+        .expect("sent");
+    // The answer may come before all of it is sent.
+    let _ = stream.write_all(&content);
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    assert_eq!(responses(&answer, &["PUT"])[0].status, 507);
+    assert_eq!(get(server.port, "/hello.txt", &[]).status, 200);
+    assert_eq!(server.workers(), [worker]);
+    assert!(!site.root().join("new.bin").exists());
+}
+
+fn kill(signal: &str, id: u32) {
+    let status = Command::new("kill")
+        .args(["-s", signal, &id.to_string()])
+        .status();
+    assert!(status.expect("kill runs").success());
+}
