@@ -15,6 +15,7 @@ use crate::cross_origin;
 use crate::dotfiles;
 use crate::exchange::Exchange;
 use crate::fallback;
+use crate::open::{Unopened, open};
 use crate::settings::Settings;
 use crate::simple::{self, Content, Files, SimpleHttpRequestHandler};
 use crate::upload;
@@ -202,6 +203,8 @@ impl SimpleHttpRequestHandler for FileServer {
         let path = self.translate_path(http.request.path());
         if self.settings.spa
             && !dotfiles::hides(&self.files, &path)
+            // A file that is there and cannot be read is no address of the application.
+            && matches!(open(&path, http.open_at), Err(Unopened::NotThere))
             && let Some((path, file)) = fallback::application(&self.files, &path, http.open_at)
         {
             return simple::send_file_head(self, http, &path, file);

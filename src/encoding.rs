@@ -48,9 +48,9 @@ pub(crate) fn choose(
     open_at: OpenAt,
 ) -> Representation {
     let varies = is_compressible(content_type);
-    let sibling = |(coding, extension)| match open(&[path, extension].concat(), open_at)? {
-        Opened::File(file) => Some((file, Some(coding))),
-        Opened::Directory(_) => None,
+    let sibling = |(coding, extension)| match open(&[path, extension].concat(), open_at) {
+        Ok(Opened::File(file)) => Some((file, Some(coding))),
+        Ok(Opened::Directory(_)) | Err(_) => None,
     };
     let asks = varies && request.headers().get("Accept-Encoding").is_some();
     let codings = asks.then(|| accepted(request.headers()));

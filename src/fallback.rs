@@ -24,9 +24,9 @@ pub(crate) fn application(files: &Files, path: &str, open_at: OpenAt) -> Option<
 /// The file `name` in the directory served, with its path.
 pub(crate) fn open_file(files: &Files, name: &str, open_at: OpenAt) -> Option<(String, File)> {
     let path = format!("{}/{name}", files.directory);
-    match open(&path, open_at)? {
-        Opened::File(file) => Some((path, file)),
-        Opened::Directory(_) => None,
+    match open(&path, open_at) {
+        Ok(Opened::File(file)) => Some((path, file)),
+        Ok(Opened::Directory(_)) | Err(_) => None,
     }
 }
 

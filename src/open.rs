@@ -17,6 +17,30 @@ pub(crate) enum Opened {
     Directory(Option<Descriptor>),
 }
 
+/// Why a path gives nothing to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unopened {
+    /// Nothing that is served has the name: it is missing, a FIFO, a socket, a device, or a link in a circle.
+    NotThere,
+    /// Something has the name, and may not be read: by its mode, or as it lies outside.
+    Forbidden,
+    /// The host has no descriptors or no memory left for it.
+    Exhausted,
+    /// The file system has failed.
+    Broken,
+}
+
+impl From<ErrorCode> for Unopened {
+    fn from(error: ErrorCode) -> Unopened {
+        match error {
+            ErrorCode::Access | ErrorCode::NotPermitted => Unopened::Forbidden,
+            ErrorCode::InsufficientMemory => Unopened::Exhausted,
+            ErrorCode::Io => Unopened::Broken,
+            _ => Unopened::NotThere,
+        }
+    }
+}
+
 /// A regular file, open for reading.
 pub struct File {
     /// The file as the host gave it.
@@ -39,38 +63,45 @@ pub(crate) enum OpenAt {
 }
 
 /// Opens the file or directory `path` beneath the root, following symbolic links that stay inside.
-/// A FIFO, a socket, a device, what is missing, forbidden or outside: `None`, and no difference.
-pub(crate) fn open(path: &str, open_at: OpenAt) -> Option<Opened> {
-    with_root(|root| {
-        if open_at == OpenAt::MayBlock && !is_servable(&stat_beneath(root, path)?) {
-            return None;
+pub(crate) fn open(path: &str, open_at: OpenAt) -> Result<Opened, Unopened> {
+    let opened = with_root(|root| Some(open_beneath(root, path, open_at)));
+    opened.unwrap_or(Err(Unopened::NotThere))
+}
+
+fn open_beneath(root: &Descriptor, path: &str, open_at: OpenAt) -> Result<Opened, Unopened> {
+    if open_at == OpenAt::MayBlock && !is_servable(&root.stat_at(PathFlags::SYMLINK_FOLLOW, path)?)
+    {
+        return Err(Unopened::NotThere);
+    }
+    let opened = root.open_at(
+        PathFlags::SYMLINK_FOLLOW,
+        path,
+        OpenFlags::empty(),
+        DescriptorFlags::READ,
+    );
+    let descriptor = match opened {
+        Ok(descriptor) => descriptor,
+        Err(ErrorCode::Access) => {
+            let stat = stat_beneath(root, path).ok_or(Unopened::Forbidden)?;
+            return match stat.type_ {
+                DescriptorType::Directory => Ok(Opened::Directory(None)),
+                DescriptorType::RegularFile => Err(Unopened::Forbidden),
+                _ => Err(Unopened::NotThere),
+            };
         }
-        let opened = root.open_at(
-            PathFlags::SYMLINK_FOLLOW,
-            path,
-            OpenFlags::empty(),
-            DescriptorFlags::READ,
-        );
-        let descriptor = match opened {
-            Ok(descriptor) => descriptor,
-            Err(ErrorCode::Access) => {
-                let is_directory = stat_beneath(root, path)?.type_ == DescriptorType::Directory;
-                return is_directory.then_some(Opened::Directory(None));
-            }
-            Err(_) => return None,
-        };
-        let stat = descriptor.stat().ok()?;
-        match stat.type_ {
-            DescriptorType::Directory => Some(Opened::Directory(Some(descriptor))),
-            DescriptorType::RegularFile => Some(Opened::File(File {
-                identity: identity(&descriptor),
-                descriptor,
-                size: stat.size,
-                modified: stat.data_modification_timestamp,
-            })),
-            _ => None,
-        }
-    })
+        Err(error) => return Err(error.into()),
+    };
+    let stat = descriptor.stat()?;
+    match stat.type_ {
+        DescriptorType::Directory => Ok(Opened::Directory(Some(descriptor))),
+        DescriptorType::RegularFile => Ok(Opened::File(File {
+            identity: identity(&descriptor),
+            descriptor,
+            size: stat.size,
+            modified: stat.data_modification_timestamp,
+        })),
+        _ => Err(Unopened::NotThere),
+    }
 }
 
 /// Opens the directory `path` beneath the root for files to be put in it, following symbolic links that

@@ -16,7 +16,7 @@ use crate::encoding::{self, Representation};
 use crate::exchange::Exchange;
 use crate::listing::{Entries, Listing};
 use crate::multipart::Multipart;
-use crate::open::{File, OpenAt, Opened, open};
+use crate::open::{File, OpenAt, Opened, Unopened, open};
 use crate::path;
 use crate::range::{self, ByteRange, Selection};
 use crate::upload;
@@ -153,22 +153,46 @@ where
     H: SimpleHttpRequestHandler + ?Sized,
 {
     let path = handler.translate_path(http.request.path());
-    let visible = (!dotfiles::hides(handler.files(), &path)).then_some(&path);
-    match visible.and_then(|path| open(path, http.open_at)) {
-        Some(Opened::File(file)) if !path.ends_with('/') => {
+    if dotfiles::hides(handler.files(), &path) {
+        return handler.send_not_found(http);
+    }
+    match open(&path, http.open_at) {
+        Ok(Opened::File(file)) if !path.ends_with('/') => {
             send_file_head(handler, http, &path, file)
         }
-        Some(Opened::Directory(directory)) => {
+        Ok(Opened::Directory(directory)) => {
             if !path::split_target(http.request.path()).0.ends_with('/') {
                 return redirect_to_directory(handler, http);
             }
             match open_index_page(&handler.files().index_pages, &path, http.open_at) {
-                Some((path, file)) => send_file_head(handler, http, &path, file),
-                None => handler.list_directory(http, directory.as_ref()),
+                Ok(Some((path, file))) => send_file_head(handler, http, &path, file),
+                Ok(None) => handler.list_directory(http, directory.as_ref()),
+                Err(unopened) => send_unopened(handler, http, unopened),
             }
         }
-        _ => handler.send_not_found(http),
+        Ok(Opened::File(_)) => handler.send_not_found(http),
+        Err(unopened) => send_unopened(handler, http, unopened),
     }
+}
+
+/// Answers for a path that gives nothing to serve. Only one that is not there, or as good as not there, is
+/// 404, which mirrors and caches take for gone.
+fn send_unopened<H>(
+    handler: &mut H,
+    http: &mut Exchange,
+    unopened: Unopened,
+) -> io::Result<Option<Content>>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    let (code, reason) = match unopened {
+        Unopened::NotThere | Unopened::Forbidden => return handler.send_not_found(http),
+        Unopened::Exhausted => (503, "the host has no descriptors or no memory left"),
+        Unopened::Broken => (500, "the file system has failed"),
+    };
+    handler.log_error(http, &format!("cannot open the file: {reason}"));
+    handler.send_error(http, code, None, None)?;
+    Ok(None)
 }
 
 /// See [`SimpleHttpRequestHandler::send_not_found`].
@@ -341,14 +365,18 @@ fn open_index_page(
     index_pages: &[Cow<str>],
     path: &str,
     open_at: OpenAt,
-) -> Option<(String, File)> {
-    index_pages.iter().find_map(|name| {
+) -> Result<Option<(String, File)>, Unopened> {
+    for name in index_pages {
         let path = format!("{path}{name}");
-        match open(&path, open_at)? {
-            Opened::File(file) => Some((path, file)),
-            Opened::Directory(_) => None,
+        match open(&path, open_at) {
+            Ok(Opened::File(file)) => return Ok(Some((path, file))),
+            Ok(Opened::Directory(_)) | Err(Unopened::NotThere) => {}
+            // A page that is there and cannot be read stands for the directory all the same: its names are not
+            // told.
+            Err(unopened) => return Err(unopened),
         }
-    })
+    }
+    Ok(None)
 }
 
 /// See [`SimpleHttpRequestHandler::list_directory`].

@@ -347,7 +347,7 @@ fn a_single_page_application_has_addresses_of_its_own() {
         ("GET", "/users/7/?tab=a.b", 200, application),
         ("GET", "/v1.2/users", 200, application),
         ("GET", "/caf%C3%A9", 200, application),
-        ("GET", "/link-outside-dir/secret", 200, application),
+        ("GET", "/link-outside-dir/secret", 404, "File not found"),
         ("GET", "/app.missing.js", 404, "File not found"),
         ("GET", "/users/a%2Eb", 404, "File not found"),
         ("GET", "/hello.txt/", 404, "File not found"),
@@ -381,6 +381,18 @@ fn a_single_page_application_has_addresses_of_its_own() {
     assert_eq!(response.status, 304, "{response:?}");
     fs::remove_file(site.root().join("index.html")).expect("removed");
     let response = get(server.port, "/users", &[]);
+    assert_eq!(response.status, 404, "{response:?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_no_address_of_an_application() {
+    let site = Site::empty();
+    site.write("index.html", "application\n");
+    std::os::unix::fs::symlink("../outside/secret.txt", site.root().join("LICENSE"))
+        .expect("a link");
+    let server = serve(&site, &["--spa"]);
+    assert_eq!(get(server.port, "/address", &[]).text(), "application\n");
+    let response = get(server.port, "/LICENSE", &[]);
     assert_eq!(response.status, 404, "{response:?}");
 }
 

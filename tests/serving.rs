@@ -2,6 +2,7 @@
 //! is in `changing.rs`, directories without an index page are in `listing.rs`.
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::time::{Duration, UNIX_EPOCH};
 
 use harness::{Server, Site, ask, escape, exchange, get, request, responses, transcript};
@@ -113,6 +114,26 @@ fn types_follow_the_extension() {
         let found = response.header("Content-type");
         assert_eq!(found, Some(content_type), "{target}: {response:?}");
     }
+}
+
+#[test]
+fn an_index_page_that_cannot_be_read_does_not_give_the_names() {
+    let site = Site::empty();
+    site.write("private/name.txt", "name\n");
+    symlink(
+        "../../outside/secret.txt",
+        site.root().join("private/index.html"),
+    )
+    .expect("a link");
+    site.write("circle/name.txt", "name\n");
+    symlink("index.html", site.root().join("circle/index.html")).expect("a link");
+    let server = serve(&site, "HTTP/1.0");
+    let response = get(server.port, "/private/", &[]);
+    assert_eq!(response.status, 404, "{response:?}");
+    assert!(!response.text().contains("name.txt"), "{response:?}");
+    // A link in a circle is nothing.
+    let response = get(server.port, "/circle/", &[]);
+    assert!(response.text().contains("name.txt"), "{response:?}");
 }
 
 #[test]

@@ -285,6 +285,10 @@ pub(crate) mod beneath {
         match error {
             // What leads out of the directory is not there, and nothing tells it from what is not.
             Errno::XDEV => ErrorCode::NotPermitted,
+            // WASI has no other word for descriptors that are used up.
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM => ErrorCode::InsufficientMemory,
+            // A socket.
+            Errno::NXIO => ErrorCode::NoSuchDevice,
             error => ErrorCode::from(std::io::Error::from(error)),
         }
     }
