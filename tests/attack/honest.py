@@ -163,7 +163,10 @@ def main():
     parser.add_argument("--any-content", action="store_true", help="only the status counts")
     parser.add_argument("--bound", type=float, required=True, help="seconds an answer may take")
     parser.add_argument("--patience", type=float, required=True, help="seconds until one gives up")
-    print(json.dumps(dataclasses.asdict(Asking(parser.parse_args()).run())), flush=True)
+    report = Asking(parser.parse_args()).run()
+    # Nobody reads it when the battery has been ended.
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(dataclasses.asdict(report)), flush=True)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,13 @@ class Site:
         self.work.chmod(0o755)
         self.root = self.work / "site"
         self.uploads = self.work / "uploads"
+        try:
+            self.fill(entries)
+        except BaseException:
+            self.remove()
+            raise
+
+    def fill(self, entries):
         for directory in (self.root, self.uploads):
             directory.mkdir()
             (directory / "small.txt").write_bytes(SMALL)
