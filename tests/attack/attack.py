@@ -313,7 +313,7 @@ def main():
     servers.end_by_exception()
     site = servers.Site()
     battery = Battery(plan, site)
-    began = time.monotonic()
+    began, resets = time.monotonic(), servers.aborted_for_memory()
     try:
         battery.run(attacks)
     finally:
@@ -322,6 +322,7 @@ def main():
     print("\n".join(table(battery.rows)))
     fell = felled(battery.rows)
     print(f"\nIn {time.monotonic() - began:.0f} s. Fell where nginx did not: {', '.join(fell) or 'none'}.")
+    print(servers.kernel_note(resets), end="")
     return bool(fell)
 
 

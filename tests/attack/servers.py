@@ -332,6 +332,18 @@ class Sampler:
         return self.samples
 
 
+def aborted_for_memory():
+    """Returns how many connections the kernel has reset because all of TCP has used up its memory."""
+    names, values = pathlib.Path("/proc/net/netstat").read_text().splitlines()[:2]
+    return int(dict(zip(names.split(), values.split())).get("TCPAbortOnMemory", 0))
+
+
+def kernel_note(before):
+    """Returns a line about what no server could help, for the end of a report."""
+    count = aborted_for_memory() - before
+    return f"\nThe kernel reset {count} connections for want of TCP memory (tcp_mem).\n" if count else ""
+
+
 def end_by_exception():
     """Has SIGTERM raise `SystemExit`, so that servers and files go as they do otherwise."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

@@ -100,14 +100,17 @@ class Soak:
         self.seconds = minutes * 60
         self.done = collections.Counter()
         self.wrong = collections.Counter()
+        self.resets = 0
+        """Connections reset: wrong, unless the kernel has done it for want of memory."""
         self.lock = threading.Lock()
 
     def over(self):
         return time.monotonic() - self.began >= self.seconds
 
-    def note(self, kind, wrong=None):
+    def note(self, kind, wrong=None, reset=False):
         with self.lock:
             self.done[kind] += 1
+            self.resets += reset
             if wrong:
                 self.wrong[f"{kind}: {wrong}"] += 1
 
@@ -140,6 +143,8 @@ class Client:
                 self.soak.note(kind)
             except Wrong as wrong:
                 self.soak.note(kind, wrong)
+            except ConnectionResetError:
+                self.soak.note(kind, reset=True)
             except (OSError, http.client.HTTPException) as error:
                 self.soak.note(kind, f"{type(error).__name__}: {error}")
             time.sleep(self.chance.uniform(0, THINKING_SECONDS))
@@ -365,9 +370,11 @@ def soak_server(server, content, options):
     return soak, sampler.stop()
 
 
-def faults(soak, series, at_rest, left):
-    """Returns what is wrong with a run, a line each."""
+def faults(soak, series, at_rest, left, aborted):
+    """Returns what is wrong with a run in which the kernel has `aborted` so many connections, a line each."""
     found = [f"{what} ×{count}" for what, count in soak.wrong.most_common(20)]
+    if soak.resets > aborted:
+        found.append(f"{soak.resets} connections reset, {aborted} by the kernel")
     found += [f"{it.name} not flat" for it in series if not it.flat()]
     if end := soak.server.end():
         return [*found, end]
@@ -413,6 +420,7 @@ def main():
 def soaked(server, content, site, options):
     """Soaks a server that has started, reports, and returns whether anything is wrong."""
     progress(f"{options.minutes:g} minutes, seed {options.seed}")
+    resets = servers.aborted_for_memory()
     soak, samples = soak_server(server, content, options)
     time.sleep(REST_SECONDS)
     at_rest = server.descriptors()
@@ -422,8 +430,9 @@ def soaked(server, content, site, options):
         Series("descriptors", [descriptors for _, descriptors in samples], DESCRIPTOR_NOISE),
     ]
     report(soak, series, at_rest)
-    wrong = faults(soak, series, at_rest, left)
+    wrong = faults(soak, series, at_rest, left, servers.aborted_for_memory() - resets)
     print("\n" + ("Wrong: " + "; ".join(wrong) if wrong else "Every body right, memory and descriptors flat."))
+    print(servers.kernel_note(resets), end="")
     return bool(wrong)
 
 
