@@ -191,6 +191,8 @@ pub enum Group {
     Uploads,
     /// Scripts.
     Cgi,
+    /// How much of the server a client may have, and for how long.
+    Limits,
 }
 
 impl Group {
@@ -205,6 +207,7 @@ impl Group {
             Group::Access => "Access",
             Group::Uploads => "Uploads",
             Group::Cgi => "CGI",
+            Group::Limits => "Limits",
         }
     }
 }
@@ -271,9 +274,14 @@ impl Setting {
 
 /// The settings, in the order that `--help` and the documentation list them.
 pub const SETTINGS: &[Setting] = {
-    use Group::{Access, Cgi, Files, Https, Listening, Log, Serving, Uploads};
+    use Group::{Access, Cgi, Files, Https, Limits, Listening, Log, Serving, Uploads};
     use Taker::{Component, FileServer, Host, HostForFiles};
 
+    const SECONDS: Kind = Kind::Number {
+        value: "SECONDS",
+        least: 1,
+        most: u32::MAX as u64,
+    };
     const NO_SECOND_SOURCE: &[(&str, &str)] = &[("tls-self-signed", "")];
     &[
         Setting::new(
@@ -605,6 +613,67 @@ pub const SETTINGS: &[Setting] = {
             "Let scripts that are WebAssembly use this directory, DIR[::NAME[::rw]]; may be repeated",
         )
         .needs("cgi"),
+        Setting::new(
+            Limits,
+            Host,
+            ("idle-timeout", "SANDSERVE_IDLE_TIMEOUT"),
+            SECONDS,
+            "Close connections that have been without a request for so long",
+        )
+        .default("75"),
+        Setting::new(
+            Limits,
+            Host,
+            ("head-timeout", "SANDSERVE_HEAD_TIMEOUT"),
+            SECONDS,
+            "Wait for so long for the head of a request, from its first byte on (408)",
+        )
+        .default("30"),
+        Setting::new(
+            Limits,
+            Host,
+            ("min-rate", "SANDSERVE_MIN_RATE"),
+            Kind::Number {
+                value: "BYTES",
+                least: 0,
+                most: u32::MAX as u64,
+            },
+            "Expect so many bytes a second from clients that send content or read an answer",
+        )
+        .default("500"),
+        Setting::new(
+            Limits,
+            Host,
+            ("max-connections", "SANDSERVE_MAX_CONNECTIONS"),
+            Kind::Number {
+                value: "NUMBER",
+                least: 1,
+                most: u32::MAX as u64,
+            },
+            "Have at most so many connections at once [default: half of the open files allowed]",
+        ),
+        Setting::new(
+            Limits,
+            Host,
+            ("max-per-address", "SANDSERVE_MAX_PER_ADDRESS"),
+            Kind::Number {
+                value: "NUMBER",
+                least: 1,
+                most: u32::MAX as u64,
+            },
+            "Have at most so many connections of one address, IPv6 by /64 [default: no limit]",
+        ),
+        Setting::new(
+            Limits,
+            Host,
+            ("memory-budget", "SANDSERVE_MEMORY_BUDGET"),
+            Kind::Number {
+                value: "BYTES",
+                least: 0,
+                most: u64::MAX,
+            },
+            "Let all instances together have so much memory (503) [default: half of the machine's]",
+        ),
     ]
 };
 

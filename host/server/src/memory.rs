@@ -1,0 +1,157 @@
+//! The memory of all instances together: a budget, so that a crowd is refused before the system runs out and ends
+//! the process.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use wasmtime::{ResourceLimiter, Result};
+
+/// The share of the memory of the machine, or of the control group, that instances have: one part of so many.
+const SHARE: u64 = 2;
+/// The budget where nobody tells how much memory there is, in bytes.
+const UNKNOWN: u64 = 1024 * 1024 * 1024;
+
+/// A budget, in bytes, of everything that holds a [`Taken`] of it.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    max: u64,
+    taken: AtomicU64,
+}
+
+impl Budget {
+    /// Returns a budget of `max` bytes, or of a share of the memory that this process may have.
+    pub(crate) fn new(max: Option<u64>) -> Arc<Self> {
+        Arc::new(Budget {
+            max: max.unwrap_or_else(default_budget),
+            taken: AtomicU64::new(0),
+        })
+    }
+
+    /// Takes `bytes`, or none.
+    fn take(&self, bytes: u64) -> bool {
+        let taken = self.taken.fetch_add(bytes, Ordering::Relaxed);
+        let fits = taken.saturating_add(bytes) <= self.max;
+        if !fits {
+            self.give_back(bytes);
+        }
+        fits
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The part of a budget that an instance has taken, given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    budget: Arc<Budget>,
+    bytes: u64,
+    /// The instance has wanted more than there was.
+    is_refused: bool,
+}
+
+impl Taken {
+    /// Begins with nothing of `budget`.
+    pub(crate) fn new(budget: Arc<Budget>) -> Self {
+        Taken {
+            budget,
+            bytes: 0,
+            is_refused: false,
+        }
+    }
+
+    /// Returns whether the instance has wanted more than there was.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+}
+
+impl ResourceLimiter for Taken {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> Result<bool> {
+        let more = desired.saturating_sub(current) as u64;
+        let fits = self.budget.take(more);
+        match fits {
+            true => self.bytes += more,
+            false => self.is_refused = true,
+        }
+        Ok(fits)
+    }
+
+    fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool> {
+        // The pool bounds tables.
+        Ok(true)
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
+fn default_budget() -> u64 {
+    let machine = fs::read_to_string("/proc/meminfo").ok();
+    let machine = machine.as_deref().and_then(total_of_meminfo);
+    let group = fs::read_to_string("/proc/self/cgroup").ok();
+    let group = group.as_deref().and_then(limit_of_group);
+    let least = machine.into_iter().chain(group).min();
+    least.map_or(UNKNOWN, |bytes| bytes / SHARE)
+}
+
+/// Returns the memory of the machine in bytes.
+fn total_of_meminfo(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// Returns the least limit of the control groups (version 2) that `/proc/self/cgroup` names, in bytes: that of
+/// the group and of each above it.
+fn limit_of_group(text: &str) -> Option<u64> {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let names = path.split('/').filter(|name| !name.is_empty());
+    let mut directory = String::from("/sys/fs/cgroup");
+    let mut limits = Vec::from([limit_in(&directory)]);
+    for name in names {
+        directory.push('/');
+        directory.push_str(name);
+        limits.push(limit_in(&directory));
+    }
+    limits.into_iter().flatten().min()
+}
+
+fn limit_in(directory: &str) -> Option<u64> {
+    let limit = fs::read_to_string(format!("{directory}/memory.max")).ok()?;
+    limit.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_bounded_and_comes_back() {
+        let budget = Budget::new(Some(100));
+        let mut one = Taken::new(budget.clone());
+        let mut other = Taken::new(budget.clone());
+        assert!(one.memory_growing(0, 60, None).unwrap());
+        assert!(!other.memory_growing(0, 41, None).unwrap());
+        assert!(other.is_refused() && !one.is_refused());
+        assert!(other.memory_growing(0, 40, None).unwrap());
+        drop(one);
+        assert!(other.memory_growing(40, 100, None).unwrap());
+        drop(other);
+        assert_eq!(budget.taken.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn the_memory_of_a_machine_is_known() {
+        let text = "MemTotal:       24689764 kB\nMemFree:        1 kB\n";
+        assert_eq!(total_of_meminfo(text), Some(24_689_764 * 1024));
+        assert_eq!(total_of_meminfo("MemTotal: 1 GB\n"), None);
+        assert_eq!(limit_of_group("1:name=systemd:/\n"), None);
+        assert!(default_budget() > 0);
+    }
+}

@@ -1,0 +1,192 @@
+//! Limits that strike, in the log: once for each client and limit, then as a count, so that an operator sees an
+//! attack and the attack does not fill the log.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::mem;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::lock::lock;
+use crate::log;
+
+/// The time that is counted over before the next line.
+const PERIOD: Duration = Duration::from_secs(60);
+/// Clients and limits that are counted apart. The rest are counted together, each limit for itself.
+const MAX_COUNTED: usize = 1024;
+/// The name of the rest.
+const OTHERS: &str = "-";
+
+/// A limit that a client has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Limit {
+    /// The time to agree on keys.
+    Handshake,
+    /// The time for the head of a request.
+    Head,
+    /// The rate of content.
+    Content,
+    /// The rate at which an answer is taken.
+    Reading,
+    /// The instances there may be, for who asked for one.
+    NoInstance,
+    /// The instances there may be, for who had one and was waited for.
+    TakenBack,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Limit::Handshake => "no TLS handshake in time",
+            Limit::Head => "no whole request in time",
+            Limit::Content => "content came too slowly",
+            Limit::Reading => "an answer was read too slowly",
+            Limit::NoInstance => "no instance was free in time",
+            Limit::TakenBack => "others needed an instance that waited for this client",
+        })
+    }
+}
+
+/// Logs that `limit` has struck `client`, or counts it. To be called within a runtime.
+pub(crate) fn strike(client: &str, limit: Limit) {
+    let (line, is_first) = {
+        let mut strikes = lock(&STRIKES);
+        let strikes = strikes.get_or_insert_default();
+        let was_empty = strikes.counted.is_empty();
+        (strikes.note(client, limit, Instant::now()), was_empty)
+    };
+    if let Some((client, message)) = line {
+        log::connection(&client, message);
+    }
+    if is_first {
+        tokio::spawn(sweep());
+    }
+}
+
+static STRIKES: Mutex<Option<Strikes>> = Mutex::new(None);
+
+/// Logs counts that are due, until there are none.
+async fn sweep() {
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        let (lines, is_empty) = {
+            let mut strikes = lock(&STRIKES);
+            let strikes = strikes.get_or_insert_default();
+            (strikes.take_due(Instant::now()), strikes.counted.is_empty())
+        };
+        for (client, message) in lines {
+            log::connection(&client, message);
+        }
+        if is_empty {
+            return;
+        }
+    }
+}
+
+/// A client and a message.
+type Line = (String, String);
+
+#[derive(Debug, Default)]
+struct Strikes {
+    counted: HashMap<(String, Limit), Count>,
+}
+
+#[derive(Debug)]
+struct Count {
+    since: Instant,
+    /// Strikes that no line was written of.
+    more: u64,
+}
+
+impl Strikes {
+    /// Counts a strike at `now`. Returns the line, if it is the first for a while.
+    fn note(&mut self, client: &str, limit: Limit, now: Instant) -> Option<Line> {
+        let key = (client.to_owned(), limit);
+        let is_full = self.counted.len() >= MAX_COUNTED && !self.counted.contains_key(&key);
+        let key = match is_full {
+            true => (OTHERS.to_owned(), limit),
+            false => key,
+        };
+        if let Some(count) = self.counted.get_mut(&key) {
+            count.more += 1;
+            return None;
+        }
+        let line = (key.0.clone(), limit.to_string());
+        self.counted.insert(
+            key,
+            Count {
+                since: now,
+                more: 0,
+            },
+        );
+        Some(line)
+    }
+
+    /// Returns the lines of counts that are due at `now`, and forgets clients that have kept to their limits
+    /// since.
+    fn take_due(&mut self, now: Instant) -> Vec<Line> {
+        let mut lines = Vec::new();
+        self.counted.retain(|(client, limit), count| {
+            if now.saturating_duration_since(count.since) < PERIOD {
+                return true;
+            }
+            let more = mem::take(&mut count.more);
+            count.since = now;
+            if more > 0 {
+                let seconds = PERIOD.as_secs();
+                let message = format!("{limit}: {more} more times in {seconds} s");
+                lines.push((client.clone(), message));
+            }
+            more > 0
+        });
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_named_once_and_then_counted() {
+        let mut strikes = Strikes::default();
+        let now = Instant::now();
+        let a = |message: &str| ("a".to_owned(), message.to_owned());
+        let first = strikes.note("a", Limit::Head, now);
+        assert_eq!(first, Some(a("no whole request in time")));
+        for _ in 0..5 {
+            assert_eq!(strikes.note("a", Limit::Head, now), None);
+        }
+        assert!(strikes.note("a", Limit::Reading, now).is_some());
+        assert!(strikes.note("b", Limit::Head, now).is_some());
+        assert_eq!(strikes.take_due(now), []);
+        let later = now + PERIOD;
+        assert_eq!(
+            strikes.take_due(later),
+            [a("no whole request in time: 5 more times in 60 s")]
+        );
+        assert_eq!(strikes.counted.len(), 1);
+        assert_eq!(strikes.take_due(later + PERIOD), []);
+        assert!(strikes.counted.is_empty());
+        assert!(strikes.note("a", Limit::Head, later).is_some());
+    }
+
+    #[test]
+    fn a_crowd_is_counted_together() {
+        let mut strikes = Strikes::default();
+        let now = Instant::now();
+        let lines = (0..3000)
+            .filter_map(|number| strikes.note(&number.to_string(), Limit::Head, now))
+            .count();
+        assert_eq!(lines, MAX_COUNTED + 1);
+        assert_eq!(strikes.counted.len(), MAX_COUNTED + 1);
+        let due = strikes.take_due(now + PERIOD);
+        assert_eq!(
+            due,
+            [(
+                OTHERS.to_owned(),
+                format!("no whole request in time: {} more times in 60 s", 3000 - MAX_COUNTED - 1)
+            )]
+        );
+    }
+}
