@@ -218,7 +218,8 @@ where
     loop {
         handler.handle_one_request(http)?;
         http.wfile.send()?;
-        if http.close_connection || !http.rfile.is_ready() {
+        // What the client has not sent yet is for the host to wait for.
+        if http.close_connection || http.rfile.has_unread() || !http.rfile.is_ready() {
             return Ok(());
         }
     }
@@ -246,9 +247,7 @@ where
     if !http.wfile.end_content() {
         http.close_connection = true;
     }
-    if !http.close_connection && http.rfile.has_unread() {
-        // The client may wait for the answer before it sends the rest.
-        http.wfile.send()?;
+    if !http.close_connection {
         http.close_connection = !http.rfile.skip_rest();
     }
     Ok(())

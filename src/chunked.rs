@@ -38,6 +38,29 @@ impl Decoder {
         self.state == State::Finished
     }
 
+    /// Returns how many bytes the body goes on for at least: reading no more of them leaves what follows
+    /// where it is.
+    pub(crate) fn least_left(&self) -> u64 {
+        /// An empty line, and before that `0` with its line end.
+        const END: u64 = 2;
+        const LAST: u64 = 3 + END;
+        // Two bytes end a chunk.
+        let chunk = self.size.saturating_add(2 + LAST);
+        match self.state {
+            State::SizeStart => LAST,
+            State::Size | State::Extension if self.size > 0 => chunk.saturating_add(2),
+            State::SizeLf if self.size > 0 => chunk.saturating_add(1),
+            State::Size | State::Extension | State::Trailer => 2 + END,
+            State::SizeLf | State::TrailerLf => 1 + END,
+            State::Data => chunk,
+            State::DataCr => 2 + LAST,
+            State::DataLf => 1 + LAST,
+            State::TrailerStart => END,
+            State::EndLf => 1,
+            State::Finished => 0,
+        }
+    }
+
     /// Decodes from `input` into `out`; returns how many bytes of each were used. Nothing past the
     /// end of the body is taken from `input`.
     ///
@@ -144,6 +167,32 @@ mod tests {
             for step in 1..=input.len() {
                 let decoded = decode(input, step).expect("valid");
                 assert_eq!(decoded, (content.to_vec(), rest.to_vec()), "{step}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_reads_no_more_than_is_surely_left_reads_the_body_and_nothing_behind_it() {
+        let bodies: [&[u8]; 4] = [
+            b"0\r\n\r\n",
+            b"5\r\nhello\r\n0\r\n\r\n",
+            b"A;x=\"y\"\r\n0123456789\r\n1\r\n!\r\n000\r\nTrailer: 1\r\nB: c\r\n\r\n",
+            b"0014\r\n01234567890123456789\r\n0;a\r\n\r\n",
+        ];
+        for body in bodies {
+            for step in [1, 2, 7, 100] {
+                let mut decoder = Decoder::default();
+                let mut at = 0;
+                while !decoder.is_finished() {
+                    let left = decoder.least_left();
+                    assert!(left > 0, "{}", body[at..].escape_ascii());
+                    let size = usize::try_from(left).expect("small").min(step);
+                    let piece = &body[at..at + size];
+                    let (used, _) = decoder.decode(piece, &mut [0; 100]).expect("valid");
+                    assert_eq!(used, size, "{}", body[at..].escape_ascii());
+                    at += used;
+                }
+                assert_eq!((at, decoder.least_left()), (body.len(), 0));
             }
         }
     }

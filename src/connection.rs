@@ -2,7 +2,7 @@
 
 use crate::base::BaseHttpRequestHandler;
 use crate::bindings::exports::sandserve::http::connection::{
-    Endpoint as WitEndpoint, Guest, Info, Next,
+    Endpoint as WitEndpoint, Guest, Head, Info, Next,
 };
 use crate::component::Component;
 use crate::exchange::{Endpoint, Exchange};
@@ -13,21 +13,25 @@ use crate::wfile::Wfile;
 use wasi::io::streams::{InputStream, OutputStream};
 
 impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
-    fn serve(info: Info, input: &InputStream, output: &OutputStream) -> Next {
+    fn serve(info: Info, head: Head, input: &InputStream, output: &OutputStream) -> Next {
         let mut http = Exchange::new(
             endpoint(info.client),
             endpoint(info.server),
             info.encrypted,
-            Rfile::connection(input),
+            Rfile::connection(input, head == Head::Whole),
             Wfile::connection(output),
             OpenAt::NeverBlocks,
         );
         let mut handler = H::default();
         // An error here is a connection that has failed: there is nobody left to tell.
         match handler.handle(&mut http) {
-            Ok(()) if !http.close_connection => Next::KeepAlive,
-            Ok(()) if !http.rfile.has_unread() => Next::Close,
-            _ => Next::Linger,
+            Err(_) => Next::Linger,
+            Ok(()) => match (http.close_connection, http.rfile.left_to_skip()) {
+                (false, Some(0)) => Next::KeepAlive,
+                (false, Some(left)) => Next::Skip(left),
+                (true, Some(0)) => Next::Close,
+                (_, _) => Next::Linger,
+            },
         }
     }
 }

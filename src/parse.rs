@@ -4,22 +4,20 @@
 use std::ops::Range;
 
 use agreed::escape;
+use agreed::head::{MAX_EMPTY, MAX_FIELDS, MAX_HEAD, MAX_LINE, is_text};
 use agreed::syntax::is_tchar;
 
 use crate::excerpt::excerpt;
 use crate::request::{Field, Framing, Request, Version, latin1};
 
-/// Longest request line or field line in bytes, its line end included (`http.client._MAXLINE`).
-pub(crate) const MAX_LINE: usize = 65_536;
-/// Most field lines a request may have (`http.client._MAXHEADERS`).
-pub(crate) const MAX_FIELDS: usize = 100;
-/// How many most requests have at most.
+/// Field lines that nearly every request stays under; parsed without a larger array.
 const FEW_FIELDS: usize = 24;
-/// Longest head in bytes. Python has no such bound; lines of `MAX_LINE` are allowed, but not 100.
-pub(crate) const MAX_HEAD: usize = 4 * MAX_LINE;
-/// The most bytes that [`repr`] has between its quotes: four times what Python was recorded with, and
-/// with the words around it no longer than a reason phrase may be.
+/// Bytes that [`repr`] has between its quotes at most: four times what Python was recorded with, and with the
+/// words around it no longer than a reason phrase may be.
 const MAX_REPR: usize = 200;
+
+/// The explanation of a head beyond [`MAX_HEAD`].
+const HEAD_TOO_LARGE: &str = "got more than 256 KiB of headers";
 
 /// Why a head is refused: the arguments of `send_error`, and the line to log.
 #[derive(Debug, PartialEq, Eq)]
@@ -89,16 +87,17 @@ impl<'a> Parser<'a> {
     fn new(bytes: &'a [u8]) -> Result<Self, Stop> {
         let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
         let Some(start) = bytes.iter().position(|byte| !is_line_end(byte)) else {
-            let has_room = bytes.len() <= MAX_LINE;
-            return Err(if has_room {
-                Stop::Partial
-            } else {
-                bad_syntax(b"")
+            return Err(match bytes.len() <= MAX_EMPTY {
+                true => Stop::Partial,
+                false => bad_syntax(b""),
             });
         };
+        if start > MAX_EMPTY {
+            return Err(bad_syntax(b""));
+        }
         let Some(length) = bytes[start..].iter().position(|&byte| byte == b'\n') else {
             let rest = &bytes[start..];
-            if rest.len() > MAX_LINE {
+            if rest.len() >= MAX_LINE {
                 return Err(uri_too_long());
             }
             // What cannot become a request is refused before it ends: a TLS greeting, for one.
@@ -188,11 +187,12 @@ impl<'a> Parser<'a> {
         }
         let (used, headers) = match parsed {
             Ok(httparse::Status::Complete(complete)) => complete,
-            Ok(httparse::Status::Partial) if section.len() > MAX_HEAD => {
-                return Err(self.too_large("got more than 256 KiB of headers"));
-            }
             Ok(httparse::Status::Partial) => {
                 self.check_line_lengths(section)?;
+                // No end of it can come that is within the limit.
+                if section.len() >= MAX_HEAD {
+                    return Err(self.too_large(HEAD_TOO_LARGE));
+                }
                 return Err(Stop::Partial);
             }
             Err(httparse::Error::TooManyHeaders) => {
@@ -204,6 +204,9 @@ impl<'a> Parser<'a> {
             }
         };
         self.check_line_lengths(&section[..used])?;
+        if used > MAX_HEAD {
+            return Err(self.too_large(HEAD_TOO_LARGE));
+        }
         let fields = headers
             .iter()
             .map(|header| Field {
@@ -215,7 +218,7 @@ impl<'a> Parser<'a> {
     }
 
     fn check_line_lengths(&self, section: &[u8]) -> Result<(), Stop> {
-        if section.len() > MAX_LINE
+        if section.len() >= MAX_LINE
             && section
                 .split(|&byte| byte == b'\n')
                 .any(|line| line.len() + 1 > MAX_LINE)
@@ -354,11 +357,6 @@ fn after_scheme(target: &[u8]) -> Option<&[u8]> {
             .eq_ignore_ascii_case(scheme.as_bytes())
             .then_some(rest)
     })
-}
-
-/// Bytes that a request line may hold before it is known to be one.
-fn is_text(byte: u8) -> bool {
-    byte == b' ' || byte == b'\t' || byte == b'\r' || byte.is_ascii_graphic() || byte >= 0x80
 }
 
 /// Where `part`, a piece of `whole`, lies in it.

@@ -4,14 +4,18 @@ use std::io::{self, Read};
 
 use wasi::io::streams::{InputStream, StreamError};
 
+use agreed::head::{MAX_EMPTY, MAX_HEAD, MAX_LINE};
+
 use crate::chunked::Decoder;
 use crate::parse::{Parsed, Refusal, may_be_complete, parse, refuse_truncated};
 use crate::request::{Framing, Request};
 
-/// How much is asked of a stream at once, in bytes.
-const READ_SIZE: usize = 64 * 1024;
-/// The most unread content that is skipped to save a connection, in bytes.
-const SKIP_LIMIT: u64 = 256 * 1024;
+/// Bytes of content that are asked of a stream at once.
+const READ_SIZE: u64 = 64 * 1024;
+/// Bytes that are asked for a head: more than any has.
+const HEAD_SIZE: u64 = (MAX_EMPTY + MAX_LINE + MAX_HEAD) as u64;
+/// Most bytes of chunked content that are read for nothing but to save a connection.
+const SKIP_LIMIT: usize = 256 * 1024;
 
 /// What the bytes of a client begin with.
 pub(crate) enum Head {
@@ -28,6 +32,8 @@ pub struct Rfile<'a> {
     /// Where in `buffer` the unread bytes start.
     start: usize,
     content: Content,
+    /// More of a head may come than has.
+    head_goes_on: bool,
 }
 
 enum Source<'a> {
@@ -54,12 +60,25 @@ impl Content {
             Content::Stream | Content::Broken => false,
         }
     }
+
+    /// Returns how many bytes it has at least: reading no more leaves the next request where it is.
+    fn least_left(&self) -> u64 {
+        match self {
+            Content::Length(left) => *left,
+            Content::Chunked(decoder) => decoder.least_left(),
+            Content::Stream | Content::Broken => u64::MAX,
+        }
+    }
 }
 
 impl<'a> Rfile<'a> {
-    /// The bytes of a connection.
-    pub(crate) fn connection(input: &'a InputStream) -> Self {
-        Rfile::new(Source::Connection(input), Content::Length(0))
+    /// Reads from a connection, on which no more of the first head will come than has, unless it
+    /// `goes_on`.
+    pub(crate) fn connection(input: &'a InputStream, goes_on: bool) -> Self {
+        Rfile {
+            head_goes_on: goes_on,
+            ..Rfile::new(Source::Connection(input), Content::Length(0))
+        }
     }
 
     /// The content of one request that a host has parsed; `None` where it has none.
@@ -76,13 +95,15 @@ impl<'a> Rfile<'a> {
             buffer: Vec::new(),
             start: 0,
             content,
+            head_goes_on: true,
         }
     }
 
     /// Whether another request is at hand, or comes so soon that the host has waited for it.
     pub(crate) fn is_ready(&mut self) -> bool {
         // What ails the connection is for the host to see.
-        self.start < self.buffer.len() || matches!(self.fill(InputStream::read), Ok(Fill::Some))
+        self.start < self.buffer.len()
+            || matches!(self.fill(InputStream::read, HEAD_SIZE), Ok(Fill::Some))
     }
 
     /// Waits for the head of the next request, and makes its content the one in hand.
@@ -97,6 +118,7 @@ impl<'a> Rfile<'a> {
             match parse(unread) {
                 Parsed::Complete(request, used) => {
                     self.start += used;
+                    self.head_goes_on = true;
                     self.content = match request.framing() {
                         Framing::None => Content::Length(0),
                         Framing::Length(length) => Content::Length(length),
@@ -116,10 +138,10 @@ impl<'a> Rfile<'a> {
             }
             let mut scanned = self.buffer.len() - self.start;
             loop {
-                match self.fill(InputStream::blocking_read)? {
+                match self.fill(InputStream::blocking_read, HEAD_SIZE)? {
                     Fill::Nothing => continue,
                     Fill::End => ended = true,
-                    Fill::Some => {}
+                    Fill::Some => ended = !self.head_goes_on,
                 }
                 let unread = &self.buffer[self.start..];
                 // The first piece is mostly the whole head, which parsing tells as well.
@@ -131,20 +153,46 @@ impl<'a> Rfile<'a> {
         }
     }
 
-    /// Skips what the handler left of the content, so that the next request starts where it should.
-    /// False where that would take too long or cannot be done: the connection must then close.
+    /// Skips what the handler left of the content, as far as it has come, so that the next request starts
+    /// where it should. False where that cannot be done: the connection must then close.
+    ///
+    /// Content of known length is left to the host, where some has not come ([`Self::left_to_skip`]).
     pub(crate) fn skip_rest(&mut self) -> bool {
+        match &mut self.content {
+            Content::Length(left) => {
+                let here = self.buffer.len() - self.start;
+                let skipped = usize::try_from(*left).map_or(here, |left| left.min(here));
+                *left -= skipped as u64;
+                self.start += skipped;
+                true
+            }
+            Content::Chunked(_) => self.skip_chunks(),
+            Content::Stream => true,
+            Content::Broken => false,
+        }
+    }
+
+    /// Reads chunks that have come. False if the last of them is not among them.
+    fn skip_chunks(&mut self) -> bool {
         let mut skipped = 0;
         let mut scratch = [0; 4096];
-        loop {
-            match self.read(&mut scratch) {
-                Ok(0) => return true,
-                Ok(length) => skipped += length as u64,
-                Err(_) => return false,
+        while skipped <= SKIP_LIMIT {
+            match self.read_ready(&mut scratch) {
+                Ok(Some(0)) => return true,
+                Ok(Some(length)) => skipped += length,
+                Ok(None) | Err(_) => return false,
             }
-            if skipped > SKIP_LIMIT {
-                return false;
-            }
+        }
+        false
+    }
+
+    /// Returns how many bytes of the content in hand are still to come; `None` if nobody knows.
+    pub(crate) fn left_to_skip(&self) -> Option<u64> {
+        match &self.content {
+            Content::Length(left) => Some(*left),
+            Content::Chunked(decoder) if decoder.is_finished() => Some(0),
+            Content::Stream => Some(0),
+            Content::Chunked(_) | Content::Broken => None,
         }
     }
 
@@ -159,7 +207,6 @@ impl<'a> Rfile<'a> {
     }
 
     /// Reads what has come of the content into `out`; 0 bytes at its end, `None` if there is nothing yet.
-    #[cfg(feature = "cgi")]
     pub(crate) fn read_ready(&mut self, out: &mut [u8]) -> io::Result<Option<usize>> {
         // A read that does not block is the host's to wait in, for another request.
         self.read_with(out, |stream, size| match stream.subscribe().ready() {
@@ -182,12 +229,16 @@ impl<'a> Rfile<'a> {
         }
     }
 
-    /// Takes one piece from the stream into the buffer.
-    fn fill(&mut self, read: impl Fn(&InputStream, u64) -> Received) -> io::Result<Fill> {
+    /// Takes one piece of up to `size` bytes from the stream into the buffer.
+    fn fill(
+        &mut self,
+        read: impl Fn(&InputStream, u64) -> Received,
+        size: u64,
+    ) -> io::Result<Fill> {
         let Some(stream) = self.stream() else {
             return Ok(Fill::End);
         };
-        match read(stream, READ_SIZE as u64) {
+        match read(stream, size) {
             Ok(bytes) if bytes.is_empty() => Ok(Fill::Nothing),
             Ok(bytes) => {
                 if self.start == self.buffer.len() {
@@ -225,7 +276,7 @@ impl<'a> Rfile<'a> {
             // Taken out while the buffer is borrowed; what fails leaves it broken.
             let mut content = std::mem::replace(&mut self.content, Content::Broken);
             if self.start == self.buffer.len()
-                && let Fill::Nothing = self.fill(&read)?
+                && let Fill::Nothing = self.fill(&read, content.least_left().min(READ_SIZE))?
             {
                 self.content = content;
                 return Ok(None);

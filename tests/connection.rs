@@ -168,9 +168,10 @@ fn requests_may_come_byte_by_byte() {
         request("GET", "/hello.txt", &["Accept: */*"]),
         request("GET", "/a%20b.txt", &["Content-Length: 7"]),
         b"ignored".to_vec(),
-        request("GET", "/hello.txt", &["Transfer-Encoding: chunked"]),
+        request("HEAD", "/hello.txt", &[]),
+        // Nobody waits for the end of chunks that nobody reads.
+        request("GET", "/hello.txt", &["Transfer-Encoding: chunked", CLOSE]),
         b"7;x=y\r\nignored\r\n0\r\nTrailer: 1\r\n\r\n".to_vec(),
-        request("HEAD", "/hello.txt", &[CLOSE]),
     ]
     .concat();
     let mut stream = connect(server.port);
@@ -180,13 +181,13 @@ fn requests_may_come_byte_by_byte() {
     }
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("closed");
-    let found = responses(&bytes, &["GET", "GET", "GET", "HEAD"]);
+    let found = responses(&bytes, &["GET", "GET", "HEAD"]);
     let found: Vec<_> = found.iter().map(|it| (it.status, it.text())).collect();
     let wanted = [
         (200, "hello\n"),
         (200, "space\n"),
-        (200, "hello\n"),
         (200, ""),
+        (200, "hello\n"),
     ];
     let wanted = wanted.map(|(status, text)| (status, text.to_owned()));
     assert_eq!(found, wanted, "{}", transcript(&raw, &bytes));
@@ -240,7 +241,8 @@ fn continue_comes_before_the_content_is_sent() {
             "{}: {response:?}",
             raw.escape_ascii()
         );
-        if status == 200 {
+        // The end of chunks is not waited for.
+        if status == 200 && framing != chunked {
             send(&mut stream, &request("GET", "/hello.txt", &[]));
             let response = read_response(&mut stream, "GET");
             assert_eq!(

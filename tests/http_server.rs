@@ -215,7 +215,7 @@ fn handler_refuses_what_it_cannot_run() {
         (
             "no export",
             b"\0asm\x0d\0\x01\0",
-            "does not export sandserve:http/connection@0.1.0",
+            "does not export sandserve:http/connection@0.2.0",
         ),
         ("the start of one", &FILE_SERVER[..5000], "unexpected end"),
     ] {

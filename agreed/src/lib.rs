@@ -6,6 +6,7 @@
 //! | [`settings`] | every setting: its variable, its option, its kind, who takes it |
 //! | [`syntax`] | what the values of settings must look like |
 //! | [`fields`] | the fields of every response |
+//! | [`head`] | the largest head of a request |
 //! | [`credentials`] | users and passwords |
 //! | [`incomplete`] | names of files that are still being received |
 //! | [`escape`] | text that cannot break out of where it is written |
@@ -13,6 +14,7 @@
 pub mod credentials;
 pub mod escape;
 pub mod fields;
+pub mod head;
 pub mod incomplete;
 pub mod settings;
 pub mod syntax;

@@ -140,7 +140,7 @@ pub mod sandserve {
                 #[inline]
                 unsafe fn drop(_handle: u32) {
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "sandserve:http/cgi@0.1.0")]
+                    #[link(wasm_import_module = "sandserve:http/cgi@0.2.0")]
                     unsafe extern "C" {
                         #[link_name = "[resource-drop]script"]
                         fn drop(_: i32);
@@ -194,7 +194,7 @@ pub mod sandserve {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "sandserve:http/cgi@0.1.0")]
+                        #[link(wasm_import_module = "sandserve:http/cgi@0.2.0")]
                         unsafe extern "C" {
                             #[link_name = "[method]script.wait"]
                             fn wit_import1(_: i32, _: *mut u8);
@@ -331,7 +331,7 @@ pub mod sandserve {
                     }
                     let ptr7 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "sandserve:http/cgi@0.1.0")]
+                    #[link(wasm_import_module = "sandserve:http/cgi@0.2.0")]
                     unsafe extern "C" {
                         #[link_name = "start"]
                         fn wit_import8(
@@ -445,7 +445,7 @@ pub mod sandserve {
                     );
                     let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "sandserve:http/cgi@0.1.0")]
+                    #[link(wasm_import_module = "sandserve:http/cgi@0.2.0")]
                     unsafe extern "C" {
                         #[link_name = "root"]
                         fn wit_import1(_: *mut u8);
@@ -482,9 +482,14 @@ pub mod exports {
             ///   unless that has moved it.
             /// - What was written to `output` is sent when `serve` waits for input and when it returns, or with the
             ///   next `blocking-write-and-flush`. Both `write` and that take as many bytes as there are, without
-            ///   `check-write`, and wait for the client only where many bytes wait for it already.
+            ///   `check-write`, and wait for the client only where many bytes wait for it already. So does
+            ///   `blocking-splice` from a file, which is sent from where it is, also when `serve` has returned.
+            /// - `serve` is called when the head of a request has come: the first read gives all of it to who asks
+            ///   for as many bytes, and nothing of what follows it.
             /// - `read` of `input` with nothing there waits a moment for the whole head of the next request, which
             ///   often follows at once: it is for between two requests. `blocking-read` waits for any bytes.
+            /// - An instance that waits for its client, in `blocking-read` or where too many bytes wait, may be ended
+            ///   where others need one.
             /// - The byte stream ends (`stream-error::closed` on `input`) when the peer has sent its last byte;
             ///   the peer may still be reading.
             #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
@@ -531,12 +536,51 @@ pub mod exports {
                             .finish()
                     }
                 }
-                /// What the host does with the connection after `serve`.
+                /// The part of the head of a request that has come. The host only counts: it knows where a head ends, and
+                /// how large one may be.
                 #[repr(u8)]
                 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+                pub enum Head {
+                    /// All of it.
+                    Whole,
+                    /// All that will be had of it: it is over a limit, or begins as no request does, or the peer has
+                    /// sent its last byte. It is to be answered at once, and nothing more to be waited for.
+                    Unfinished,
+                }
+                impl ::core::fmt::Debug for Head {
+                    fn fmt(
+                        &self,
+                        f: &mut ::core::fmt::Formatter<'_>,
+                    ) -> ::core::fmt::Result {
+                        match self {
+                            Head::Whole => f.debug_tuple("Head::Whole").finish(),
+                            Head::Unfinished => {
+                                f.debug_tuple("Head::Unfinished").finish()
+                            }
+                        }
+                    }
+                }
+                impl Head {
+                    #[doc(hidden)]
+                    pub unsafe fn _lift(val: u8) -> Head {
+                        if !cfg!(debug_assertions) {
+                            return unsafe { ::core::mem::transmute(val) };
+                        }
+                        match val {
+                            0 => Head::Whole,
+                            1 => Head::Unfinished,
+                            _ => panic!("invalid enum discriminant"),
+                        }
+                    }
+                }
+                /// What the host does with the connection after `serve`.
+                #[derive(Clone, Copy)]
                 pub enum Next {
                     /// Wait for the next request and call `serve` again, on this instance or on a fresh one.
                     KeepAlive,
+                    /// Discard as many bytes, content of the last request that nobody wants to read, and go on as with
+                    /// `keep-alive`. Where that are too many, go on as with `linger`; where they do not come, close.
+                    Skip(u64),
                     /// Send what was written and close.
                     Close,
                     /// Send what was written, and close when the peer has stopped sending: it may not have sent all
@@ -550,22 +594,11 @@ pub mod exports {
                     ) -> ::core::fmt::Result {
                         match self {
                             Next::KeepAlive => f.debug_tuple("Next::KeepAlive").finish(),
+                            Next::Skip(e) => {
+                                f.debug_tuple("Next::Skip").field(e).finish()
+                            }
                             Next::Close => f.debug_tuple("Next::Close").finish(),
                             Next::Linger => f.debug_tuple("Next::Linger").finish(),
-                        }
-                    }
-                }
-                impl Next {
-                    #[doc(hidden)]
-                    pub unsafe fn _lift(val: u8) -> Next {
-                        if !cfg!(debug_assertions) {
-                            return unsafe { ::core::mem::transmute(val) };
-                        }
-                        match val {
-                            0 => Next::KeepAlive,
-                            1 => Next::Close,
-                            2 => Next::Linger,
-                            _ => panic!("invalid enum discriminant"),
                         }
                     }
                 }
@@ -581,7 +614,8 @@ pub mod exports {
                     arg6: i32,
                     arg7: i32,
                     arg8: i32,
-                ) -> i32 {
+                    arg9: i32,
+                ) -> *mut u8 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
                         let result4 = {
@@ -611,48 +645,71 @@ pub mod exports {
                                     },
                                     encrypted: _rt::bool_lift(arg6 as u8),
                                 },
+                                Head::_lift(arg7 as u8),
                                 {
                                     handle2 = super::super::super::super::__with_name2::InputStream::from_handle(
-                                        arg7 as u32,
+                                        arg8 as u32,
                                     );
                                     &handle2
                                 },
                                 {
                                     handle3 = super::super::super::super::__with_name2::OutputStream::from_handle(
-                                        arg8 as u32,
+                                        arg9 as u32,
                                     );
                                     &handle3
                                 },
                             )
                         };
-                        result4.clone() as i32
+                        let ptr5 = (&raw mut _RET_AREA.0).cast::<u8>();
+                        match result4 {
+                            Next::KeepAlive => {
+                                *ptr5.add(0).cast::<u8>() = (0i32) as u8;
+                            }
+                            Next::Skip(e) => {
+                                *ptr5.add(0).cast::<u8>() = (1i32) as u8;
+                                *ptr5.add(8).cast::<i64>() = _rt::as_i64(e);
+                            }
+                            Next::Close => {
+                                *ptr5.add(0).cast::<u8>() = (2i32) as u8;
+                            }
+                            Next::Linger => {
+                                *ptr5.add(0).cast::<u8>() = (3i32) as u8;
+                            }
+                        }
+                        ptr5
                     }
                 }
                 pub trait Guest {
-                    /// Serve every request that is ready on this connection or comes soon, then return. `keep-alive`
-                    /// means that every byte read so far has been answered.
+                    /// Serve every request that is ready on this connection or comes soon, the first of which begins with
+                    /// `head`, then return. `keep-alive` and `skip` mean that every byte read so far has been answered.
                     #[allow(async_fn_in_trait)]
                     fn serve(
                         info: Info,
+                        head: Head,
                         input: &InputStream,
                         output: &OutputStream,
                     ) -> Next;
                 }
                 #[doc(hidden)]
                 #[macro_export]
-                macro_rules! __export_sandserve_http_connection_0_1_0_cabi {
+                macro_rules! __export_sandserve_http_connection_0_2_0_cabi {
                     ($ty:ident with_types_in $($path_to_types:tt)*) => {
                         const _ : () = { #[unsafe (export_name =
-                        "sandserve:http/connection@0.1.0#serve")] unsafe extern "C" fn
+                        "sandserve:http/connection@0.2.0#serve")] unsafe extern "C" fn
                         export_serve(arg0 : * mut u8, arg1 : usize, arg2 : i32, arg3 : *
                         mut u8, arg4 : usize, arg5 : i32, arg6 : i32, arg7 : i32, arg8 :
-                        i32,) -> i32 { unsafe { $($path_to_types)*::
+                        i32, arg9 : i32,) -> * mut u8 { unsafe { $($path_to_types)*::
                         _export_serve_cabi::<$ty > (arg0, arg1, arg2, arg3, arg4, arg5,
-                        arg6, arg7, arg8) } } };
+                        arg6, arg7, arg8, arg9) } } };
                     };
                 }
                 #[doc(hidden)]
-                pub use __export_sandserve_http_connection_0_1_0_cabi;
+                pub use __export_sandserve_http_connection_0_2_0_cabi;
+                #[repr(align(8))]
+                struct _RetArea([::core::mem::MaybeUninit<u8>; 16]);
+                static mut _RET_AREA: _RetArea = _RetArea(
+                    [::core::mem::MaybeUninit::uninit(); 16],
+                );
             }
         }
     }
@@ -828,6 +885,29 @@ mod _rt {
             val != 0
         }
     }
+    pub fn as_i64<T: AsI64>(t: T) -> i64 {
+        t.as_i64()
+    }
+    pub trait AsI64 {
+        fn as_i64(self) -> i64;
+    }
+    impl<'a, T: Copy + AsI64> AsI64 for &'a T {
+        fn as_i64(self) -> i64 {
+            (*self).as_i64()
+        }
+    }
+    impl AsI64 for i64 {
+        #[inline]
+        fn as_i64(self) -> i64 {
+            self as i64
+        }
+    }
+    impl AsI64 for u64 {
+        #[inline]
+        fn as_i64(self) -> i64 {
+            self as i64
+        }
+    }
     extern crate alloc as alloc_crate;
 }
 /// Generates `#[unsafe(no_mangle)]` functions to export the specified type as
@@ -855,18 +935,18 @@ macro_rules! __export_cgi_server_impl {
     };
     ($ty:ident with_types_in $($path_to_types_root:tt)*) => {
         $($path_to_types_root)*::
-        exports::sandserve::http::connection::__export_sandserve_http_connection_0_1_0_cabi!($ty
+        exports::sandserve::http::connection::__export_sandserve_http_connection_0_2_0_cabi!($ty
         with_types_in $($path_to_types_root)*:: exports::sandserve::http::connection);
         $($path_to_types_root)*::
         exports::wasi::http::incoming_handler::__export_wasi_http_incoming_handler_0_2_12_cabi!($ty
         with_types_in $($path_to_types_root)*:: exports::wasi::http::incoming_handler);
         const _ : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe
         (link_section =
-        "component-type:wit-bindgen:0.57.1:sandserve:http@0.1.0:cgi-server:imports and exports")]
+        "component-type:wit-bindgen:0.57.1:sandserve:http@0.2.0:cgi-server:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 10501] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 10551] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x84Q\x01A\x02\x01A$\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb6Q\x01A\x02\x01A$\x01\
 B\x04\x04\0\x05error\x03\x01\x01h\0\x01@\x01\x04self\x01\0s\x04\0\x1d[method]err\
 or.to-debug-string\x01\x02\x03\0\x14wasi:io/error@0.2.12\x05\0\x01B\x0a\x04\0\x08\
 pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\x16[method]pollable.rea\
@@ -900,7 +980,7 @@ r\x03\x06script\x09\x05stdin\x0a\x06stdout\x0b\x04\0\x07running\x03\0\x0c\x01h\x
 \x01@\x01\x04self\x0e\0\x07\x04\0\x13[method]script.wait\x01\x0f\x01ps\x01o\x02s\
 s\x01p\x11\x01j\x01\x0d\x01\x05\x01@\x03\x04paths\x09arguments\x10\x0benvironmen\
 t\x12\0\x13\x04\0\x05start\x01\x14\x01@\0\0s\x04\0\x04root\x01\x15\x03\0\x18sand\
-serve:http/cgi@0.1.0\x05\x07\x01B\x0a\x01o\x02ss\x01p\0\x01@\0\0\x01\x04\0\x0fge\
+serve:http/cgi@0.2.0\x05\x07\x01B\x0a\x01o\x02ss\x01p\0\x01@\0\0\x01\x04\0\x0fge\
 t-environment\x01\x02\x01ps\x01@\0\0\x03\x04\0\x0dget-arguments\x01\x04\x01ks\x01\
 @\0\0\x05\x04\0\x0binitial-cwd\x01\x06\x03\0\x1bwasi:cli/environment@0.2.12\x05\x08\
 \x01B\x05\x02\x03\x02\x01\x06\x04\0\x0doutput-stream\x03\0\0\x01i\x01\x01@\0\0\x02\
@@ -1062,18 +1142,20 @@ uture-incoming-response.subscribe\x01\x85\x01\x01i,\x01j\x01\x86\x01\x01\x1b\x01
 j\x01\x87\x01\0\x01k\x88\x01\x01@\x01\x04self\x84\x01\0\x89\x01\x04\0$[method]fu\
 ture-incoming-response.get\x01\x8a\x01\x01h\x07\x01k\x1b\x01@\x01\x03err\x8b\x01\
 \0\x8c\x01\x04\0\x0fhttp-error-code\x01\x8d\x01\x03\0\x16wasi:http/types@0.2.12\x05\
-\x12\x01B\x0e\x02\x03\x02\x01\x05\x04\0\x0cinput-stream\x03\0\0\x02\x03\x02\x01\x06\
+\x12\x01B\x10\x02\x03\x02\x01\x05\x04\0\x0cinput-stream\x03\0\0\x02\x03\x02\x01\x06\
 \x04\0\x0doutput-stream\x03\0\x02\x01r\x02\x07addresss\x04port{\x04\0\x08endpoin\
 t\x03\0\x04\x01r\x03\x06client\x05\x06server\x05\x09encrypted\x7f\x04\0\x04info\x03\
-\0\x06\x01m\x03\x0akeep-alive\x05close\x06linger\x04\0\x04next\x03\0\x08\x01h\x01\
-\x01h\x03\x01@\x03\x04info\x07\x05input\x0a\x06output\x0b\0\x09\x04\0\x05serve\x01\
-\x0c\x04\0\x1fsandserve:http/connection@0.1.0\x05\x13\x02\x03\0\x0a\x10incoming-\
-request\x02\x03\0\x0a\x11response-outparam\x01B\x08\x02\x03\x02\x01\x14\x04\0\x10\
-incoming-request\x03\0\0\x02\x03\x02\x01\x15\x04\0\x11response-outparam\x03\0\x02\
-\x01i\x01\x01i\x03\x01@\x02\x07request\x04\x0cresponse-out\x05\x01\0\x04\0\x06ha\
-ndle\x01\x06\x04\0!wasi:http/incoming-handler@0.2.12\x05\x16\x04\0\x1fsandserve:\
-http/cgi-server@0.1.0\x04\0\x0b\x10\x01\0\x0acgi-server\x03\0\0\0G\x09producers\x01\
-\x0cprocessed-by\x02\x0dwit-component\x070.247.0\x10wit-bindgen-rust\x060.57.1";
+\0\x06\x01m\x02\x05whole\x0aunfinished\x04\0\x04head\x03\0\x08\x01q\x04\x0akeep-\
+alive\0\0\x04skip\x01w\0\x05close\0\0\x06linger\0\0\x04\0\x04next\x03\0\x0a\x01h\
+\x01\x01h\x03\x01@\x04\x04info\x07\x04head\x09\x05input\x0c\x06output\x0d\0\x0b\x04\
+\0\x05serve\x01\x0e\x04\0\x1fsandserve:http/connection@0.2.0\x05\x13\x02\x03\0\x0a\
+\x10incoming-request\x02\x03\0\x0a\x11response-outparam\x01B\x08\x02\x03\x02\x01\
+\x14\x04\0\x10incoming-request\x03\0\0\x02\x03\x02\x01\x15\x04\0\x11response-out\
+param\x03\0\x02\x01i\x01\x01i\x03\x01@\x02\x07request\x04\x0cresponse-out\x05\x01\
+\0\x04\0\x06handle\x01\x06\x04\0!wasi:http/incoming-handler@0.2.12\x05\x16\x04\0\
+\x1fsandserve:http/cgi-server@0.2.0\x04\0\x0b\x10\x01\0\x0acgi-server\x03\0\0\0G\
+\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.247.0\x10wit-bindgen\
+-rust\x060.57.1";
         };
     };
 }
@@ -1082,7 +1164,7 @@ pub use __export_cgi_server_impl as export_component;
 #[rustfmt::skip]
 #[cfg(target_arch = "wasm32")]
 #[unsafe(
-    link_section = "component-type:wit-bindgen:0.57.1:sandserve:http@0.1.0:cgi-server-with-all-of-its-exports-removed:encoded world"
+    link_section = "component-type:wit-bindgen:0.57.1:sandserve:http@0.2.0:cgi-server-with-all-of-its-exports-removed:encoded world"
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
@@ -1121,7 +1203,7 @@ r\x03\x06script\x09\x05stdin\x0a\x06stdout\x0b\x04\0\x07running\x03\0\x0c\x01h\x
 \x01@\x01\x04self\x0e\0\x07\x04\0\x13[method]script.wait\x01\x0f\x01ps\x01o\x02s\
 s\x01p\x11\x01j\x01\x0d\x01\x05\x01@\x03\x04paths\x09arguments\x10\x0benvironmen\
 t\x12\0\x13\x04\0\x05start\x01\x14\x01@\0\0s\x04\0\x04root\x01\x15\x03\0\x18sand\
-serve:http/cgi@0.1.0\x05\x07\x01B\x0a\x01o\x02ss\x01p\0\x01@\0\0\x01\x04\0\x0fge\
+serve:http/cgi@0.2.0\x05\x07\x01B\x0a\x01o\x02ss\x01p\0\x01@\0\0\x01\x04\0\x0fge\
 t-environment\x01\x02\x01ps\x01@\0\0\x03\x04\0\x0dget-arguments\x01\x04\x01ks\x01\
 @\0\0\x05\x04\0\x0binitial-cwd\x01\x06\x03\0\x1bwasi:cli/environment@0.2.12\x05\x08\
 \x01B\x05\x02\x03\x02\x01\x06\x04\0\x0doutput-stream\x03\0\0\x01i\x01\x01@\0\0\x02\
@@ -1283,7 +1365,7 @@ uture-incoming-response.subscribe\x01\x85\x01\x01i,\x01j\x01\x86\x01\x01\x1b\x01
 j\x01\x87\x01\0\x01k\x88\x01\x01@\x01\x04self\x84\x01\0\x89\x01\x04\0$[method]fu\
 ture-incoming-response.get\x01\x8a\x01\x01h\x07\x01k\x1b\x01@\x01\x03err\x8b\x01\
 \0\x8c\x01\x04\0\x0fhttp-error-code\x01\x8d\x01\x03\0\x16wasi:http/types@0.2.12\x05\
-\x12\x04\0?sandserve:http/cgi-server-with-all-of-its-exports-removed@0.1.0\x04\0\
+\x12\x04\0?sandserve:http/cgi-server-with-all-of-its-exports-removed@0.2.0\x04\0\
 \x0b0\x01\0*cgi-server-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\
 \x0cprocessed-by\x02\x0dwit-component\x070.247.0\x10wit-bindgen-rust\x060.57.1";
 #[inline(never)]

@@ -39,5 +39,5 @@ fn without_cgi_nobody_is_given_the_import() {
         .expect("it runs");
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains("sandserve:http/cgi@0.1.0"), "{error}");
+    assert!(error.contains("sandserve:http/cgi@0.2.0"), "{error}");
 }

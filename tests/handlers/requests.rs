@@ -99,11 +99,17 @@ fn what_is_left_in_rfile_is_never_the_next_request() {
             let target = format!("/rfile/{how}");
             let coded = request("POST", &target, &["Transfer-Encoding: chunked"]);
             let coded = [coded, chunked(&content, inner.len())].concat();
-            for raw in [upload("POST", &target, &[], &content), coded] {
+            // For the end of chunks nobody waits, which may be there or not.
+            let may_close = content.len() > inner.len();
+            for (raw, may_close) in [
+                (upload("POST", &target, &[], &content), false),
+                (coded, may_close),
+            ] {
                 let raw = [raw, next.clone()].concat();
                 let (found, shown) = statuses(server, &raw, &["POST", "GET"]);
                 let wanted: &[u16] = if persists { &[200, 200] } else { &[200] };
-                assert_eq!(found, wanted, "{how}, {} bytes: {shown}", content.len());
+                let is_as_wanted = found == wanted || may_close && found == [200];
+                assert!(is_as_wanted, "{how}, {} bytes: {shown}", content.len());
             }
         }
     }

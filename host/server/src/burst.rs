@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::cohort;
 use crate::idle::Idle;
-use crate::socket::{Progress, Socket};
+use crate::instances::Instances;
+use crate::socket::{Arrived, Progress, Socket};
 
 /// What lets an instance wait.
 pub(crate) struct Burst {
@@ -15,10 +16,10 @@ pub(crate) struct Burst {
 }
 
 impl Burst {
-    /// Ends when others wait for `instances`, or when `stopping` turns true. It waits longer where the
+    /// Ends when others ask for `instances`, or when `stopping` turns true. It waits longer where the
     /// client `comes_back` [soon](crate::idle::SOON).
     pub(crate) fn new(
-        instances: Arc<Semaphore>,
+        instances: Arc<Instances>,
         comes_back: bool,
         mut stopping: watch::Receiver<bool>,
     ) -> Self {
@@ -32,8 +33,8 @@ impl Burst {
         }
     }
 
-    /// Sends what was written, and waits for a request: false if the instance should rather go. What
-    /// ails the connection shows when it is used next.
+    /// Sends what was written, and waits for the whole head of a request: false if the instance should
+    /// rather go. What ails the connection, or a head that will not be whole, shows when it is used next.
     pub(crate) async fn goes_on(&mut self, socket: &Socket) -> bool {
         if socket.has_unsent() {
             cohort::keep_step().await;
@@ -42,11 +43,11 @@ impl Burst {
         if !matches!(socket.send_now(), Ok(Progress::Done)) {
             return false;
         }
-        if self.idle.others_wait() || self.is_stopping() {
+        if self.idle.gives_up() || self.is_stopping() {
             return false;
         }
         let received = self.idle.wait(socket.receive_request());
-        matches!(received.await, Some(Ok(true)))
+        matches!(received.await, Some(Ok(Arrived::Whole)))
     }
 
     fn is_stopping(&self) -> bool {

@@ -29,7 +29,7 @@ use wasm::Programs;
 
 pub use program::end_all;
 
-const INTERFACE: &str = "sandserve:http/cgi@0.1.0";
+const INTERFACE: &str = "sandserve:http/cgi@0.2.0";
 
 /// What runs scripts, and for how long.
 pub struct Scripts {

@@ -4,28 +4,21 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
 use crate::burst::Burst;
 use crate::cohort;
 use crate::idle;
+use crate::instances::{Client, Shortage, TakenBack};
 use crate::listen::Address;
 use crate::log;
-use crate::patience::Patience;
-use crate::sandbox::{Endpoint, Info, Instance, Next, Sandbox};
-use crate::socket::{Progress, Socket};
+use crate::pace::Patience;
+use crate::refusal::Refusal;
+use crate::sandbox::{Endpoint, Head, Info, Instance, Next, Sandbox};
+use crate::socket::{Arrived, Progress, Socket};
 use crate::tls::{Spoken, TlsConfig};
-
-/// How long a connection may be open without a request.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-
-/// What a client gets when its handler has failed and nothing was sent yet: this, the fields of every
-/// response, and an empty line with what follows it.
-const FAILED: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\n\
-    Connection: close\r\nContent-Type: text/plain\r\nContent-Length: 22\r\n";
-const FAILED_CONTENT: &[u8] = b"\r\nInternal Server Error\n";
 
 /// What a client gets that speaks HTTP in the clear where TLS is spoken.
 const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
@@ -58,7 +51,8 @@ impl Connection {
         client: Option<SocketAddr>,
         tls: Option<TlsConfig>,
     ) -> Self {
-        let (client, server) = match client {
+        let socket = |stream| Socket::new(stream, Client::of(client), sandbox.terms().clone());
+        let (name, server) = match client {
             Some(client) => {
                 let server = stream.local_addr().unwrap_or(client);
                 (endpoint(client), endpoint(server))
@@ -66,13 +60,13 @@ impl Connection {
             None => (nameless("-"), nameless(&path_of(&stream))),
         };
         let info = Info {
-            client,
+            client: name,
             server,
             encrypted: tls.is_some(),
         };
         Connection {
+            socket: socket(stream),
             sandbox,
-            socket: Socket::new(stream),
             info,
             tls,
         }
@@ -91,7 +85,7 @@ impl Connection {
         keep: Keep,
         mut stopping: watch::Receiver<bool>,
     ) {
-        let mut patience = Patience::new(IDLE_TIMEOUT);
+        let mut patience = Patience::new(self.sandbox.terms().pace.idle);
         let stop = stopping.clone();
         let mut stopped = pin!(stopping.wait_for(|&stopping| stopping));
         if let Some(tls) = &self.tls {
@@ -104,24 +98,35 @@ impl Connection {
             }
         }
         let mut left: Option<Instant> = None;
-        let next = loop {
+        let mut to_skip = 0;
+        loop {
             let received = tokio::select! {
                 biased;
-                received = self.next_request(&mut patience) => received,
-                _ = &mut stopped => Ok(false),
+                received = self.next_request(&mut patience, to_skip) => received,
+                _ = &mut stopped => Ok(Arrived::Nothing),
             };
-            match received {
-                Ok(true) => {}
-                Ok(false) => return self.end().await,
+            let head = match received {
+                Ok(Arrived::Whole) => Some(Head::Whole),
+                Ok(Arrived::Unfinished) => Some(Head::Unfinished),
+                Ok(Arrived::Late) => None,
+                Ok(Arrived::Nothing) => return self.end().await,
                 Err(_) => return,
-            }
-            let burst = (keep == Keep::ForBurst).then(|| {
-                let comes_back = left.is_some_and(|left| left.elapsed() < idle::SOON);
-                self.sandbox.new_burst(comes_back, stop.clone())
-            });
-            // In a box, as are other short or rare states, so that idle connections are small.
-            let next = Box::pin(self.serve_ready(instance, burst)).await;
-            let progress = self.socket.send_now();
+            };
+            let outcome = match head {
+                Some(head) => {
+                    let burst = (keep == Keep::ForBurst).then(|| {
+                        let comes_back = left.is_some_and(|left| left.elapsed() < idle::SOON);
+                        self.sandbox.new_burst(comes_back, stop.clone())
+                    });
+                    // In a box, as are other short or rare states, so that idle connections are small.
+                    Box::pin(self.serve_ready(instance, burst, head)).await
+                }
+                None => self.refuse(Refusal::RequestTimeout),
+            };
+            let progress = match outcome {
+                Outcome::Reset => Ok(Progress::Done),
+                _ => self.socket.send_now(),
+            };
             if keep == Keep::ForBurst {
                 cohort::keep_step().await;
                 *instance = None;
@@ -132,19 +137,33 @@ impl Connection {
                 Ok(_) => Box::pin(self.socket.send()).await,
                 Err(error) => Err(error),
             };
-            if sent.is_err() {
+            if let Err(error) = sent {
+                // Nor does it wait for what is on its way to a client that takes nothing.
+                if error.kind() == io::ErrorKind::TimedOut {
+                    self.socket.reset();
+                }
                 return;
             }
-            match next {
+            match outcome {
+                Outcome::Next(Next::KeepAlive) => to_skip = 0,
+                Outcome::Next(Next::Skip(size)) if size <= self.sandbox.terms().pace.skip => {
+                    to_skip = size;
+                }
+                Outcome::Next(Next::Close) => {
+                    self.end().await;
+                    if self.socket.has_unread() {
+                        Box::pin(self.socket.linger()).await;
+                    }
+                    return;
+                }
+                Outcome::Next(Next::Skip(_) | Next::Linger) => {
+                    self.end().await;
+                    return Box::pin(self.socket.linger()).await;
+                }
                 // Without an end, so that the client does not take what it got for the whole.
-                None => return Box::pin(self.socket.linger()).await,
-                Some(Next::KeepAlive) => {}
-                Some(next) => break next,
+                Outcome::Cut => return Box::pin(self.socket.linger()).await,
+                Outcome::Reset => return self.socket.reset(),
             }
-        };
-        self.end().await;
-        if next == Next::Linger || self.socket.has_unread() {
-            Box::pin(self.socket.linger()).await;
         }
     }
 
@@ -171,53 +190,87 @@ impl Connection {
         }
     }
 
-    /// Waits for the next request: true when it begins.
-    async fn next_request(&self, patience: &mut Patience) -> io::Result<bool> {
+    /// Waits for the next request, behind `to_skip` bytes of content that nobody has read.
+    async fn next_request(&self, patience: &mut Patience, to_skip: u64) -> io::Result<Arrived> {
         self.socket.release_memory();
-        let received = patience.wait(self.socket.receive_request());
-        received.await.unwrap_or(Ok(false))
+        if to_skip > 0 && !Box::pin(self.socket.skip(to_skip)).await? {
+            return Ok(Arrived::Nothing);
+        }
+        match patience.wait(self.socket.receive()).await {
+            Some(Ok(true)) => self.socket.receive_request().await,
+            Some(Err(error)) => Err(error),
+            Some(Ok(false)) | None => Ok(Arrived::Nothing),
+        }
     }
 
-    /// Serves what has come. A handler that fails is logged, and answered for, unless it has begun to
-    /// answer: then nothing comes next.
+    /// Serves what has come. A handler that fails is logged.
     async fn serve_ready(
         &self,
         instance: &mut Option<Instance>,
         burst: Option<Burst>,
-    ) -> Option<Next> {
-        match self.call(instance, burst).await {
-            Ok(next) => Some(next),
-            Err(error) => {
-                *instance = None;
-                let (handler, reason) = (self.sandbox.name(), error.root_cause());
-                let message = format_args!("handler `{handler}` failed: {reason}");
-                log::connection(&self.info.client.address, message);
-                if self.socket.is_answered() {
-                    return None;
-                }
-                for part in [FAILED, self.sandbox.field_lines(), FAILED_CONTENT] {
-                    self.socket.write(part);
-                }
-                Some(Next::Linger)
-            }
+        head: Head,
+    ) -> Outcome {
+        let called = self.call(instance, burst, head).await;
+        self.socket.release_instance();
+        let error = match called {
+            Ok(next) => return Outcome::Next(next),
+            Err(error) => error,
+        };
+        *instance = None;
+        let is_answered = self.socket.is_answered();
+        if error.is::<Shortage>() {
+            return self.refuse(Refusal::ServiceUnavailable);
         }
+        if error.is::<TakenBack>() {
+            return match is_answered {
+                true => Outcome::Reset,
+                false => self.refuse(Refusal::RequestTimeout),
+            };
+        }
+        let (handler, reason) = (self.sandbox.name(), error.root_cause());
+        let message = format_args!("handler `{handler}` failed: {reason}");
+        log::connection(&self.info.client.address, message);
+        match is_answered {
+            true => Outcome::Cut,
+            false => self.refuse(Refusal::InternalServerError),
+        }
+    }
+
+    /// Answers in place of a sandbox.
+    fn refuse(&self, refusal: Refusal) -> Outcome {
+        let response = refusal.response(self.sandbox.field_lines());
+        self.socket.write(&response);
+        Outcome::Next(Next::Linger)
     }
 
     async fn call(
         &self,
         instance: &mut Option<Instance>,
         burst: Option<Burst>,
+        head: Head,
     ) -> wasmtime::Result<Next> {
         let instance = match instance {
             Some(instance) => instance,
             None => {
-                let new = self.sandbox.instantiate().await?;
+                let new = self.sandbox.instantiate(self.socket.client()).await?;
                 cohort::keep_step().await;
                 instance.insert(new)
             }
         };
-        instance.serve(&self.socket, self.info.clone(), burst).await
+        let info = self.info.clone();
+        instance.serve(&self.socket, info, head, burst).await
     }
+}
+
+/// The result of serving a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// There is an answer.
+    Next(Next),
+    /// The answer is not whole, and the sandbox has failed.
+    Cut,
+    /// The answer is not whole, and others needed the sandbox.
+    Reset,
 }
 
 fn nameless(address: &str) -> Endpoint {

@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
+use crate::instances::Instances;
 use crate::lock::lock;
 use crate::round::{self, ROUND};
 
@@ -39,8 +38,8 @@ pub(crate) struct Idle {
 
 struct Waiter {
     /// All that there may be.
-    instances: Arc<Semaphore>,
-    /// How many a wait may last.
+    instances: Arc<Instances>,
+    /// Rounds that a wait may last, unless others ask for an instance.
     rounds: u32,
     wait: Mutex<Wait>,
 }
@@ -57,7 +56,7 @@ enum Wait {
 
 impl Idle {
     /// For an instance out of `instances`, whose client has come back [`SOON`] or not.
-    pub(crate) fn new(instances: Arc<Semaphore>, comes_back: bool) -> Self {
+    pub(crate) fn new(instances: Arc<Instances>, comes_back: bool) -> Self {
         Idle {
             waiter: Arc::new(Waiter {
                 instances,
@@ -68,13 +67,12 @@ impl Idle {
         }
     }
 
-    /// Whether others wait for an instance.
-    pub(crate) fn others_wait(&self) -> bool {
-        self.waiter.others_wait()
+    /// Returns whether the instance should rather go to others, who ask for one.
+    pub(crate) fn gives_up(&self) -> bool {
+        self.waiter.instances.give_up()
     }
 
-    /// The outcome of `future`, or `None` if it takes too long, which is soon when others wait for an
-    /// instance.
+    /// The outcome of `future`, or `None` if it takes too long, or others ask for the instance.
     pub(crate) async fn wait<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         poll_fn(|cx| {
@@ -123,24 +121,15 @@ impl Waiter {
     fn age(&self) {
         let mut wait = lock(&self.wait);
         *wait = match mem::take(&mut *wait) {
-            Wait::For(waker, rounds) if rounds < self.rounds() => Wait::For(waker, rounds + 1),
+            Wait::For(waker, rounds) if rounds < self.rounds && !self.instances.give_up() => {
+                Wait::For(waker, rounds + 1)
+            }
             Wait::For(waker, _) => {
                 waker.wake();
                 Wait::Over
             }
             other => other,
         };
-    }
-
-    fn rounds(&self) -> u32 {
-        match self.others_wait() {
-            true => SHORT,
-            false => self.rounds,
-        }
-    }
-
-    fn others_wait(&self) -> bool {
-        self.instances.available_permits() == 0
     }
 }
 
@@ -156,10 +145,12 @@ fn go_round() -> bool {
 mod tests {
     use super::*;
     use std::future::{pending, ready};
+
+    use crate::instances::Client;
     use tokio::time::Instant;
 
     fn new_idle() -> Idle {
-        Idle::new(Arc::new(Semaphore::new(1)), false)
+        Idle::new(Instances::new(1), false)
     }
 
     async fn duration_of_wait(mut idle: Idle) -> Duration {
@@ -176,14 +167,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_comes_back_soon_is_waited_for_as_long() {
-        let lasted = duration_of_wait(Idle::new(Arc::new(Semaphore::new(1)), true)).await;
+        let lasted = duration_of_wait(Idle::new(Instances::new(1), true)).await;
         assert!((SOON..=SOON + 3 * ROUND).contains(&lasted));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_wait_is_long_while_others_wait_for_an_instance() {
-        let lasted = duration_of_wait(Idle::new(Arc::new(Semaphore::new(0)), true)).await;
-        assert!((ROUND..=3 * ROUND).contains(&lasted));
+    async fn no_wait_is_long_while_others_ask_for_an_instance() {
+        let instances = Instances::new(0);
+        let asking = {
+            let instances = instances.clone();
+            tokio::spawn(async move { instances.take(Client::of(None), SOON).await.is_ok() })
+        };
+        let lasted = duration_of_wait(Idle::new(instances, true)).await;
+        assert!(lasted <= 3 * ROUND, "{lasted:?}");
+        asking.abort();
     }
 
     #[tokio::test(start_paused = true)]

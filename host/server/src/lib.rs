@@ -4,8 +4,11 @@
 //! from whoever started the process), `server` (accept), `connection` (its life), `sandbox` (an
 //! instance to serve it), then what the instance sees of the world: `wasi`, and where this host does
 //! better `filesystem`, `directory`, `stat_at`, `received` and `streams`; behind them `open_files` (what
-//! need not be opened again), `socket` (bytes that have come or will go), `transport` (in the clear or
-//! through `tls`) and `stream` (system calls).
+//! need not be opened again), `socket` (bytes that have come or will go), `head` (where a head ends),
+//! `outbox` (what has not left), `transport` (in the clear or through `tls`) and `stream` (system calls).
+//!
+//! An instance computes; a connection waits. `pace` says who may wait for a client, for what and how long,
+//! `instances` who gives up an instance when there are too few, and `refusal` what the host says then.
 //! How long an instance stays with a connection is a matter of `burst` and `idle`, counted in rounds
 //! (`round`), as is how long a file stays open; `cohort` keeps connections in step that are ready at
 //! once. `cgi` runs scripts for a component that may ask for them. `log` is beside the way.
@@ -17,16 +20,20 @@ mod cohort;
 mod connection;
 mod directory;
 mod filesystem;
+mod head;
 mod idle;
 mod inherited;
+mod instances;
 mod limits;
 mod listen;
 mod lock;
 mod log;
 #[cfg(target_os = "linux")]
 mod open_files;
-mod patience;
+mod outbox;
+mod pace;
 mod received;
+mod refusal;
 mod round;
 mod sandbox;
 mod server;
@@ -45,6 +52,7 @@ pub use filesystem::check_file;
 pub use inherited::inherited;
 pub use listen::{Address, listen};
 pub use log::{flush_log, log_json, log_to, reopen_log, say};
+pub use pace::{Pace, Rate};
 pub use received::remove_received;
 pub use sandbox::{Grant, Sandbox};
 pub use server::{HttpServer, Shutdown};

@@ -2,112 +2,138 @@
 //! left, and the streams through which a sandbox sees the two.
 //!
 //! What is written waits here, so that a head leaves with the content behind it, and so that a
-//! sandbox need not wait for a slow client: a file that was spliced is sent after the sandbox has
-//! gone.
+//! sandbox need not wait for a slow client: what the outbox holds is sent after the sandbox has gone.
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
 use std::net::TcpStream;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
+use crate::head::{Extent, Head};
+use crate::instances::{Client, Holding, Instances, TakenBack};
 use crate::lock::lock;
+use crate::outbox::{Outbox, SEND_SIZE, Sent};
+use crate::pace::{Allowance, Pace};
 use crate::stream::{More, Stream};
 use crate::tls::{Spoken, TlsConfig};
 use crate::transport::Transport;
 
 /// How many bytes are read at once.
 const READ_SIZE: usize = 64 * 1024;
-/// How many written bytes may wait to leave before the writer has to.
-const OUTBOX_SIZE: usize = 64 * 1024;
-/// A file part up to this size, in bytes, is copied to leave together with the head before it, which
-/// takes less than to send the two.
-const SMALL_FILE: usize = 16 * 1024;
-/// How many bytes of one response leave before other connections get their turn.
-const SEND_SIZE: u64 = 2 * 1024 * 1024;
-/// How long a client may take none of the bytes that are there for it.
-const SEND_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a client may take to send a request: this, and a second for every `SLOWEST_PACE` bytes.
-const RECEIVE_TIMEOUT: Duration = Duration::from_secs(30);
-const SLOWEST_PACE: u32 = 500;
-/// How long, and for how many bytes, a client that will be closed on may go on sending.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
-const LINGER_SIZE: usize = 16 * 1024 * 1024;
-/// How long a client may take to agree on keys.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The terms that every connection is served on.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) pace: Pace,
+    pub(crate) instances: Arc<Instances>,
+}
 
 /// One connection, shared by the task that owns it and the streams of its sandbox.
 #[derive(Debug)]
-pub(crate) struct Socket(Mutex<State>);
+pub(crate) struct Socket {
+    terms: Arc<Terms>,
+    client: Client,
+    state: Mutex<State>,
+}
 
 #[derive(Debug)]
 struct State {
     transport: Transport,
     /// Received and not yet read.
     inbox: BytesMut,
-    /// How much of it is the head of one request, as far as that can be told from outside.
-    head: usize,
+    /// The head at its start, as far as it was looked at.
+    head: Head,
+    /// Bytes of it that are a head which a sandbox is to read: nothing of what follows goes with them.
+    handed: usize,
     /// The peer has sent its last byte.
     ended: bool,
-    /// When the bytes that someone waits for must have come.
-    due: Option<Instant>,
-    /// Written and not yet sent: the bytes from `sent` on, then the file part.
-    outbox: Vec<u8>,
-    sent: usize,
-    file: Option<FilePart>,
+    /// The time for content that someone waits for.
+    content: Option<Allowance>,
+    outbox: Outbox,
+    /// The time for the peer to take what waits to leave, and what it had taken when that was last
+    /// added to.
+    reading: Option<(Allowance, u64)>,
     /// Whether the writer wants to know when everything has left.
     flushing: bool,
     /// Why nothing can be sent any more.
     failed: Option<io::ErrorKind>,
-    /// Whether anything was written since bytes last came.
+    /// Something other than an interim response was written since the request came.
     answered: bool,
+    /// Bytes that were received, and that were sent.
+    received: u64,
+    sent: u64,
+    /// The instance of this connection, once it has waited for the client; and what the client had
+    /// moved before.
+    holding: Option<(Holding, u64)>,
 }
 
-/// A piece of a file on its way out.
-#[derive(Debug)]
-struct FilePart {
-    file: Arc<File>,
-    offset: u64,
-    /// How many bytes are still to be sent; the client has been promised all of them.
-    left: u64,
+/// The part of a request that has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrived {
+    /// A whole head.
+    Whole,
+    /// A head that will not be whole, but that can be answered.
+    Unfinished,
+    /// Less than that, in more time than there is.
+    Late,
+    /// Nothing to answer, and nothing more will come.
+    Nothing,
 }
 
 impl Socket {
-    /// Takes over an accepted connection.
-    pub(crate) fn new(stream: TcpStream) -> Arc<Self> {
-        Arc::new(Socket(Mutex::new(State {
+    /// Takes over an accepted connection of `client`.
+    pub(crate) fn new(stream: TcpStream, client: Client, terms: Arc<Terms>) -> Arc<Self> {
+        let state = State {
             transport: Transport::Plain(Stream::new(stream)),
             inbox: BytesMut::new(),
-            head: 0,
+            head: Head::default(),
+            handed: 0,
             ended: false,
-            due: None,
-            outbox: Vec::new(),
-            sent: 0,
-            file: None,
+            content: None,
+            outbox: Outbox::default(),
+            reading: None,
             flushing: false,
             failed: None,
             answered: false,
-        })))
+            received: 0,
+            sent: 0,
+            holding: None,
+        };
+        Arc::new(Socket {
+            terms,
+            client,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Returns who is on the other end.
+    pub(crate) fn client(&self) -> Client {
+        self.client
+    }
+
+    fn pace(&self) -> &Pace {
+        &self.terms.pace
     }
 
     /// Speaks TLS from now on: agrees on keys, unless the client turns out not to speak it.
     ///
     /// # Errors
     /// Any failure of the connection, what is not as TLS should be, and a client that takes longer
-    /// than [`HANDSHAKE_TIMEOUT`].
+    /// than [`Pace::handshake`].
     pub(crate) async fn start_tls(&self, config: &TlsConfig) -> io::Result<Spoken> {
         self.lock().transport.start_tls(config)?;
         let handshake = poll_fn(|cx| self.lock().transport.poll_handshake(cx));
-        timeout(HANDSHAKE_TIMEOUT, handshake).await?
+        timeout(self.pace().handshake, handshake).await?
     }
 
     /// Waits until there is something to read: true, or the end of the peer's bytes: false.
@@ -121,71 +147,109 @@ impl Socket {
         self.receive_more().await
     }
 
-    /// Waits until a request has come that is worth a sandbox: one whose head seems to be whole, or
-    /// bytes that go on as no head should. What they are is for the sandbox to say. False if there is
-    /// no request, or none within [`RECEIVE_TIMEOUT`] of its first byte.
+    /// Waits until a request has come that is worth a sandbox, for [`Pace::head`] from its first byte on;
+    /// for that one without end. What it is, is for the sandbox to say.
     ///
     /// # Errors
     /// Any failure of the connection.
-    pub(crate) async fn receive_request(&self) -> io::Result<bool> {
+    pub(crate) async fn receive_request(&self) -> io::Result<Arrived> {
         if !self.receive().await? {
-            return Ok(false);
+            return Ok(Arrived::Nothing);
         }
-        self.lock().expect_request();
-        if self.lock().find_head() {
-            return Ok(true);
+        if let Some(arrived) = self.lock().find_head() {
+            return Ok(arrived);
         }
         let head = async {
-            while self.receive_more().await? && !self.lock().find_head() {}
-            Ok(true)
+            while self.receive_more().await? {
+                if let Some(arrived) = self.lock().find_head() {
+                    return Ok(arrived);
+                }
+            }
+            Ok(self.lock().end_head())
         };
-        Box::pin(timeout(RECEIVE_TIMEOUT, head))
-            .await
-            .unwrap_or(Ok(false))
+        match Box::pin(timeout(self.pace().head, head)).await {
+            Ok(arrived) => arrived,
+            Err(_) if self.lock().head.has_begun() => Ok(Arrived::Late),
+            Err(_) => Ok(Arrived::Nothing),
+        }
+    }
+
+    /// Discards `size` bytes of content, as they come. False if they do not come, or not in time.
+    ///
+    /// # Errors
+    /// Any failure of the connection.
+    pub(crate) async fn skip(&self, size: u64) -> io::Result<bool> {
+        let mut left = self.lock().discard(size);
+        self.lock().content = None;
+        while left > 0 {
+            match timeout_at(self.content_due(), self.receive_more()).await {
+                Ok(Ok(true)) => left = self.lock().discard(left),
+                Ok(Ok(false)) | Err(_) => return Ok(false),
+                Ok(Err(error)) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// Sends what was written, and waits for something to read, or for a reason not to wait that shows
-    /// in the next [`Self::read`].
+    /// in the next [`Self::read`]. It is the sandbox that waits.
     pub(crate) async fn readable(&self) {
-        if self.send().await.is_err() {
-            return;
-        }
-        let due = *(self.lock().due).get_or_insert_with(|| Instant::now() + RECEIVE_TIMEOUT);
-        if timeout_at(due, self.receive()).await.is_err() {
-            self.lock().fail(io::ErrorKind::TimedOut.into());
-        }
+        let readable = async {
+            if self.send().await.is_ok()
+                && timeout_at(self.content_due(), self.receive())
+                    .await
+                    .is_err()
+            {
+                self.lock().fail(io::ErrorKind::TimedOut.into());
+            }
+        };
+        // One that was taken back shows in the next read.
+        let _ = self.wait_in_sandbox(readable).await;
+    }
+
+    /// Returns until when the content has to come that is waited for.
+    fn content_due(&self) -> Instant {
+        let rate = self.pace().content;
+        let mut state = self.lock();
+        let new = || Allowance::new(rate, Instant::now());
+        state.content.get_or_insert_with(new).due()
     }
 
     async fn receive_more(&self) -> io::Result<bool> {
-        poll_fn(|cx| self.lock().poll_receive(cx)).await
+        poll_fn(|cx| self.lock().poll_receive(cx, self.pace())).await
     }
 
-    /// Whether anything was written since the request that came last.
+    /// Returns whether anything was written since the request that came last.
     pub(crate) fn is_answered(&self) -> bool {
         self.lock().answered
     }
 
-    /// Whether bytes have come that nobody has read.
+    /// Returns whether bytes have come that nobody has read.
     pub(crate) fn has_unread(&self) -> bool {
         !self.lock().inbox.is_empty()
     }
 
-    /// Whether something that was written has not yet left.
+    /// Returns whether something that was written has not yet left.
     pub(crate) fn has_unsent(&self) -> bool {
         self.lock().has_unsent()
     }
 
     /// Gives back what memory it has for later.
     pub(crate) fn release_memory(&self) {
-        let mut state = self.lock();
-        if state.outbox.is_empty() {
-            state.outbox = Vec::new();
-        }
+        self.lock().outbox.release_memory();
     }
 
-    /// Adds `bytes` to what will be sent.
+    /// Adds `bytes` to what will be sent, however much that is.
     pub(crate) fn write(&self, bytes: &[u8]) {
         self.lock().write(bytes);
+    }
+
+    /// Adds as many of `bytes` as there is room for to what will be sent; returns how many.
+    pub(crate) fn write_some(&self, bytes: &[u8]) -> usize {
+        let mut state = self.lock();
+        let size = bytes.len().min(state.outbox.room());
+        state.write(&bytes[..size]);
+        size
     }
 
     /// Sends what was written and then `bytes`, as far as that can be without waiting; of the rest, what
@@ -201,8 +265,9 @@ impl Socket {
             false => state.send_at_once(&bytes[..bytes.len().min(SEND_SIZE as usize)])?,
         };
         let rest = &bytes[sent..];
-        let kept = rest.len().min(OUTBOX_SIZE);
-        state.write(&rest[..kept]);
+        let kept = rest.len().min(state.outbox.room());
+        state.note_answer(bytes);
+        state.outbox.push(&rest[..kept]);
         state.send_now()?;
         Ok(sent + kept)
     }
@@ -210,7 +275,7 @@ impl Socket {
     /// Sends all that was written.
     ///
     /// # Errors
-    /// A connection that failed, a client that takes nothing for [`SEND_TIMEOUT`], and a file that
+    /// A connection that failed, a client that takes less than [`Pace::reading`] wants, and a file that
     /// turned out shorter than was promised.
     pub(crate) async fn send(&self) -> io::Result<()> {
         loop {
@@ -235,10 +300,18 @@ impl Socket {
 
     /// Waits until something can be sent.
     async fn writable(&self) -> io::Result<()> {
-        let writable = poll_fn(|cx| self.lock().poll_writable(cx));
-        match timeout(SEND_TIMEOUT, writable).await {
-            Ok(writable) => writable,
-            Err(_) => Err(self.lock().fail(io::ErrorKind::TimedOut.into())),
+        let mut writable = pin!(poll_fn(|cx| self.lock().poll_writable(cx)));
+        let mut due = self.lock().reading_due(self.pace());
+        loop {
+            if let Ok(writable) = timeout_at(due, &mut writable).await {
+                return writable;
+            }
+            // The system tells of room only when there is much of it, and a client may be slower than that.
+            let mut state = self.lock();
+            due = state.renew_reading(self.pace());
+            if due <= Instant::now() {
+                return Err(state.fail(io::ErrorKind::TimedOut.into()));
+            }
         }
     }
 
@@ -259,19 +332,30 @@ impl Socket {
         }
         let drained = async {
             let mut size = 0;
-            while size < LINGER_SIZE {
+            while size < self.pace().linger_size {
                 match self.receive().await {
                     Ok(true) => size += mem::take(&mut self.lock().inbox).len(),
                     _ => return,
                 }
             }
         };
-        let _ = timeout(LINGER_TIMEOUT, drained).await;
+        let _ = timeout(self.pace().linger, drained).await;
+    }
+
+    /// Drops what was not sent, and has closing tell the peer so: it cannot take what it got for the
+    /// whole.
+    pub(crate) fn reset(&self) {
+        let mut state = self.lock();
+        state.fail(io::ErrorKind::ConnectionReset.into());
+        state.transport.reset();
     }
 
     /// Hands the next `length` bytes of `file` from `offset` over to be sent; returns how many of
-    /// them there are, 0 at the end of the file. Waits for the file part before. `size` is what the
+    /// them there are, 0 at the end of the file. Waits while too much waits to leave. `size` is what the
     /// file had when it was opened, if that is known.
+    ///
+    /// # Errors
+    /// The errors of [`Self::make_room`], and a file whose size cannot be told.
     pub(crate) async fn splice(
         &self,
         file: &Arc<File>,
@@ -279,41 +363,37 @@ impl Socket {
         length: u64,
         size: Option<u64>,
     ) -> io::Result<u64> {
-        if self.lock().file.is_some() {
-            self.send().await?;
-        }
+        self.make_room().await?;
         let length = match size {
             Some(size) if offset.saturating_add(length) <= size => length,
             _ => length.min(file.metadata()?.len().saturating_sub(offset)),
         };
         let mut state = self.lock();
         state.answered = true;
-        state.file = (length > 0).then(|| FilePart {
-            file: file.clone(),
-            offset,
-            left: length,
-        });
+        state.outbox.push_file(file, offset, length);
         Ok(length)
     }
 
     /// What has come, up to `size` bytes and up to the end of a request, without waiting.
     pub(crate) fn read(&self, size: usize) -> StreamResult<Vec<u8>> {
         let mut state = self.lock();
+        state.check_holding().map_err(failed)?;
         if state.inbox.is_empty() {
             return match state.failed {
-                Some(kind) => Err(StreamError::LastOperationFailed(
-                    io::Error::from(kind).into(),
-                )),
+                Some(kind) => Err(failed(kind.into())),
                 None if state.ended => Err(StreamError::Closed),
                 None => Ok(Vec::new()),
             };
         }
+        // What is left is looked at anew, when it is known what of it is a head.
+        state.head = Head::default();
         // A request at a time, so that a sandbox need not stay for the next while the answer to this
         // one is on its way.
-        let size = match mem::take(&mut state.head) {
+        let size = match state.handed {
             0 => size,
             head => size.min(head),
         };
+        state.handed = state.handed.saturating_sub(size);
         if size >= state.inbox.len() {
             return Ok(mem::take(&mut state.inbox).into());
         }
@@ -323,22 +403,58 @@ impl Socket {
     /// How many bytes may be written now: 0 while too many wait to leave.
     pub(crate) fn check_write(&self) -> StreamResult<usize> {
         let state = self.lock();
+        state.check_holding().map_err(failed)?;
         match state.failed {
             Some(_) => Err(StreamError::Closed),
-            None if state.is_full() => Ok(0),
-            None => Ok(OUTBOX_SIZE),
+            None => Ok(state.room()),
         }
     }
 
-    /// Waits until more may be written.
+    /// Waits until more may be written. It is the sandbox that waits.
     ///
     /// # Errors
-    /// Those of [`Self::send`].
+    /// The errors of [`Self::send`], and [`TakenBack`].
     pub(crate) async fn make_room(&self) -> io::Result<()> {
-        if self.lock().is_full() {
-            self.send().await?;
+        let room = {
+            let state = self.lock();
+            state.check_holding()?;
+            match state.failed {
+                Some(kind) => return Err(kind.into()),
+                None => state.room(),
+            }
+        };
+        if room == 0 {
+            self.wait_in_sandbox(self.send()).await??;
         }
         Ok(())
+    }
+
+    /// Waits for the client in `future`, with an instance that others may need.
+    ///
+    /// # Errors
+    /// [`TakenBack`].
+    async fn wait_in_sandbox<T>(&self, future: impl Future<Output = T>) -> io::Result<T> {
+        let mut future = pin!(future);
+        let waiting = WaitInSandbox(self);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => waiting.0.poll_taken_back(cx).map(|()| Err(taken_back())),
+        })
+        .await
+    }
+
+    fn poll_taken_back(&self, cx: &Context) -> Poll<()> {
+        let mut state = self.lock();
+        let moved = state.received + state.sent;
+        let register = || (self.terms.instances.register(self.client), moved);
+        let (holding, before) = state.holding.get_or_insert_with(register);
+        holding.poll_taken_back(cx, moved - *before)
+    }
+
+    /// Forgets the instance, which waits no more.
+    pub(crate) fn release_instance(&self) {
+        let holding = self.lock().holding.take();
+        drop(holding);
     }
 
     /// The same connection, to look at its state only.
@@ -350,35 +466,19 @@ impl Socket {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.0)
+        lock(&self.state)
     }
 }
 
-impl FilePart {
-    /// The bytes `before` and then all of the part, copied to `buffer`. `None` if it is too large for
-    /// that, or no longer whole.
-    fn copy_behind<'b>(&self, before: &[u8], buffer: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
-        let size = usize::try_from(self.left).unwrap_or(usize::MAX);
-        if size > SMALL_FILE || before.len() > buffer.len() - size {
-            return Ok(None);
-        }
-        let both = &mut buffer[..before.len() + size];
-        let (start, rest) = both.split_at_mut(before.len());
-        start.copy_from_slice(before);
-        let is_whole = rustix::io::pread(&self.file, rest, self.offset)? == size;
-        Ok(is_whole.then_some(both))
-    }
+/// A wait for the client that ends with it.
+struct WaitInSandbox<'s>(&'s Socket);
 
-    /// Sends as much of it as one system call takes.
-    fn send(&mut self, transport: &mut Transport) -> io::Result<()> {
-        let size = self.left.min(SEND_SIZE) as usize;
-        let sent = transport.send_file(&self.file, &mut self.offset, size)?;
-        if sent == 0 {
-            // Cut off meanwhile. The client was promised more: only closing tells it.
-            return Err(io::ErrorKind::UnexpectedEof.into());
+impl Drop for WaitInSandbox<'_> {
+    fn drop(&mut self) {
+        let state = self.0.lock();
+        if let Some((holding, before)) = &state.holding {
+            holding.go_on(state.received + state.sent - before);
         }
-        self.left -= sent as u64;
-        Ok(())
     }
 }
 
@@ -399,50 +499,68 @@ thread_local! {
 }
 
 impl State {
-    fn poll_receive(&mut self, cx: &mut Context) -> Poll<io::Result<bool>> {
+    fn poll_receive(&mut self, cx: &mut Context, pace: &Pace) -> Poll<io::Result<bool>> {
         if self.ended {
             return Poll::Ready(Ok(false));
         }
         BUFFER.with_borrow_mut(|buffer| {
             let size = ready!(self.transport.poll_read(cx, buffer))?;
             self.ended = size == 0;
-            self.answered = false;
-            self.due = self
-                .due
-                .map(|due| due + Duration::from_secs(1) * size as u32 / SLOWEST_PACE);
+            self.received += size as u64;
+            if let Some(content) = &mut self.content {
+                content.earn(pace.content, size as u64, Instant::now());
+            }
             self.inbox.extend_from_slice(&buffer[..size]);
             Poll::Ready(Ok(!self.ended))
         })
     }
 
-    /// Makes ready for a request whose first bytes have come.
-    fn expect_request(&mut self) {
-        self.due = None;
-        self.answered = false;
-        self.head = 0;
+    /// Looks for a head in what has come. One that is found is what will be read next.
+    fn find_head(&mut self) -> Option<Arrived> {
+        let (size, arrived) = match self.head.look(&self.inbox) {
+            Extent::Incomplete => return None,
+            Extent::Whole(size) => (size, Arrived::Whole),
+            Extent::OverLimit(size) => (size, Arrived::Unfinished),
+        };
+        self.expect_request(size);
+        Some(arrived)
     }
 
-    /// Whether what has come goes up to an empty line, or is no beginning of a request line, or so
-    /// long that the sandbox should judge it.
-    fn find_head(&mut self) -> bool {
-        // Two bytes of what was looked at before may belong to an empty line.
-        let from = self.head.saturating_sub(2);
-        let end = memchr::memchr_iter(b'\n', &self.inbox[from..]).find_map(|at| {
-            let after = from + at + 1;
-            match &self.inbox[after..] {
-                [b'\n', ..] => Some(after + 1),
-                [b'\r', b'\n', ..] => Some(after + 2),
-                _ => None,
-            }
-        });
-        self.head = end.unwrap_or(self.inbox.len());
-        let begins_well = self.inbox.first().is_some_and(u8::is_ascii_alphabetic);
-        end.is_some() || !begins_well || self.inbox.len() >= READ_SIZE
+    /// Says what a head is worth that goes no further: a request line can be answered.
+    fn end_head(&mut self) -> Arrived {
+        if !self.head.has_request_line() {
+            return Arrived::Nothing;
+        }
+        self.expect_request(self.inbox.len());
+        Arrived::Unfinished
+    }
+
+    fn expect_request(&mut self, head: usize) {
+        self.handed = head;
+        self.content = None;
+        self.answered = false;
+    }
+
+    /// Drops up to `size` bytes of what has come; returns how many are missing.
+    fn discard(&mut self, size: u64) -> u64 {
+        let here =
+            usize::try_from(size).map_or(self.inbox.len(), |size| size.min(self.inbox.len()));
+        match here == self.inbox.len() {
+            true => self.inbox = BytesMut::new(),
+            false => drop(self.inbox.split_to(here)),
+        }
+        self.head = Head::default();
+        size - here as u64
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        self.outbox.extend_from_slice(bytes);
-        self.answered = true;
+        self.note_answer(bytes);
+        self.outbox.push(bytes);
+    }
+
+    /// Notes that `bytes` go to the client.
+    fn note_answer(&mut self, bytes: &[u8]) {
+        self.answered = self.answered || !is_interim(bytes);
     }
 
     /// Sends what can be sent without waiting, a large file only in part.
@@ -452,29 +570,30 @@ impl State {
         }
         let mut progress = Progress::None;
         while self.has_unsent() {
-            let is_file = self.sent == self.outbox.len();
             match self.send_some() {
-                Ok(()) if is_file && self.file.is_some() => return Ok(Progress::Some),
-                Ok(()) => progress = Progress::Some,
+                Ok(Sent::File(_)) if self.has_unsent() => return Ok(Progress::Some),
+                Ok(_) => progress = Progress::Some,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(progress),
                 Err(error) => return Err(self.fail(error)),
             }
         }
         self.outbox.clear();
-        self.sent = 0;
+        self.reading = None;
         self.flushing = false;
         Ok(Progress::Done)
     }
 
     /// Sends some of `bytes`, where nothing goes before them; returns how many.
     fn send_at_once(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.failed {
+        let sent = match self.failed {
             Some(kind) => Err(kind.into()),
             None => match self.transport.send(bytes, More::No) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
                 sent => sent.map_err(|error| self.fail(error)),
             },
-        }
+        }?;
+        self.sent += sent as u64;
+        Ok(sent)
     }
 
     fn poll_writable(&mut self, cx: &mut Context) -> Poll<io::Result<()>> {
@@ -483,44 +602,85 @@ impl State {
     }
 
     /// Sends as much as one system call takes.
-    fn send_some(&mut self) -> io::Result<()> {
-        let written = &self.outbox[self.sent..];
-        let Some(part) = &mut self.file else {
-            match written.is_empty() {
-                true => self.transport.flush()?,
-                false => self.sent += self.transport.send(written, More::No)?,
-            }
-            return Ok(());
-        };
-        if written.is_empty() {
-            part.send(&mut self.transport)?;
-        } else {
-            let sent =
-                BUFFER.with_borrow_mut(|buffer| match part.copy_behind(written, buffer)? {
-                    Some(both) => self.transport.send(both, More::No),
-                    None => self.transport.send(written, More::Yes),
-                })?;
-            let of_part = sent.saturating_sub(written.len()) as u64;
-            self.sent += sent - of_part as usize;
-            part.offset += of_part;
-            part.left -= of_part;
+    fn send_some(&mut self) -> io::Result<Sent> {
+        if self.outbox.is_empty() {
+            self.transport.flush()?;
+            return Ok(Sent::Bytes(0));
         }
-        self.file.take_if(|part| part.left == 0);
-        Ok(())
+        let sent =
+            BUFFER.with_borrow_mut(|buffer| self.outbox.send_some(&mut self.transport, buffer))?;
+        let (Sent::Bytes(size) | Sent::File(size)) = sent;
+        self.sent += size as u64;
+        Ok(sent)
+    }
+
+    /// Returns until when the peer has to take some of what waits to leave.
+    fn reading_due(&mut self, pace: &Pace) -> Instant {
+        let taken = self.taken();
+        let new = || (Allowance::new(pace.reading, Instant::now()), taken);
+        self.reading.get_or_insert_with(new).0.due()
+    }
+
+    /// Adds what the peer has taken meanwhile, and returns until when it has to take more.
+    fn renew_reading(&mut self, pace: &Pace) -> Instant {
+        let taken = self.taken();
+        let now = Instant::now();
+        let new = || (Allowance::new(pace.reading, now), taken);
+        let (allowance, before) = self.reading.get_or_insert_with(new);
+        allowance.earn(pace.reading, taken.saturating_sub(*before), now);
+        *before = taken;
+        allowance.due()
+    }
+
+    /// Returns how many bytes the peer's system has acknowledged.
+    fn taken(&self) -> u64 {
+        self.sent.saturating_sub(self.transport.unacknowledged())
     }
 
     fn fail(&mut self, error: io::Error) -> io::Error {
         self.failed = Some(error.kind());
-        self.file = None;
+        self.outbox.clear();
         error
     }
 
-    fn has_unsent(&self) -> bool {
-        self.sent < self.outbox.len() || self.file.is_some() || self.transport.has_unsent()
+    /// # Errors
+    /// [`TakenBack`].
+    fn check_holding(&self) -> io::Result<()> {
+        match &self.holding {
+            Some((holding, _)) if holding.is_over() => Err(taken_back()),
+            _ => Ok(()),
+        }
     }
 
-    fn is_full(&self) -> bool {
-        self.flushing || self.file.is_some() || self.outbox.len() - self.sent >= OUTBOX_SIZE
+    fn has_unsent(&self) -> bool {
+        !self.outbox.is_empty() || self.transport.has_unsent()
+    }
+
+    /// Returns how many bytes may be added to what will be sent; 0 as well where nothing may.
+    fn room(&self) -> usize {
+        match self.flushing {
+            true => 0,
+            false => self.outbox.room(),
+        }
+    }
+}
+
+/// Returns whether `bytes` are an interim response and no more.
+fn is_interim(bytes: &[u8]) -> bool {
+    let is_head = |at| at + 4 == bytes.len();
+    bytes.starts_with(b"HTTP/1.1 1")
+        && memchr::memmem::find(bytes, b"\r\n\r\n").is_some_and(is_head)
+}
+
+fn taken_back() -> io::Error {
+    io::Error::other(TakenBack)
+}
+
+/// Returns what a sandbox is told of `error`. One that was taken back is told nothing more.
+pub(crate) fn failed(error: io::Error) -> StreamError {
+    match error.get_ref() {
+        Some(inner) if inner.is::<TakenBack>() => StreamError::Trap(TakenBack.into()),
+        _ => StreamError::LastOperationFailed(error.into()),
     }
 }
 
@@ -578,6 +738,25 @@ mod tests {
     use std::io::Read;
     use std::net::TcpListener;
 
+    #[test]
+    fn an_interim_response_is_not_yet_an_answer() {
+        for (bytes, is_interim_only) in [
+            (&b"HTTP/1.1 100 Continue\r\n\r\n"[..], true),
+            (b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n", true),
+            (
+                b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+                false,
+            ),
+            (b"HTTP/1.1 100 Continue\r\n\r\nH", false),
+            (b"HTTP/1.1 1", false),
+            (b"HTTP/1.1 200 OK\r\n\r\n", false),
+            (b"", false),
+        ] {
+            let shown = bytes.escape_ascii();
+            assert_eq!(is_interim(bytes), is_interim_only, "{shown}");
+        }
+    }
+
     #[tokio::test]
     async fn a_small_file_that_was_cut_meanwhile_is_not_all_of_what_was_promised() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -586,7 +765,11 @@ mod tests {
         server.set_nonblocking(true).unwrap();
         let file = Arc::new(tempfile::tempfile().unwrap());
         rustix::io::pwrite(&file, b"content", 0).unwrap();
-        let socket = Socket::new(server);
+        let terms = Arc::new(Terms {
+            pace: Pace::default(),
+            instances: Instances::new(1),
+        });
+        let socket = Socket::new(server, Client::of(None), terms);
         socket.write(b"head ");
         assert_eq!(socket.splice(&file, 0, 7, Some(7)).await.unwrap(), 7);
         file.set_len(4).unwrap();

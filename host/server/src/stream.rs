@@ -8,6 +8,7 @@ use std::net;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
@@ -131,6 +132,19 @@ impl Stream {
         Ok(rustix::net::shutdown(self.socket()?, Shutdown::Write)?)
     }
 
+    /// Has closing tell the peer that not all was sent: a reset, where there is one.
+    pub(crate) fn reset(&self) {
+        if let Ok(socket) = self.socket() {
+            // A Unix socket has none.
+            let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+        }
+    }
+
+    /// Returns how many of the bytes that were sent the peer's system has not acknowledged.
+    pub(crate) fn unacknowledged(&self) -> u64 {
+        self.socket().map_or(0, unacknowledged)
+    }
+
     /// The same connection under another descriptor.
     pub(crate) fn duplicate(&self) -> io::Result<net::TcpStream> {
         Ok(self.socket()?.try_clone_to_owned()?.into())
@@ -175,6 +189,23 @@ impl Stream {
 fn has_room(socket: BorrowedFd) -> io::Result<bool> {
     let mut watched = [PollFd::from_borrowed_fd(socket, PollFlags::OUT)];
     Ok(rustix::event::poll(&mut watched, Some(&Timespec::default()))? > 0)
+}
+
+#[cfg(target_os = "linux")]
+fn unacknowledged(socket: BorrowedFd) -> u64 {
+    use rustix::ioctl::{Getter, ioctl};
+    /// `SIOCOUTQ`, by the name it has for all kinds of descriptors.
+    const TIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
+    // SAFETY: TIOCOUTQ writes an `int`, and nothing else.
+    #[allow(unsafe_code)]
+    let size = unsafe { ioctl(socket, Getter::<TIOCOUTQ, i32>::new()) };
+    size.map_or(0, |size| u64::try_from(size).unwrap_or(0))
+}
+
+/// Elsewhere what the system has taken counts.
+#[cfg(not(target_os = "linux"))]
+fn unacknowledged(_: BorrowedFd) -> u64 {
+    0
 }
 
 fn would_block(error: &io::Error) -> bool {

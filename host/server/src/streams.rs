@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, StreamError, StreamResu
 
 use crate::clock;
 use crate::cohort;
-use crate::socket::Socket;
+use crate::socket::{Socket, failed};
 use crate::state::{Attached, State};
 
 /// Replaces the functions that this module is about.
@@ -107,8 +107,8 @@ async fn write(
 ) -> StreamReturn<()> {
     if let Some(socket) = connection(store.data(), &output) {
         let socket = socket.clone();
-        let has_room = socket.make_room().await;
-        let written = has_room.map(|()| socket.write(bytes.as_le_slice(&store)));
+        let write = |rest: &[u8]| Ok(socket.write_some(rest));
+        let written = write_to_connection(&mut store, &socket, &bytes, write).await;
         return returned(store.data_mut(), written.map_err(failed));
     }
     let bytes = bytes.as_le_slice(&store).to_vec();
@@ -126,7 +126,8 @@ async fn write_and_flush(
     if let Some(socket) = connection(store.data(), &output) {
         let socket = socket.clone();
         cohort::keep_step().await;
-        let written = write_to_connection(&mut store, &socket, &bytes).await;
+        let write = |rest: &[u8]| socket.write_now(rest);
+        let written = write_to_connection(&mut store, &socket, &bytes, write).await;
         return returned(store.data_mut(), written.map_err(failed));
     }
     let bytes = bytes.as_le_slice(&store).to_vec();
@@ -136,17 +137,18 @@ async fn write_and_flush(
     returned(state, written)
 }
 
-/// Sends `bytes` from the memory of the sandbox, all but what may wait to leave.
+/// Passes `bytes` from the memory of the sandbox to `write`, which takes what there is room for.
 async fn write_to_connection(
     store: &mut StoreContextMut<'_, State>,
     socket: &Socket,
     bytes: &WasmList<u8>,
+    write: impl Fn(&[u8]) -> io::Result<usize>,
 ) -> io::Result<()> {
     let mut written = 0;
     loop {
         socket.make_room().await?;
         let rest = &bytes.as_le_slice(&*store)[written..];
-        let now = socket.write_now(rest)?;
+        let now = write(rest)?;
         if now == rest.len() {
             return Ok(());
         }
@@ -199,10 +201,6 @@ fn connection_in<'s>(
 fn connection<'s>(state: &'s State, output: &Resource<DynOutputStream>) -> Option<&'s Arc<Socket>> {
     let attached = state.attached.as_ref()?;
     (attached.output == output.rep()).then_some(&attached.socket)
-}
-
-fn failed(error: io::Error) -> StreamError {
-    StreamError::LastOperationFailed(error.into())
 }
 
 fn returned<T>(state: &mut State, result: StreamResult<T>) -> StreamReturn<T> {

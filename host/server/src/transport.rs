@@ -131,4 +131,21 @@ impl Transport {
             Transport::Tls(stream) => stream.shutdown_write(),
         }
     }
+
+    /// See [`Stream::reset`].
+    pub(crate) fn reset(&self) {
+        self.stream().reset();
+    }
+
+    /// See [`Stream::unacknowledged`].
+    pub(crate) fn unacknowledged(&self) -> u64 {
+        self.stream().unacknowledged()
+    }
+
+    fn stream(&self) -> &Stream {
+        match self {
+            Transport::Plain(stream) => stream,
+            Transport::Tls(stream) => stream.stream(),
+        }
+    }
 }

@@ -65,6 +65,11 @@ impl TlsStream {
         Poll::Ready(Ok(Spoken::Tls))
     }
 
+    /// Returns the stream that carries the encrypted bytes.
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
     /// The connection without TLS.
     pub(crate) fn into_inner(self) -> Stream {
         self.stream

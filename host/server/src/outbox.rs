@@ -1,0 +1,246 @@
+//! The way out of a connection: bytes that were written and have not yet left, and parts of files between
+//! them. It is bounded, so that a client which does not read costs a connection and no more than that.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use crate::stream::More;
+use crate::transport::Transport;
+
+/// Bytes that may wait before a writer has to. Most pages and listings are smaller.
+const MAX_BYTES: usize = 1024 * 1024;
+/// Parts of files that may wait: more than one answer has, as ranges are limited to fewer. Each keeps a
+/// descriptor open.
+const MAX_FILES: usize = 32;
+/// Bytes of memory that are kept for what is written next.
+const KEEP_SIZE: usize = 64 * 1024;
+/// A file part up to this size, in bytes, is copied to leave together with the head before it, which
+/// takes less than to send the two.
+const SMALL_FILE: usize = 16 * 1024;
+/// Bytes of one response that leave before other connections get their turn.
+pub(crate) const SEND_SIZE: u64 = 2 * 1024 * 1024;
+
+/// A queue of bytes and parts of files.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    bytes: Vec<u8>,
+    /// Bytes that have left, the first of `bytes`.
+    sent: usize,
+    files: VecDeque<FilePart>,
+}
+
+/// A piece of a file on its way out.
+#[derive(Debug)]
+struct FilePart {
+    /// Bytes that go before it.
+    at: usize,
+    file: Arc<File>,
+    offset: u64,
+    left: u64,
+}
+
+/// The work of one system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// Bytes, and perhaps a small file with them.
+    Bytes(usize),
+    /// A file, this much of it.
+    File(usize),
+}
+
+impl Outbox {
+    /// Adds `bytes`. It is for the writer to have asked for [`Self::room`].
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.compact();
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Adds `length` bytes of `file` from `offset`.
+    pub(crate) fn push_file(&mut self, file: &Arc<File>, offset: u64, length: u64) {
+        if length > 0 {
+            self.files.push_back(FilePart {
+                at: self.bytes.len(),
+                file: file.clone(),
+                offset,
+                left: length,
+            });
+        }
+    }
+
+    /// Returns whether everything has left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sent == self.bytes.len() && self.files.is_empty()
+    }
+
+    /// Returns how many bytes may be added; 0 as well where no file part may.
+    pub(crate) fn room(&self) -> usize {
+        match self.files.len() < MAX_FILES {
+            true => MAX_BYTES.saturating_sub(self.bytes.len() - self.sent),
+            false => 0,
+        }
+    }
+
+    /// Forgets what has not left.
+    pub(crate) fn clear(&mut self) {
+        self.files.clear();
+        self.sent = 0;
+        self.bytes.clear();
+        if self.bytes.capacity() > KEEP_SIZE {
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// Gives back what memory it has for later, if it is empty.
+    pub(crate) fn release_memory(&mut self) {
+        if self.is_empty() {
+            *self = Outbox::default();
+        }
+    }
+
+    /// Sends as much as one system call takes. A small file is copied to `buffer` on its way.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if nothing can be sent now; [`io::ErrorKind::UnexpectedEof`] for a
+    /// file that was cut off meanwhile.
+    pub(crate) fn send_some(
+        &mut self,
+        transport: &mut Transport,
+        buffer: &mut [u8],
+    ) -> io::Result<Sent> {
+        let Some(part) = self.files.front_mut() else {
+            let sent = transport.send(&self.bytes[self.sent..], More::No)?;
+            self.sent += sent;
+            return Ok(Sent::Bytes(sent));
+        };
+        let before = &self.bytes[self.sent..part.at];
+        let sent = if before.is_empty() {
+            Sent::File(part.send(transport)?)
+        } else {
+            let sent = match part.copy_behind(before, buffer)? {
+                Some(both) => transport.send(both, More::No)?,
+                None => transport.send(before, More::Yes)?,
+            };
+            let of_file = sent.saturating_sub(before.len());
+            self.sent += sent - of_file;
+            part.offset += of_file as u64;
+            part.left -= of_file as u64;
+            Sent::Bytes(sent)
+        };
+        if part.left == 0 {
+            self.files.pop_front();
+        }
+        Ok(sent)
+    }
+
+    /// Moves what is left to the front where that is less than what has left.
+    fn compact(&mut self) {
+        if self.sent < KEEP_SIZE.max(self.bytes.len() / 2) {
+            return;
+        }
+        self.bytes.drain(..self.sent);
+        for part in &mut self.files {
+            part.at -= self.sent;
+        }
+        self.sent = 0;
+    }
+}
+
+impl FilePart {
+    /// The bytes `before` and then all of the part, copied to `buffer`. `None` if it is too large for
+    /// that, or no longer whole.
+    fn copy_behind<'b>(&self, before: &[u8], buffer: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
+        let size = usize::try_from(self.left).unwrap_or(usize::MAX);
+        if size > SMALL_FILE || before.len() > buffer.len() - size {
+            return Ok(None);
+        }
+        let both = &mut buffer[..before.len() + size];
+        let (start, rest) = both.split_at_mut(before.len());
+        start.copy_from_slice(before);
+        let is_whole = rustix::io::pread(&self.file, rest, self.offset)? == size;
+        Ok(is_whole.then_some(both))
+    }
+
+    /// Sends as much of it as one system call takes.
+    fn send(&mut self, transport: &mut Transport) -> io::Result<usize> {
+        let size = self.left.min(SEND_SIZE) as usize;
+        let sent = transport.send_file(&self.file, &mut self.offset, size)?;
+        if sent == 0 {
+            // Cut off meanwhile. The client was promised more: only closing tells it.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= sent as u64;
+        Ok(sent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use crate::stream::Stream;
+
+    #[test]
+    fn pieces_leave_in_the_order_they_were_written_in() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("open");
+        let (server, _) = listener.accept().expect("a connection");
+        server.set_nonblocking(true).expect("set");
+        let mut transport = Transport::Plain(Stream::new(server));
+        let mut file = tempfile::tempfile().expect("a file");
+        let content: Vec<u8> = (0..100_000).map(|at| (at % 251) as u8).collect();
+        file.write_all(&content).expect("written");
+        let file = Arc::new(file);
+
+        let mut outbox = Outbox::default();
+        let mut buffer = [0; 32 * 1024];
+        let mut wanted = Vec::new();
+        let mut received = Vec::new();
+        for round in 0..300_usize {
+            let head = vec![b'h'; round * 11 % 2000];
+            let (start, length) = (round * 7, [0, 10, 20_000, 90_000][round % 4]);
+            outbox.push(&head);
+            outbox.push_file(&file, start as u64, length as u64);
+            wanted.extend_from_slice(&head);
+            wanted.extend_from_slice(&content[start..start + length]);
+            // Never all of it, so that what is written comes behind what waits.
+            while !outbox.is_empty() && (round % 3 > 0 || outbox.room() == 0) {
+                match outbox.send_some(&mut transport, &mut buffer) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        let mut some = [0; 64 * 1024];
+                        let size = client.read(&mut some).expect("bytes");
+                        received.extend_from_slice(&some[..size]);
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        while !outbox.is_empty() {
+            let _ = outbox.send_some(&mut transport, &mut buffer);
+            let mut some = [0; 64 * 1024];
+            let size = client.read(&mut some).expect("bytes");
+            received.extend_from_slice(&some[..size]);
+        }
+        drop(transport);
+        client.read_to_end(&mut received).expect("the rest");
+        assert!(received == wanted, "{} of {}", received.len(), wanted.len());
+    }
+
+    #[test]
+    fn what_has_left_makes_room_and_costs_no_memory() {
+        let mut outbox = Outbox::default();
+        outbox.push(&vec![0; MAX_BYTES]);
+        assert_eq!(outbox.room(), 0);
+        outbox.sent = MAX_BYTES - 1;
+        assert_eq!(outbox.room(), MAX_BYTES - 1);
+        outbox.push(b"more");
+        assert_eq!((outbox.bytes.len(), outbox.sent), (5, 0));
+        outbox.sent = 5;
+        outbox.clear();
+        assert_eq!(outbox.bytes.capacity(), 0);
+    }
+}
