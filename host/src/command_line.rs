@@ -278,6 +278,10 @@ fn argument(setting: &'static Setting, variables: Variables) -> Arg {
             arg = arg.env(setting.variable).hide_env_values(closes_a_door);
         }
     }
+    if !closes_a_door && !matches!(setting.kind, Kind::Lines { .. }) {
+        // As in Python, the last counts.
+        arg = arg.overrides_with(setting.option);
+    }
     match setting.kind {
         Kind::Switch => arg
             .action(ArgAction::SetTrue)

@@ -23,14 +23,18 @@ mod worker;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::process::{self, ExitCode};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
 use std::thread;
 
-use sandserve_host::{Address, SocketFile, TlsConfig, inherited, log_json, log_to, say};
+use sandserve_host::{
+    Address, SocketFile, TlsConfig, inherited, log_json, log_to, say, takes_more,
+};
 
 use bind::{Bound, Origin, bind};
 use command_line::Asked;
 use options::{Options, Tls};
+use signals::Signals;
 use supervisor::{Ended, Kept, Supervisor};
 
 fn main() -> ExitCode {
@@ -74,12 +78,18 @@ fn serve(options: &Options) -> Result<ExitCode, String> {
         true => 1,
         false => thread::available_parallelism().map_or(1, usize::from),
     };
+    // Before there is anything to tidy up.
+    let signals = Signals::new().map_err(one_line("cannot handle signals"))?;
     let passed = inherited(cores).map_err(one_line("cannot use the sockets passed"))?;
     let Bound {
         listeners,
         addresses,
         origin,
     } = bind(options, passed, cores)?;
+    let _socket_file = match &origin {
+        Origin::UnixSocket(file) => Some(Removed(file)),
+        Origin::Port | Origin::Inherited => None,
+    };
     let self_signed = self_signed(options, &addresses)?;
     if options.tls.is_none() && options.asks_for_passwords() && addresses.iter().any(is_public) {
         say("without TLS, passwords can be read on their way (see --tls-cert)");
@@ -87,18 +97,16 @@ fn serve(options: &Options) -> Result<ExitCode, String> {
     let announce = || announce(options, &addresses);
     let work = |stream, listeners| worker::work(options, self_signed.as_ref(), stream, listeners);
     let kept = Kept {
+        signals,
         listeners,
         are_inherited: matches!(origin, Origin::Inherited),
-        root: &options.directory,
+        grace: options.grace,
         // Another worker would not have the state of the one instance.
         renews: !options.single,
     };
     let ended = Supervisor::new(kept, &work)
-        .and_then(|supervisor| supervisor.run(announce))
+        .run(announce)
         .map_err(one_line("cannot serve"))?;
-    if let Origin::UnixSocket(file) = &origin {
-        SocketFile::remove(file);
-    }
     Ok(match ended {
         Ended::Interrupted => {
             print_line("\nKeyboard interrupt received, exiting.");
@@ -109,6 +117,15 @@ fn serve(options: &Options) -> Result<ExitCode, String> {
         Ended::HungUp => ExitCode::from(128 + 1),
         Ended::NeverServed => ExitCode::FAILURE,
     })
+}
+
+/// The file of a Unix socket, which goes on every way out. Workers exit without a way out.
+struct Removed<'f>(&'f SocketFile);
+
+impl Drop for Removed<'_> {
+    fn drop(&mut self) {
+        self.0.remove();
+    }
 }
 
 /// Makes the certificate of `--tls-self-signed`, and prints its fingerprint.
@@ -122,9 +139,11 @@ fn self_signed(options: &Options, addresses: &[Address]) -> Result<Option<TlsCon
     });
     let config = https::self_signed(options.bind.as_deref(), address)?;
     let fingerprint = config.fingerprint();
-    print_error(format_args!(
-        "Self-signed certificate, SHA-256 fingerprint {fingerprint}"
-    ));
+    let message = format!("Self-signed certificate, SHA-256 fingerprint {fingerprint}");
+    match options.log_json {
+        true => say(message),
+        false => print_to(io::stderr(), message),
+    }
     Ok(Some(config))
 }
 
@@ -199,31 +218,19 @@ fn invite(options: &Options, scheme: &str, address: SocketAddr) {
     if options.open
         && let Some(url) = addresses.first().copied().map(url)
     {
-        open_browser(&url);
-    }
-}
-
-/// Opens the default browser from a process of its own: this one stays single-threaded, and waits for nobody.
-fn open_browser(url: &str) {
-    match supervisor::fork() {
-        Ok(Some(_)) => {}
-        Ok(None) => {
-            if let Err(error) = reach::open_browser(url) {
-                say(format_args!("cannot open a browser: {}", reason(error)));
-            }
-            process::exit(0);
+        if let Err(error) = reach::open_browser(&url) {
+            say(format_args!("cannot open a browser: {}", reason(error)));
         }
-        Err(error) => say(format_args!("cannot open a browser: {}", reason(error))),
     }
 }
 
-/// Stdout may be closed; the server goes on.
 fn print_line(line: impl Display) {
-    let mut stdout = io::stdout();
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    print_to(io::stdout(), line);
 }
 
-/// Stderr may be closed; the server goes on.
-fn print_error(line: impl Display) {
-    let _ = writeln!(io::stderr(), "{line}");
+/// Prints a line for people. Where nobody reads, it is dropped: the server goes on.
+fn print_to(mut stream: impl Write + AsFd, line: impl Display) {
+    if takes_more(&stream) {
+        let _ = writeln!(stream, "{line}").and_then(|()| stream.flush());
+    }
 }

@@ -40,12 +40,12 @@ pub(crate) fn qr_code(text: &str) -> Option<String> {
     Some(renderer.build())
 }
 
-/// Opens the default browser, and waits as long as what opens it runs.
+/// Opens the default browser by a program, which nobody waits for.
 ///
 /// # Errors
-/// Nothing that opens a browser, or one that failed.
+/// Nothing that opens a browser.
 pub(crate) fn open_browser(url: &str) -> io::Result<()> {
-    let mut failure = io::ErrorKind::NotFound.into();
+    let mut failure = None;
     for mut command in open::commands(url) {
         command
             .stdin(Stdio::null())
@@ -53,18 +53,12 @@ pub(crate) fn open_browser(url: &str) -> io::Result<()> {
             .stderr(Stdio::null());
         // Ctrl-C is meant for the server.
         command.process_group(0);
-        match command.status() {
-            Ok(status) if status.success() => return Ok(()),
-            Ok(status) => {
-                let program = command.get_program().display();
-                failure = io::Error::other(format!("{program}: {status}"));
-            }
-            // The first that is there knows best why it does not work.
-            Err(_) if failure.kind() != io::ErrorKind::NotFound => {}
-            Err(error) => failure = error,
+        match command.spawn() {
+            Ok(_) => return Ok(()),
+            Err(error) => failure = failure.or(Some(error)),
         }
     }
-    Err(failure)
+    Err(failure.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
 /// The addresses that reach a server on `address`, on a machine with those of `interfaces`.

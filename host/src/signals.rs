@@ -29,16 +29,16 @@ pub(crate) enum Signal {
 pub(crate) struct Signals(SignalDelivery<UnixStream, SignalOnly>);
 
 impl Signals {
-    /// Takes over the signals of this process. SIGHUP stays ignored where it was, as nohup(1) wants it.
+    /// Takes over the signals of this process. Those of a terminal stay ignored where they were, as nohup(1) and
+    /// shells that start something in the background want it.
     ///
     /// # Errors
     /// Descriptors or handlers that the system does not give.
     pub(crate) fn new() -> io::Result<Signals> {
         let (read, write) = UnixStream::pair()?;
-        let mut signals = vec![SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGCHLD];
-        if !is_ignored(SIGHUP) {
-            signals.push(SIGHUP);
-        }
+        let mut signals = vec![SIGTERM, SIGUSR1, SIGCHLD];
+        let of_terminals = [SIGINT, SIGQUIT, SIGHUP].into_iter();
+        signals.extend(of_terminals.filter(|&signal| !is_ignored(signal)));
         ignore_file_size()?;
         SignalDelivery::with_pipe(read, write, SignalOnly::default(), signals).map(Signals)
     }
@@ -60,7 +60,7 @@ impl Signals {
 
     /// Gives the signals up in a child of the process that has taken them over. They do nothing there from
     /// now on: handlers stay, so that programs that the child starts have the system's defaults again.
-    pub(crate) fn give_up(self) {
+    pub(crate) fn give_up(&self) {
         self.0.handle().close();
     }
 }

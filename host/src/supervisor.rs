@@ -10,41 +10,46 @@ use std::io::{self, Read, Write};
 use std::mem;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions, WaitStatus, kill_process, wait};
-
 use sandserve_host::{reopen_log, say};
 
 use crate::signals::{Signal, Signals};
 
-/// The time between two looks at the name of the root.
-const LOOK_AT_ROOT: Duration = Duration::from_millis(500);
+/// The time that a worker has to start. A handler is compiled in it.
+const START: Duration = Duration::from_secs(60);
 /// The time that workers have to tidy up when the server ends at once.
 const TIDY_UP: Duration = Duration::from_secs(1);
-/// The least time between the start of a worker that has died and that of the next.
+/// The time between a start that has failed and the next, which doubles with each up to [`LONGEST_BACK_OFF`].
 const BACK_OFF: Duration = Duration::from_secs(1);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
+/// Workers that may finish what they have begun beside the one that serves. The oldest of more are told to end.
+const MAX_DRAINING: usize = 8;
 
-/// Words from the supervisor to a worker, a byte each. The end of the stream is [`QUIT`].
-pub(crate) const DRAIN: u8 = b'd';
-/// See [`DRAIN`]: end at once.
+/// Words from the supervisor to a worker, a byte each: finish what has begun, and end.
+pub(crate) const RETIRE: u8 = b'r';
+/// See [`RETIRE`]: the same within the time of grace.
+pub(crate) const STOP: u8 = b's';
+/// See [`RETIRE`]: end at once. So does the end of the stream.
 pub(crate) const QUIT: u8 = b'q';
-/// See [`DRAIN`]: open the log anew.
+/// See [`RETIRE`]: open the log anew.
 pub(crate) const REOPEN_LOG: u8 = b'l';
-/// The word of a worker that serves.
-pub(crate) const READY: u8 = b'r';
+/// Words from a worker to the supervisor: it serves.
+pub(crate) const READY: u8 = b'R';
+/// See [`READY`]: the name of the root means another directory than the one it has open.
+pub(crate) const ROOT_HAS_MOVED: u8 = b'M';
 
 /// Why serving has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// Ctrl-C.
     Interrupted,
-    /// TERM or QUIT; what had begun is finished, or was cut off at a second signal.
+    /// TERM or QUIT; what had begun is finished, or was cut off.
     Terminated,
     /// The terminal is gone.
     HungUp,
@@ -57,34 +62,48 @@ pub(crate) enum Ended {
 pub(crate) type Work<'w> = dyn Fn(UnixStream, Vec<TcpListener>) -> u8 + 'w;
 
 /// The things that outlive a worker.
-pub(crate) struct Kept<'w> {
+pub(crate) struct Kept {
+    pub(crate) signals: Signals,
     pub(crate) listeners: Vec<TcpListener>,
     /// The listeners go on when this process ends.
     pub(crate) are_inherited: bool,
-    /// The directory that workers open by this name.
-    pub(crate) root: &'w Path,
+    /// The time that requests have to finish when the server ends.
+    pub(crate) grace: Duration,
     /// Reloads make a new generation.
     pub(crate) renews: bool,
 }
 
 /// Keeps a worker serving until a signal ends that.
 pub(crate) struct Supervisor<'w> {
-    signals: Option<Signals>,
-    kept: Kept<'w>,
+    kept: Option<Kept>,
     work: &'w Work<'w>,
+    /// The oldest first.
     workers: Vec<Worker>,
+    /// This process belongs to a terminal. One that is gone cannot be asked for any more.
+    has_terminal: bool,
+    renews: bool,
+    grace: Duration,
     ending: Option<Ended>,
     /// A new generation is wanted.
     is_stale: bool,
-    last_start: Option<Instant>,
+    failed: Option<Failed>,
+}
+
+/// A start that has failed: the next is at `again`.
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    again: Instant,
+    back_off: Duration,
 }
 
 struct Worker {
     id: Pid,
     stream: UnixStream,
+    /// The stream has come to its end: the worker is about to, too.
+    is_silent: bool,
     stage: Stage,
-    /// The root that the worker has opened, as device and inode.
-    root: Option<(u64, u64)>,
+    /// The moment at which it is killed.
+    deadline: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,19 +115,18 @@ enum Stage {
 
 impl<'w> Supervisor<'w> {
     /// Makes the supervisor of workers that do `work` with what is `kept`.
-    ///
-    /// # Errors
-    /// Signals that cannot be taken over.
-    pub(crate) fn new(kept: Kept<'w>, work: &'w Work<'w>) -> io::Result<Self> {
-        Ok(Supervisor {
-            signals: Some(Signals::new()?),
-            kept,
+    pub(crate) fn new(kept: Kept, work: &'w Work<'w>) -> Self {
+        Supervisor {
             work,
             workers: Vec::new(),
+            has_terminal: fs::File::open("/dev/tty").is_ok(),
+            renews: kept.renews,
+            grace: kept.grace,
+            kept: Some(kept),
             ending: None,
             is_stale: false,
-            last_start: None,
-        })
+            failed: None,
+        }
     }
 
     /// Serves until a signal ends that. Calls `announce` when the first worker serves.
@@ -124,63 +142,64 @@ impl<'w> Supervisor<'w> {
                 self.handle(signal);
             }
             self.hear_workers();
-            if self.is_serving()
+            if self.is_any(Stage::Serving)
                 && let Some(announce) = announce.take()
             {
                 announce();
             }
             self.reap(announce.is_some());
-            if let Some(ended) = self.ending
-                && (self.workers.is_empty() || ended != Ended::Terminated)
-            {
-                self.end_workers();
-                return Ok(ended);
-            }
-            if self.ending.is_none() {
+            self.kill_late();
+            if let Some(ended) = self.ending {
+                if self.workers.is_empty() || ended != Ended::Terminated {
+                    self.end_workers();
+                    return Ok(ended);
+                }
+            } else if announce.is_none() {
                 self.renew();
             }
         }
     }
 
-    fn is_serving(&self) -> bool {
-        let mut workers = self.workers.iter();
-        workers.any(|worker| worker.stage == Stage::Serving)
+    fn is_any(&self, stage: Stage) -> bool {
+        self.workers.iter().any(|worker| worker.stage == stage)
     }
 
-    fn is_starting(&self) -> bool {
-        let mut workers = self.workers.iter();
-        workers.any(|worker| worker.stage == Stage::Starting)
-    }
-
-    /// Waits for a signal, a word of a worker, or the next look at the root.
+    /// Waits for a signal, a word of a worker, or the moment at which something is due.
     fn wait_for_event(&self) {
-        let signals = self.signals.iter().map(AsFd::as_fd);
-        let workers = self.workers.iter().map(|worker| worker.stream.as_fd());
+        let signals = self.kept.iter().map(|kept| kept.signals.as_fd());
+        let heard = self.workers.iter().filter(|worker| !worker.is_silent);
         let mut watched: Vec<_> = signals
-            .chain(workers)
+            .chain(heard.map(|worker| worker.stream.as_fd()))
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
             .collect();
-        let timeout = Timespec {
-            tv_sec: 0,
-            tv_nsec: LOOK_AT_ROOT.subsec_nanos().into(),
-        };
+        let deadlines = self.workers.iter().filter_map(|worker| worker.deadline);
+        let again = self.failed.map(|failed| failed.again);
+        let due = deadlines.chain(again).min();
+        let timeout = due.map(|due| {
+            let left = due.saturating_duration_since(Instant::now());
+            // A moment later, when it is over for sure.
+            let left = left + Duration::from_millis(10);
+            Timespec {
+                tv_sec: left.as_secs() as i64,
+                tv_nsec: left.subsec_nanos().into(),
+            }
+        });
         // A signal may interrupt it, which is what was waited for.
-        let _ = poll(&mut watched, Some(&timeout));
+        let _ = poll(&mut watched, timeout.as_ref());
     }
 
     fn pending_signals(&mut self) -> Vec<Signal> {
-        self.signals
-            .as_mut()
-            .map(Signals::pending)
-            .unwrap_or_default()
+        let kept = self.kept.as_mut();
+        kept.map(|kept| kept.signals.pending()).unwrap_or_default()
     }
 
     fn handle(&mut self, signal: Signal) {
         match signal {
             Signal::Interrupt => self.ending = Some(Ended::Interrupted),
-            Signal::HangUp if has_terminal() => self.ending = Some(Ended::HungUp),
+            Signal::HangUp if self.has_terminal => self.ending = Some(Ended::HungUp),
             Signal::HangUp => {
-                self.is_stale |= self.kept.renews;
+                self.is_stale |= self.renews;
+                self.failed = None;
                 self.reopen_log();
             }
             // The second time, at once.
@@ -188,7 +207,7 @@ impl<'w> Supervisor<'w> {
             Signal::Terminate => {
                 self.ending = Some(Ended::Terminated);
                 self.close_listeners();
-                self.drain(|_| true);
+                self.drain(STOP, |_| true);
             }
             Signal::User1 => self.reopen_log(),
             // Whoever has ended is reaped in any case.
@@ -198,8 +217,11 @@ impl<'w> Supervisor<'w> {
 
     /// Lets another server have the port.
     fn close_listeners(&mut self) {
-        for listener in self.kept.listeners.drain(..) {
-            if !self.kept.are_inherited {
+        let Some(kept) = &mut self.kept else {
+            return;
+        };
+        for listener in kept.listeners.drain(..) {
+            if !kept.are_inherited {
                 let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
             }
         }
@@ -209,35 +231,61 @@ impl<'w> Supervisor<'w> {
     fn hear_workers(&mut self) {
         let mut ready = None;
         for worker in &mut self.workers {
-            let mut word = [0];
-            let is_ready = matches!(worker.stream.read(&mut word), Ok(1)) && word[0] == READY;
-            if is_ready && worker.stage == Stage::Starting {
-                worker.stage = Stage::Serving;
-                ready = Some(worker.id);
+            let mut words = [0; 16];
+            let length = match worker.stream.read(&mut words) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Ok(length) if length > 0 => length,
+                _ => {
+                    worker.is_silent = true;
+                    continue;
+                }
+            };
+            for &word in &words[..length] {
+                match (word, worker.stage) {
+                    (READY, Stage::Starting) => {
+                        worker.stage = Stage::Serving;
+                        worker.deadline = None;
+                        ready = Some(worker.id);
+                    }
+                    (ROOT_HAS_MOVED, Stage::Serving) => self.is_stale |= self.renews,
+                    _ => {}
+                }
             }
         }
         if let Some(ready) = ready {
-            self.drain(|worker| worker.id != ready && worker.stage == Stage::Serving);
+            self.failed = None;
+            let is_before = |worker: &Worker| worker.id != ready && worker.stage == Stage::Serving;
+            self.drain(RETIRE, is_before);
+            self.end_oldest();
         }
     }
 
-    fn drain(&mut self, chosen: impl Fn(&Worker) -> bool) {
+    /// Tells workers to finish what they have begun, and to end.
+    fn drain(&mut self, word: u8, chosen: impl Fn(&Worker) -> bool) {
         for worker in self.workers.iter_mut().filter(|worker| chosen(worker)) {
             worker.stage = Stage::Draining;
-            // One that has died is reaped.
-            let _ = worker.stream.write_all(&[DRAIN]);
+            worker.deadline = (word == STOP).then(|| Instant::now() + self.grace + TIDY_UP);
+            worker.tell(word);
         }
+    }
+
+    /// Bounds the workers of generations before.
+    fn end_oldest(&mut self) {
+        let is_draining = |worker: &&Worker| worker.stage == Stage::Draining;
+        let count = self.workers.iter().filter(is_draining).count();
+        let surplus = count.saturating_sub(MAX_DRAINING);
+        let oldest: Vec<_> = self.workers.iter().filter(is_draining).collect();
+        let oldest: Vec<_> = oldest[..surplus].iter().map(|worker| worker.id).collect();
+        self.drain(STOP, |worker| {
+            oldest.contains(&worker.id) && worker.deadline.is_none()
+        });
     }
 
     fn reopen_log(&mut self) {
         reopen_log();
-        self.tell(REOPEN_LOG);
-    }
-
-    fn tell(&mut self, word: u8) {
-        for worker in &mut self.workers {
-            let _ = worker.stream.write_all(&[word]);
-        }
+        self.workers
+            .iter_mut()
+            .for_each(|worker| worker.tell(REOPEN_LOG));
     }
 
     /// Takes note of children that have ended. As process 1, orphans are among them.
@@ -247,66 +295,109 @@ impl<'w> Supervisor<'w> {
                 continue;
             };
             let worker = self.workers.remove(at);
+            let signal = status.terminating_signal();
             match worker.stage {
-                Stage::Draining => {}
                 _ if self.ending.is_some() => {}
-                Stage::Starting if is_first => {
+                Stage::Draining => {
+                    if signal.is_some() {
+                        let how = reason(status);
+                        say(format_args!("a worker that was finishing has died ({how})"));
+                    }
+                }
+                Stage::Starting => {
                     // A worker that exits has said why.
-                    if status.terminating_signal().is_some() {
+                    if signal.is_some() {
                         say(format_args!("the worker has died ({})", reason(status)));
                     }
-                    self.ending = Some(Ended::NeverServed);
+                    match is_first {
+                        true => self.ending = Some(Ended::NeverServed),
+                        false => self.note_failure(),
+                    }
                 }
-                Stage::Starting => say("the server goes on as before"),
                 Stage::Serving => {
                     let how = reason(status);
                     say(format_args!("a worker has died ({how}) and is replaced"));
-                    self.is_stale = true;
+                    // One that dies again and again is not replaced again and again.
+                    self.wait_before_next();
                 }
             }
         }
     }
 
-    /// Starts a new generation where one is wanted, or where the root has come to mean another directory.
-    fn renew(&mut self) {
-        if self.is_starting() {
-            return;
+    fn note_failure(&mut self) {
+        self.wait_before_next();
+        say(match self.is_any(Stage::Serving) {
+            true => "the server goes on as before",
+            false => "nothing is served until a worker starts, which is tried again",
+        });
+    }
+
+    fn wait_before_next(&mut self) {
+        let before = self.failed.map(|failed| failed.back_off * 2);
+        let back_off = before.map_or(BACK_OFF, |before| before.min(LONGEST_BACK_OFF));
+        self.failed = Some(Failed {
+            again: Instant::now() + back_off,
+            back_off,
+        });
+    }
+
+    /// Kills workers that have taken too long to start or to end.
+    fn kill_late(&mut self) {
+        let now = Instant::now();
+        for worker in &mut self.workers {
+            if worker.deadline.is_some_and(|deadline| deadline <= now) {
+                say(match worker.stage {
+                    Stage::Starting => "a worker takes too long to start, and is killed",
+                    Stage::Serving | Stage::Draining => {
+                        "a worker takes too long to end, and is killed"
+                    }
+                });
+                worker.deadline = None;
+                let _ = kill_process(worker.id, rustix::process::Signal::KILL);
+            }
         }
-        let newest = self.workers.iter().rev();
-        let mut serving = newest.filter(|worker| worker.stage == Stage::Serving);
-        let served = serving.next().and_then(|worker| worker.root);
-        let now = identity(self.kept.root);
-        let has_moved = self.kept.renews && now.is_some() && served.is_some() && now != served;
-        let is_soon = |start: Instant| start.elapsed() < BACK_OFF;
-        let waits = !self.is_serving() && self.last_start.is_some_and(is_soon);
-        if (!self.is_stale && !has_moved) || waits {
+    }
+
+    /// Starts a new generation where one is wanted or none serves, unless a start has failed a moment ago.
+    fn renew(&mut self) {
+        let now = Instant::now();
+        let is_wanted = self.is_stale || !self.is_any(Stage::Serving);
+        let waits = self.failed.is_some_and(|failed| failed.again > now);
+        if !is_wanted || waits || self.is_any(Stage::Starting) {
             return;
         }
         self.is_stale = false;
         if let Err(error) = self.start_worker() {
-            say(format_args!("cannot start a worker: {error}"));
-            self.is_stale = true;
+            say(format_args!(
+                "cannot start a worker: {}",
+                crate::reason(error)
+            ));
+            self.note_failure();
         }
     }
 
     fn start_worker(&mut self) -> io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let root = identity(self.kept.root);
         let Some(id) = fork()? else {
             // Only the supervisor may hold its ends of the streams: a worker knows by them that it has gone.
             drop(ours);
             self.workers.clear();
-            self.signals.take().into_iter().for_each(Signals::give_up);
-            let listeners = mem::take(&mut self.kept.listeners);
+            let listeners = match self.kept.take() {
+                None => Vec::new(),
+                Some(mut kept) => {
+                    kept.signals.give_up();
+                    mem::take(&mut kept.listeners)
+                }
+            };
             process::exit((self.work)(theirs, listeners).into())
         };
-        self.last_start = Some(Instant::now());
         self.workers.push(Worker {
             id,
             stream: ours,
+            is_silent: false,
             stage: Stage::Starting,
-            root,
+            deadline: Some(Instant::now() + START),
         });
         Ok(())
     }
@@ -314,12 +405,12 @@ impl<'w> Supervisor<'w> {
     /// Ends all workers: by a word, and those that do not heed it by force.
     fn end_workers(&mut self) {
         self.close_listeners();
-        self.tell(QUIT);
+        self.workers.iter_mut().for_each(|worker| worker.tell(QUIT));
         let deadline = Instant::now() + TIDY_UP;
         while !self.workers.is_empty() && Instant::now() < deadline {
             self.reap(false);
             if !self.workers.is_empty() {
-                std::thread::sleep(Duration::from_millis(5));
+                thread::sleep(Duration::from_millis(5));
             }
         }
         for worker in self.workers.drain(..) {
@@ -328,8 +419,15 @@ impl<'w> Supervisor<'w> {
     }
 }
 
+impl Worker {
+    fn tell(&mut self, word: u8) {
+        // One that has died is reaped.
+        let _ = self.stream.write_all(&[word]);
+    }
+}
+
 /// Makes a child process that goes on from here. Returns its id to the parent, and `None` to the child.
-pub(crate) fn fork() -> io::Result<Option<Pid>> {
+fn fork() -> io::Result<Option<Pid>> {
     // SAFETY: this process has one thread, so that the child has every lock and all memory as they were.
     #[allow(unsafe_code)]
     let id = unsafe { libc::fork() };
@@ -337,17 +435,6 @@ pub(crate) fn fork() -> io::Result<Option<Pid>> {
         ..0 => Err(io::Error::last_os_error()),
         id => Ok(Pid::from_raw(id)),
     }
-}
-
-/// Returns which directory `path` is now, as device and inode, if it is one.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_dir)?;
-    Some((metadata.dev(), metadata.ino()))
-}
-
-/// Returns whether this process belongs to a terminal.
-fn has_terminal() -> bool {
-    fs::File::open("/dev/tty").is_ok()
 }
 
 fn reason(status: WaitStatus) -> String {

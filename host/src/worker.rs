@@ -2,11 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process;
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 use std::{fs, io};
 
 use agreed::settings;
@@ -16,8 +18,13 @@ use sandserve_host::{
 };
 
 use crate::options::{Options, Tls};
-use crate::supervisor::{DRAIN, QUIT, READY, REOPEN_LOG};
+use crate::supervisor::{QUIT, READY, REOPEN_LOG, RETIRE, ROOT_HAS_MOVED, STOP};
 use crate::{auth_file, https, one_line, reason};
+
+/// The time between two looks at the name of the root.
+const LOOK_AT_ROOT: Duration = Duration::from_millis(500);
+/// Openings of a root whose name comes to mean another meanwhile. The supervisor hears of one that goes on.
+const MAX_ATTEMPTS: usize = 3;
 
 /// Serves `listeners` until the supervisor behind `stream` ends that. Returns the exit status, having said
 /// why if it is not 0. `self_signed` is the certificate made for this run, which every generation has.
@@ -29,13 +36,7 @@ pub(crate) fn work(
 ) -> u8 {
     let served = heed(&stream)
         .map_err(one_line("cannot heed the supervisor"))
-        .and_then(|shutdown| {
-            let server = server(options, self_signed, listeners)?.inherited();
-            let _ = shutdown.set(server.shutdown_handle());
-            // A supervisor that has gone is heeded by the end of the stream.
-            let _ = (&stream).write_all(&[READY]);
-            server.serve_forever().map_err(one_line("cannot serve"))
-        });
+        .and_then(|shutdown| serve(options, self_signed, &stream, listeners, &shutdown));
     tidy_up();
     match served {
         Ok(()) => 0,
@@ -46,19 +47,78 @@ pub(crate) fn work(
     }
 }
 
+fn serve(
+    options: &Options,
+    self_signed: Option<&TlsConfig>,
+    stream: &UnixStream,
+    listeners: Vec<TcpListener>,
+    shutdown: &OnceLock<Shutdown>,
+) -> Result<(), String> {
+    let mut root = identity(&options.directory);
+    let mut server = server(options, self_signed, &listeners)?;
+    // Which directory was opened is known where its name has meant one all the while.
+    for _ in 0..MAX_ATTEMPTS {
+        let now = identity(&options.directory);
+        if now == root {
+            break;
+        }
+        root = now;
+        server = self::server(options, self_signed, &listeners)?;
+    }
+    let _ = shutdown.set(server.shutdown_handle());
+    let is_ready = || {
+        // A supervisor that has gone is heeded by the end of the stream.
+        let _ = (&*stream).write_all(&[READY]);
+        if let (Some(root), Ok(stream)) = (root, stream.try_clone()) {
+            watch_root(&options.directory, root, stream);
+        }
+    };
+    server
+        .serve_when_ready(is_ready)
+        .map_err(one_line("cannot serve"))
+}
+
+/// Tells the supervisor whenever the name `path` means another directory than `root`, in a thread of its own: a
+/// look may take long where the file system is far away.
+fn watch_root(path: &Path, root: (u64, u64), mut stream: UnixStream) {
+    let path = path.to_path_buf();
+    let watch = move || {
+        loop {
+            thread::sleep(LOOK_AT_ROOT);
+            // A root that is gone may come back.
+            let has_moved = identity(&path).is_some_and(|now| now != root);
+            if has_moved && stream.write_all(&[ROOT_HAS_MOVED]).is_err() {
+                return;
+            }
+        }
+    };
+    // Without a thread, a signal is needed.
+    let _ = thread::Builder::new().name("root".into()).spawn(watch);
+}
+
+/// Returns which directory `path` is now, as device and inode, if it is one.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_dir)?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
 /// Makes the server, with everything that `options` name opened anew.
 ///
 /// # Errors
 /// In one line, the first that cannot be opened.
-pub(crate) fn server(
+fn server(
     options: &Options,
     self_signed: Option<&TlsConfig>,
-    listeners: Vec<TcpListener>,
+    listeners: &[TcpListener],
 ) -> Result<HttpServer, String> {
     let sandbox = sandbox(options)?;
-    let mut server = HttpServer::new(listeners, sandbox)
+    let listeners = listeners.iter().map(TcpListener::try_clone);
+    let mut server = listeners
+        .collect::<io::Result<_>>()
+        .and_then(|listeners| HttpServer::new(listeners, sandbox))
         .map_err(one_line("cannot listen"))?
-        .grace(options.grace);
+        .grace(options.grace)
+        .inherited();
     if options.single {
         server = server.single();
     }
@@ -74,7 +134,7 @@ pub(crate) fn server(
 }
 
 /// Removes what would outlive the process, and writes the last lines of the log.
-pub(crate) fn tidy_up() {
+fn tidy_up() {
     remove_received();
     end_scripts();
     flush_log();
@@ -96,7 +156,8 @@ fn heed(stream: &UnixStream) -> io::Result<Arc<OnceLock<Shutdown>>> {
             };
             match (word, server.get()) {
                 (REOPEN_LOG, _) => reopen_log(),
-                (DRAIN, Some(shutdown)) => shutdown.shutdown(),
+                (RETIRE, Some(shutdown)) => shutdown.retire(),
+                (STOP, Some(shutdown)) => shutdown.shutdown(),
                 _ => {
                     tidy_up();
                     process::exit(0);

@@ -51,7 +51,7 @@ pub use cgi::{DirAccess, Scripts, end_all as end_scripts};
 pub use filesystem::check_file;
 pub use inherited::inherited;
 pub use listen::{Address, listen};
-pub use log::{flush_log, log_json, log_to, reopen_log, say};
+pub use log::{flush_log, log_json, log_to, reopen_log, say, takes_more};
 pub use pace::{Pace, Rate};
 pub use received::remove_received;
 pub use sandbox::{Grant, Sandbox};

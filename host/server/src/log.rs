@@ -5,15 +5,19 @@ use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::mem;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use agreed::escape::json_string;
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, OFlags, fstat};
+use rustix::io::Errno;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
@@ -44,12 +48,15 @@ const MAX_LINE: usize = 128 * 1024;
 const MAX_WAITING: usize = 1024 * 1024;
 /// The time that the last lines have to be written when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(1);
+/// Bytes that a pipe takes at once, whoever else writes to it (POSIX: at least 512; Linux: 4,096).
+const PIPE_BUF: usize = 4096;
 /// The beginning of a line that is JSON already.
 const JSON_LINE: &[u8] = b"{\"time\":";
 
+/// Clones of the file are written to, so that nobody waits for the lock.
 struct LogFile {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
 }
 
 struct Queue {
@@ -77,7 +84,7 @@ pub fn log_json() {
 /// # Errors
 /// A file that cannot be opened.
 pub fn log_to(path: &Path) -> io::Result<()> {
-    let file = append(path)?;
+    let file = Arc::new(append(path)?);
     let path = path.to_path_buf();
     *lock(&LOG_FILE) = Some(LogFile { path, file });
     Ok(())
@@ -86,21 +93,33 @@ pub fn log_to(path: &Path) -> io::Result<()> {
 /// Opens the file of [`log_to`] anew, which somebody may have moved away. One that cannot be opened is written
 /// to as before.
 pub fn reopen_log() {
-    let failed = match &mut *lock(&LOG_FILE) {
-        None => None,
-        Some(log) => match append(&log.path) {
-            Ok(file) => {
-                log.file = file;
-                None
-            }
-            Err(error) => Some(format!("cannot open log `{}`: {error}", log.path.display())),
-        },
+    let path = lock(&LOG_FILE).as_ref().map(|log| log.path.clone());
+    let Some(path) = path else {
+        return;
     };
-    failed.into_iter().for_each(say);
+    match append(&path) {
+        Ok(file) => {
+            let file = Arc::new(file);
+            *lock(&LOG_FILE) = Some(LogFile { path, file });
+        }
+        Err(error) => {
+            let error = error.to_string();
+            let reason = error.split(" (os error ").next().unwrap_or_default();
+            say(format_args!(
+                "cannot open log `{}`: {reason}",
+                path.display()
+            ));
+        }
+    }
 }
 
+/// Opens a file that is appended to. A FIFO that nobody reads is an error, and nothing to wait for.
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(path)
 }
 
 /// Says something of the process itself, at once; dropped where that would take time.
@@ -110,19 +129,32 @@ pub fn say(message: impl Display) {
         false => format!("sandserve: {message}\n"),
     };
     let stderr = io::stderr();
-    let mut watched = [PollFd::new(&stderr, PollFlags::OUT)];
-    if poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+    if takes_more(&stderr) {
         let _ = stderr.lock().write_all(message.as_bytes());
     }
+}
+
+/// Returns whether a line can be written to `stream` without waiting for its reader.
+pub fn takes_more(stream: impl AsFd) -> bool {
+    let mut watched = [PollFd::new(&stream, PollFlags::OUT)];
+    poll(&mut watched, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// Waits until the lines of the log are written, at most a second.
 pub fn flush_log() {
     let is_left = |waiting: &mut Waiting| waiting.is_writing || !waiting.is_empty();
     let waiting = lock(&QUEUE.waiting);
-    let _ = QUEUE
+    let waited = QUEUE
         .changed
         .wait_timeout_while(waiting, LAST_LINES, is_left);
+    let (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+    let left = memchr::memchr_iter(b'\n', &waiting.bytes).count() as u64 + waiting.lost;
+    drop(waiting);
+    if left > 0 {
+        say(format_args!(
+            "{left} lines of the log were lost at the end: it took no more"
+        ));
+    }
 }
 
 /// Logs what happened to a connection, in the format of the access log.
@@ -185,10 +217,11 @@ fn write_lines() {
             let message = format_args!("{lost} lines of the log were lost: it took no more");
             lines.extend_from_slice(line("-", message).as_bytes());
         }
+        let file = lock(&LOG_FILE).as_ref().map(|log| log.file.clone());
         // A log that cannot be written is lost; the server goes on.
-        let _ = match &mut *lock(&LOG_FILE) {
-            Some(log) => log.file.write_all(&lines),
-            None => write_to_stderr(&lines),
+        let _ = match file {
+            Some(file) => write_lines_to(file.as_fd(), &lines),
+            None => write_lines_to(io::stderr().as_fd(), &lines),
         };
         waiting = lock(&QUEUE.waiting);
         waiting.is_writing = false;
@@ -206,16 +239,38 @@ fn wait_while<'w>(
         .unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes to stderr, which somebody may have set not to block.
-fn write_to_stderr(mut lines: &[u8]) -> io::Result<()> {
-    let stderr = io::stderr();
+/// Writes lines to `log`. Other processes may write to it too: as much is written at once as a pipe takes
+/// without mixing it with theirs, unless one line has more.
+fn write_lines_to(log: BorrowedFd, mut lines: &[u8]) -> io::Result<()> {
+    let is_file =
+        fstat(log).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
     while !lines.is_empty() {
-        match rustix::io::write(&stderr, lines) {
+        let length = match is_file {
+            true => lines.len(),
+            false => whole_lines(lines, PIPE_BUF),
+        };
+        write_all_to(log, &lines[..length])?;
+        lines = &lines[length..];
+    }
+    Ok(())
+}
+
+/// Returns how many bytes the first of `lines` have, as many lines as fit into `size`, or one.
+fn whole_lines(lines: &[u8], size: usize) -> usize {
+    let fitting = memchr::memrchr(b'\n', &lines[..lines.len().min(size)]);
+    let end = fitting.or_else(|| memchr::memchr(b'\n', lines));
+    end.map_or(lines.len(), |end| end + 1)
+}
+
+/// Writes to a file that somebody may have set not to block.
+fn write_all_to(log: BorrowedFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(log, bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => lines = &lines[written..],
-            Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::AGAIN) => {
-                poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None)?;
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                poll(&mut [PollFd::new(&log, PollFlags::OUT)], None)?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -300,4 +355,22 @@ fn write_of_sandbox(lines: &[u8]) {
 
 fn is_one_line(lines: &[u8]) -> bool {
     memchr::memchr(b'\n', lines) == Some(lines.len() - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_whole_lines_leave_at_once_as_fit() {
+        for (lines, size, length) in [
+            (&b"a\nbb\nccc\n"[..], 5, 5),
+            (b"a\nbb\nccc\n", 6, 5),
+            (b"a\nbb\nccc\n", 100, 9),
+            (b"long line\nb\n", 4, 10),
+            (b"no end", 3, 6),
+        ] {
+            assert_eq!(whole_lines(lines, size), length, "{lines:?}");
+        }
+    }
 }

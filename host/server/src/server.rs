@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::cohort;
 use crate::connection::{Connection, Keep};
@@ -25,6 +25,8 @@ use crate::tls::TlsConfig;
 /// The time that connections have to finish when the server shuts down, unless [`HttpServer::grace`] says
 /// otherwise.
 const GRACE: Duration = Duration::from_secs(30);
+/// Descriptors that must be left when a server begins to serve.
+const SPARE_DESCRIPTORS: usize = 8;
 /// How long to wait when no connection can be accepted for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -36,6 +38,8 @@ pub struct HttpServer {
     address: SocketAddr,
     sandbox: Arc<Sandbox>,
     stopping: watch::Sender<bool>,
+    /// The time of grace has begun.
+    ending: watch::Sender<bool>,
     /// Whether someone else listens on the same sockets, and goes on when this server ends.
     inherited: bool,
     /// The one instance that serves everything, if that is how it is done.
@@ -49,12 +53,22 @@ struct Single(Mutex<Option<Instance>>);
 
 /// Stops a server from another thread.
 #[derive(Clone, Debug)]
-pub struct Shutdown(watch::Sender<bool>);
+pub struct Shutdown {
+    stopping: watch::Sender<bool>,
+    ending: watch::Sender<bool>,
+}
 
 impl Shutdown {
-    /// Accepts no more connections, and lets those that are answering a request finish.
+    /// Accepts no more connections, and lets those that are answering a request finish within the time of
+    /// [`HttpServer::grace`].
     pub fn shutdown(&self) {
-        self.0.send_replace(true);
+        self.retire();
+        self.ending.send_replace(true);
+    }
+
+    /// Accepts no more connections, and lets those that are answering a request finish, however long they take.
+    pub fn retire(&self) {
+        self.stopping.send_replace(true);
     }
 }
 
@@ -86,6 +100,7 @@ impl HttpServer {
             listeners,
             sandbox: Arc::new(sandbox),
             stopping: watch::Sender::new(false),
+            ending: watch::Sender::new(false),
             inherited: false,
             single: None,
             tls: None,
@@ -136,7 +151,10 @@ impl HttpServer {
 
     /// What ends [`Self::serve_forever`] from elsewhere.
     pub fn shutdown_handle(&self) -> Shutdown {
-        Shutdown(self.stopping.clone())
+        Shutdown {
+            stopping: self.stopping.clone(),
+            ending: self.ending.clone(),
+        }
     }
 
     /// Ends [`Self::serve_forever`], which another thread is in (`shutdown`).
@@ -150,17 +168,39 @@ impl HttpServer {
     /// # Errors
     /// A thread that cannot be set up.
     pub fn serve_forever(&self) -> io::Result<()> {
+        self.serve_when_ready(|| {})
+    }
+
+    /// Serves as [`Self::serve_forever`] does, and calls `is_ready` before, when nothing is missing any more.
+    ///
+    /// # Errors
+    /// Descriptors or threads that the system does not give.
+    pub fn serve_when_ready(&self, is_ready: impl FnOnce()) -> io::Result<()> {
+        let cores: Vec<_> = self
+            .listeners
+            .iter()
+            .map(Core::new)
+            .collect::<io::Result<_>>()?;
+        // A server that could open nothing more would serve nobody.
+        let spare = (0..SPARE_DESCRIPTORS).map(|_| self.listeners[0].try_clone());
+        drop(spare.collect::<io::Result<Vec<_>>>()?);
+        is_ready();
         thread::scope(|scope| {
-            let workers: Vec<_> = self
-                .listeners
-                .iter()
-                .map(|listener| scope.spawn(|| self.run_worker(listener)))
+            let cores: Vec<_> = cores
+                .into_iter()
+                .map(|core| thread::Builder::new().spawn_scoped(scope, || self.run_core(core)))
                 .collect();
-            workers.into_iter().try_for_each(|worker| {
-                worker
-                    .join()
-                    .unwrap_or_else(|_| Err(io::Error::other("a worker panicked")))
-            })
+            let ends = cores.into_iter().map(|core| {
+                let end = match core {
+                    Ok(core) => core
+                        .join()
+                        .unwrap_or_else(|_| Err(io::Error::other("a core panicked"))),
+                    Err(error) => Err(error),
+                };
+                // Clients of a core that is missing would wait for ever.
+                end.inspect_err(|_| self.shutdown())
+            });
+            ends.fold(Ok(()), Result::and)
         })
     }
 
@@ -191,9 +231,9 @@ impl HttpServer {
     }
 
     /// One core: a runtime of its own, and connections that never leave it.
-    fn run_worker(&self, listener: &TcpListener) -> io::Result<()> {
-        new_runtime()?.block_on(async {
-            let listener = watch_listener(listener)?;
+    fn run_core(&self, core: Core) -> io::Result<()> {
+        let Core { listener, runtime } = core;
+        runtime.block_on(async {
             let mut stopping = self.stopping.subscribe();
             let stop = stopping.clone();
             let mut connections = JoinSet::new();
@@ -216,11 +256,41 @@ impl HttpServer {
             if !self.inherited {
                 let _ = rustix::net::shutdown(listener.get_ref(), rustix::net::Shutdown::Both);
             }
+            let mut ending = self.ending.subscribe();
+            let grace = async {
+                let _ = ending.wait_for(|&ending| ending).await;
+                sleep(self.grace).await;
+            };
             let drained = async { while connections.join_next().await.is_some() {} };
-            // What has not finished by then is cut off with the runtime.
-            let _ = timeout(self.grace, drained).await;
+            let is_drained = tokio::select! {
+                () = drained => true,
+                () = grace => false,
+            };
+            if !is_drained {
+                // They go with the runtime.
+                let count = connections.len();
+                log::connection("-", format_args!("{count} connections were cut off"));
+            }
             Ok(())
         })
+    }
+}
+
+/// One core: its listener, and the runtime that watches it.
+struct Core {
+    // Dropped before its runtime.
+    listener: AsyncFd<TcpListener>,
+    runtime: Runtime,
+}
+
+impl Core {
+    fn new(listener: &TcpListener) -> io::Result<Self> {
+        let runtime = new_runtime()?;
+        let listener = {
+            let _entered = runtime.enter();
+            watch_listener(listener)?
+        };
+        Ok(Core { listener, runtime })
     }
 }
 
