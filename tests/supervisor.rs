@@ -455,3 +455,135 @@ fn kill(signal: &str, id: u32) {
         .status();
     assert!(status.expect("kill runs").success());
 }
+
+#[test]
+fn a_worker_whose_successor_cannot_start_is_replaced_when_it_can() {
+    let site = Site::new();
+    let page = site.write("404.html", "gone\n");
+    let server = serve(&site.root(), &["--not-found", "404.html"]);
+    fs::remove_file(&page).expect("removed");
+    kill("KILL", server.worker());
+    server.wait_for_log("nothing is served until a worker starts");
+    site.write("404.html", "back\n");
+    wait_until("a worker serves", || !server.workers().is_empty());
+    wait_until("it answers", || {
+        std::net::TcpStream::connect(("127.0.0.1", server.port)).is_ok()
+            && get(server.port, "/missing", &[]).text() == "back\n"
+    });
+}
+
+#[test]
+fn a_root_that_cannot_be_served_is_tried_with_patience() {
+    let site = Site::empty();
+    let root = site.root().join("current");
+    site.write("current/404.html", "first\n");
+    let server = serve(&root, &["--not-found", "404.html"]);
+    fs::rename(&root, site.root().join("old")).expect("renamed");
+    fs::create_dir(&root).expect("a directory");
+    server.wait_for_log("the server goes on as before");
+    assert_eq!(get(server.port, "/missing", &[]).text(), "first\n");
+    // Each try says two lines, and the time between two doubles.
+    let begun = Instant::now();
+    server.wait_for_log("404.html");
+    while begun.elapsed() < Duration::from_secs(3) {
+        get(server.port, "/missing", &[]);
+    }
+    let tries = server.log().matches("the server goes on as before").count();
+    assert!(tries <= 4, "{}", server.log());
+    site.write("current/404.html", "second\n");
+    wait_until("the new root is served", || {
+        get(server.port, "/missing", &[]).text() == "second\n"
+    });
+}
+
+#[test]
+fn a_log_that_takes_nothing_holds_up_neither_a_reload_nor_the_end() {
+    let site = Site::new();
+    let mut child = Command::new("setsid")
+        .args([SANDSERVE, "-b", "127.0.0.1", "-d"])
+        .arg(site.root())
+        .arg("0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut banner = String::new();
+    let stdout = child.stdout.take().expect("piped");
+    BufReader::new(stdout)
+        .read_line(&mut banner)
+        .expect("a banner");
+    let port = banner
+        .split(" port ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next()?.parse().ok())
+        .expect("a port");
+    // The pipe is full from now on.
+    let target = format!("/{}", "x".repeat(4000));
+    for _ in 0..40 {
+        assert_eq!(get(port, &target, &[]).status, 404);
+    }
+    for signal in ["HUP", "USR1", "TERM"] {
+        kill(signal, child.id());
+        if signal == "HUP" {
+            assert_eq!(get(port, "/hello.txt", &[]).status, 200);
+        }
+    }
+    wait_until("it ends", || child.try_wait().expect("a child").is_some());
+    assert_eq!(child.wait().expect("a child").code(), Some(0));
+}
+
+#[test]
+fn a_terminal_that_closes_ends_the_server() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let site = Site::new();
+    let master =
+        openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+    grantpt(&master).expect("ours");
+    unlockpt(&master).expect("unlocked");
+    let name = ptsname(&master, Vec::new()).expect("a name");
+    let terminal = File::options()
+        .read(true)
+        .write(true)
+        .open(name.to_str().expect("UTF-8"))
+        .expect("the terminal");
+    let socket = site.outside().join("socket");
+    let mut child = Command::new("setsid")
+        .args(["--ctty", SANDSERVE, "-d"])
+        .arg(site.root())
+        .arg("--unix-socket")
+        .arg(&socket)
+        .stdin(terminal)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it runs");
+    let mut banner = String::new();
+    let stdout = child.stdout.take().expect("piped");
+    BufReader::new(stdout)
+        .read_line(&mut banner)
+        .expect("a banner");
+    assert!(socket.exists(), "{banner}");
+    drop(master);
+    wait_until("it ends", || child.try_wait().expect("a child").is_some());
+    assert_eq!(child.wait().expect("a child").code(), Some(129));
+    assert!(!socket.exists(), "the socket stays");
+}
+
+#[test]
+fn too_few_descriptors_are_said_in_one_line() {
+    let site = Site::new();
+    for limit in [4, 6, 8, 11, 12, 16, 20] {
+        let script = format!("ulimit -n {limit}; exec {SANDSERVE} -b 127.0.0.1 0");
+        let output = Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(site.root())
+            .stdin(Stdio::null())
+            .output()
+            .expect("it runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{limit}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{limit}: {stderr}");
+        assert!(stderr.starts_with("sandserve: "), "{limit}: {stderr}");
+        assert_eq!(output.stdout, b"", "{limit}");
+    }
+}

@@ -25,7 +25,7 @@ use crate::tls::TlsConfig;
 /// The time that connections have to finish when the server shuts down, unless [`HttpServer::grace`] says
 /// otherwise.
 const GRACE: Duration = Duration::from_secs(30);
-/// Descriptors that must be left when a server begins to serve.
+/// Descriptors that there must be for each core when a server begins to serve, and as many besides.
 const SPARE_DESCRIPTORS: usize = 8;
 /// How long to wait when no connection can be accepted for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -176,14 +176,15 @@ impl HttpServer {
     /// # Errors
     /// Descriptors or threads that the system does not give.
     pub fn serve_when_ready(&self, is_ready: impl FnOnce()) -> io::Result<()> {
+        // A server that could open nothing more would serve nobody, and runtimes panic without descriptors.
+        let wanted = SPARE_DESCRIPTORS * (1 + self.listeners.len());
+        let spare = (0..wanted).map(|_| self.listeners[0].try_clone());
+        drop(spare.collect::<io::Result<Vec<_>>>()?);
         let cores: Vec<_> = self
             .listeners
             .iter()
             .map(Core::new)
             .collect::<io::Result<_>>()?;
-        // A server that could open nothing more would serve nobody.
-        let spare = (0..SPARE_DESCRIPTORS).map(|_| self.listeners[0].try_clone());
-        drop(spare.collect::<io::Result<Vec<_>>>()?);
         is_ready();
         thread::scope(|scope| {
             let cores: Vec<_> = cores
