@@ -36,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) auth_file: Option<PathBuf>,
     pub(crate) upload: bool,
     pub(crate) cgi: Option<Cgi>,
+    /// Bytes that all instances may have, where that is said.
+    pub(crate) memory_budget: Option<u64>,
     /// The settings of the component, as the variables it reads under any host.
     pub(crate) environment: Vec<(String, String)>,
 }
@@ -98,6 +100,7 @@ impl Options {
             auth_file: given.path("auth-file"),
             upload: given.is_on("upload"),
             cgi: given.is_on("cgi").then(|| cgi(given)),
+            memory_budget: given.number("memory-budget"),
             environment,
         }
     }

@@ -14,6 +14,7 @@ use crate::idle;
 use crate::instances::{Client, Shortage, TakenBack};
 use crate::listen::Address;
 use crate::log;
+use crate::memory::OutOfMemory;
 use crate::pace::Patience;
 use crate::refusal::Refusal;
 use crate::sandbox::{Endpoint, Head, Info, Instance, Next, Sandbox};
@@ -227,6 +228,12 @@ impl Connection {
                 false => self.refuse(Refusal::RequestTimeout),
             };
         }
+        if error.is::<OutOfMemory>() {
+            return match is_answered {
+                true => Outcome::Reset,
+                false => self.refuse(Refusal::ServiceUnavailable),
+            };
+        }
         let (handler, reason) = (self.sandbox.name(), error.root_cause());
         let message = format_args!("handler `{handler}` failed: {reason}");
         log::connection(&self.info.client.address, message);
@@ -269,7 +276,7 @@ enum Outcome {
     Next(Next),
     /// The answer is not whole, and the sandbox has failed.
     Cut,
-    /// The answer is not whole, and others needed the sandbox.
+    /// The answer is not whole, and others needed the sandbox, or its memory.
     Reset,
 }
 
