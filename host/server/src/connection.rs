@@ -19,6 +19,7 @@ use crate::pace::Patience;
 use crate::refusal::Refusal;
 use crate::sandbox::{Endpoint, Head, Info, Instance, Next, Sandbox};
 use crate::socket::{Arrived, Progress, Socket};
+use crate::strikes::{Limit, strike};
 use crate::tls::{Spoken, TlsConfig};
 
 /// What a client gets that speaks HTTP in the clear where TLS is spoken.
@@ -110,7 +111,10 @@ impl Connection {
                 Ok(Arrived::Whole) => Some(Head::Whole),
                 Ok(Arrived::Unfinished) => Some(Head::Unfinished),
                 Ok(Arrived::Late) => None,
-                Ok(Arrived::Nothing) => return self.end().await,
+                Ok(Arrived::Nothing) => {
+                    self.tell_struck();
+                    return self.end().await;
+                }
                 Err(_) => return,
             };
             let outcome = match head {
@@ -122,7 +126,10 @@ impl Connection {
                     // In a box, as are other short or rare states, so that idle connections are small.
                     Box::pin(self.serve_ready(instance, burst, head)).await
                 }
-                None => self.refuse(Refusal::RequestTimeout),
+                None => {
+                    self.tell_struck();
+                    self.refuse(Refusal::RequestTimeout)
+                }
             };
             let progress = match outcome {
                 Outcome::Reset => Ok(Progress::Done),
@@ -139,6 +146,7 @@ impl Connection {
                 Err(error) => Err(error),
             };
             if let Err(error) = sent {
+                self.tell_struck();
                 // Nor does it wait for what is on its way to a client that takes nothing.
                 if error.kind() == io::ErrorKind::TimedOut {
                     self.socket.reset();
@@ -179,8 +187,22 @@ impl Connection {
                 }
                 false
             }
-            Err(_) => false,
+            Err(_) => {
+                self.tell_struck();
+                false
+            }
         }
+    }
+
+    /// Logs the limit that the client has come to, if it has come to one.
+    fn tell_struck(&self) {
+        if let Some(limit) = self.socket.take_struck() {
+            self.strike(limit);
+        }
+    }
+
+    fn strike(&self, limit: Limit) {
+        strike(&self.info.client.address, limit);
     }
 
     /// Tells the client that what it got is all there is.
@@ -220,15 +242,18 @@ impl Connection {
         *instance = None;
         let is_answered = self.socket.is_answered();
         if error.is::<Shortage>() {
+            self.strike(Limit::NoInstance);
             return self.refuse(Refusal::ServiceUnavailable);
         }
         if error.is::<TakenBack>() {
+            self.strike(Limit::TakenBack);
             return match is_answered {
                 true => Outcome::Reset,
                 false => self.refuse(Refusal::RequestTimeout),
             };
         }
         if error.is::<OutOfMemory>() {
+            self.strike(Limit::Memory);
             return match is_answered {
                 true => Outcome::Reset,
                 false => self.refuse(Refusal::ServiceUnavailable),

@@ -11,7 +11,7 @@
 //! `instances` who gives up an instance when there are too few, and `refusal` what the host says then.
 //! How long an instance stays with a connection is a matter of `burst` and `idle`, counted in rounds
 //! (`round`), as is how long a file stays open; `memory` is what all instances may have. `cohort` keeps connections in step that are ready at
-//! once. `cgi` runs scripts for a component that may ask for them. `log` is beside the way.
+//! once. `cgi` runs scripts for a component that may ask for them. `log` is beside the way, as are `strikes`, its lines of limits.
 
 mod burst;
 mod cgi;
@@ -43,6 +43,7 @@ mod stat_at;
 mod state;
 mod stream;
 mod streams;
+mod strikes;
 mod tls;
 mod transport;
 mod unix_socket;
