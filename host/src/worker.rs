@@ -135,6 +135,7 @@ fn sandbox(options: &Options) -> Result<Sandbox, String> {
         Some(path) => load_handler(path, grant)
             .map_err(|error| format!("cannot use handler `{}`: {error}", path.display())),
     }?;
+    let sandbox = sandbox.pace(options.pace.clone());
     Ok(match options.memory_budget {
         Some(bytes) => sandbox.memory_budget(bytes),
         None => sandbox,
