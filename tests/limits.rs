@@ -1,8 +1,10 @@
-//! Options that bound what clients may take: time, connections, memory.
+//! Options that bound what clients may take: time, connections, memory; and the time that is left to those who are
+//! about to ask when the server is told to stop.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::process::Command;
 
 use harness::{Server, Site, connect, example, get, read_response, request, responses};
 
@@ -70,4 +72,31 @@ fn no_rate_is_expected_where_none_is_said() {
     assert_eq!(read_response(&mut stream, "PUT").status, 201);
     stream.shutdown(Shutdown::Write).expect("half-closed");
     assert_eq!(fs::read(site.root().join("new")).expect("a file"), b"12");
+}
+
+#[test]
+fn a_client_that_connected_before_a_reload_is_answered_after_it() {
+    let site = Site::new();
+    // Without a terminal, as a service manager starts it.
+    let mut command = Command::new("setsid");
+    command
+        .args([SANDSERVE, "--bind", "127.0.0.1", "--protocol", "HTTP/1.1"])
+        .arg("--directory")
+        .arg(site.root())
+        .arg("0");
+    let server = Server::spawn(command);
+    let raw = request("GET", "/hello.txt", &[]);
+    for size in [0, 1, 5, 30] {
+        let mut fresh = connect(server.port);
+        fresh.write_all(&raw[..size]).expect("sent");
+        let mut answered = connect(server.port);
+        answered.write_all(&raw).expect("sent");
+        assert_eq!(read_response(&mut answered, "GET").text(), "hello\n");
+        server.signal("HUP");
+        // Closed by the worker that goes.
+        assert_eq!(read_to_end(&mut answered), b"");
+        fresh.write_all(&raw[size..]).expect("still open");
+        let response = read_response(&mut fresh, "GET");
+        assert_eq!(response.text(), "hello\n", "{size}: {response:?}");
+    }
 }

@@ -1,12 +1,15 @@
 //! The life of one connection: wait for a request, serve it in a sandbox, send, and again.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::sync::watch;
+use tokio::time::{Sleep, sleep};
 
 use crate::burst::Burst;
 use crate::cohort;
@@ -89,11 +92,16 @@ impl Connection {
     ) {
         let mut patience = Patience::new(self.sandbox.terms().pace.idle);
         let stop = stopping.clone();
-        let mut stopped = pin!(stopping.wait_for(|&stopping| stopping));
+        let stopped = stopping.wait_for(|&stopping| stopping);
+        let mut end = pin!(async { drop(stopped.await) });
+        let mut farewell = None;
+        // Ready when the server stops and no request is on its way, or not for long any more.
+        let mut parting = |cx: &mut Context| self.poll_parting(cx, end.as_mut(), &mut farewell);
         if let Some(tls) = &self.tls {
             let greeted = tokio::select! {
+                biased;
                 greeted = Box::pin(self.greet(tls)) => greeted,
-                _ = &mut stopped => false,
+                () = poll_fn(&mut parting) => false,
             };
             if !greeted {
                 return;
@@ -105,7 +113,7 @@ impl Connection {
             let received = tokio::select! {
                 biased;
                 received = self.next_request(&mut patience, to_skip) => received,
-                _ = &mut stopped => Ok(Arrived::Nothing),
+                () = poll_fn(&mut parting) => Ok(Arrived::Nothing),
             };
             let head = match received {
                 Ok(Arrived::Whole) => Some(Head::Whole),
@@ -173,6 +181,25 @@ impl Connection {
                 Outcome::Cut => return Box::pin(self.socket.linger()).await,
                 Outcome::Reset => return self.socket.reset(),
             }
+        }
+    }
+
+    /// Waits for the server to stop, which `end` does, and then for a request that is on its way, at most until
+    /// `farewell` is over.
+    fn poll_parting(
+        &self,
+        cx: &mut Context,
+        end: Pin<&mut impl Future<Output = ()>>,
+        farewell: &mut Option<Pin<Box<Sleep>>>,
+    ) -> Poll<()> {
+        if farewell.is_none() {
+            ready!(end.poll(cx));
+        }
+        let time = self.sandbox.terms().pace.farewell;
+        let farewell = farewell.get_or_insert_with(|| Box::pin(sleep(time)));
+        match self.socket.is_at_rest() {
+            true => Poll::Ready(()),
+            false => farewell.as_mut().poll(cx),
         }
     }
 

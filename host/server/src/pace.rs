@@ -12,6 +12,7 @@
 //! | a connection | content that nobody reads | [`Pace::content`], up to [`Pace::skip`] bytes |
 //! | a connection | a client that takes its answer | [`Pace::reading`], then a reset |
 //! | a connection | the end of a client that was closed on | [`Pace::linger`] |
+//! | a connection | its first request, or the rest of one, when the server stops | [`Pace::farewell`], silently |
 //!
 //! Everything else computes. An instance that others need is taken back from who is furthest behind
 //! [`PRESSED`] (`instances`), so that the least rate rises with what is asked for.
@@ -45,6 +46,9 @@ pub struct Pace {
     pub linger: Duration,
     /// Most bytes that it may send.
     pub linger_size: usize,
+    /// Longest time for a request that is on its way when the server stops: the first of a connection, or
+    /// one of which something has come.
+    pub farewell: Duration,
 }
 
 impl Default for Pace {
@@ -73,6 +77,8 @@ impl Default for Pace {
             // What is on its way arrives, with some retransmissions (RFC 9112 9.6).
             linger: Duration::from_secs(5),
             linger_size: 16 * 1024 * 1024,
+            // Who has connected says why within some round trips.
+            farewell: Duration::from_secs(2),
         }
     }
 }

@@ -244,6 +244,12 @@ impl Socket {
         !self.lock().inbox.is_empty()
     }
 
+    /// Returns whether the client has had an answer and has sent nothing since, as far as the system knows.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let state = self.lock();
+        state.sent > 0 && state.inbox.is_empty() && !state.transport.has_unread()
+    }
+
     /// Returns whether something that was written has not yet left.
     pub(crate) fn has_unsent(&self) -> bool {
         self.lock().has_unsent()
