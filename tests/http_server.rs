@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{Site, connect, example, get, read_response, request};
-use sandserve_host::{FILE_SERVER, Grant, HttpServer, Sandbox};
+use sandserve_host::{FILE_SERVER, Grant, HttpServer, Pace, Sandbox, listen};
 
 /// How long a server may take to end before a test fails.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -104,6 +104,67 @@ fn shutdown_may_come_first() {
     let server = Arc::new(file_server(&site));
     server.shutdown_handle().shutdown();
     assert_eq!(serve_forever(&server).recv_timeout(TIMEOUT), Ok(true));
+}
+
+/// A server on one listener, so that connections are accepted in their order, which waits for `farewell` for
+/// requests that are on their way when it stops.
+fn server_with_farewell(site: &Site, farewell: Duration) -> Arc<HttpServer> {
+    let listeners = listen(Some("127.0.0.1"), 0, 1).expect("a port");
+    let sandbox = sandserve_host::file_server(grant(&site.root())).expect("a sandbox");
+    let mut pace = Pace::default();
+    pace.farewell = farewell;
+    Arc::new(HttpServer::new(listeners, sandbox.pace(pace)).expect("a server"))
+}
+
+#[test]
+fn a_client_that_is_about_to_ask_when_the_server_stops_is_answered() {
+    let site = Site::new();
+    let server = server_with_farewell(&site, TIMEOUT);
+    let port = server.server_port();
+    let end = serve_forever(&server);
+    let raw = request("GET", "/hello.txt", &[]);
+    let mut fresh = [0, 1, 5, 30].map(|size| {
+        let mut stream = connect(port);
+        stream.write_all(&raw[..size]).expect("sent");
+        (stream, size)
+    });
+    // One has half of its second request on its way.
+    let mut second = connect(port);
+    second.write_all(&raw).expect("sent");
+    assert_eq!(read_response(&mut second, "GET").text(), "hello\n");
+    second.write_all(&raw[..1]).expect("sent");
+    let mut answered = connect(port);
+    answered.write_all(&raw).expect("sent");
+    assert_eq!(read_response(&mut answered, "GET").text(), "hello\n");
+    server.shutdown();
+    // Who has nothing on its way is closed on at once.
+    assert_eq!(answered.read(&mut [0]).expect("closed"), 0);
+    let others = fresh.iter_mut().map(|(stream, size)| (stream, *size));
+    for (stream, size) in others.chain([(&mut second, 1)]) {
+        stream.write_all(&raw[size..]).expect("still open");
+        let response = read_response(stream, "GET");
+        assert_eq!(response.text(), "hello\n", "{size}: {response:?}");
+        assert_eq!(stream.read(&mut [0]).expect("closed"), 0, "{size}");
+    }
+    assert_eq!(end.recv_timeout(TIMEOUT), Ok(true));
+}
+
+#[test]
+fn a_client_that_never_asks_does_not_keep_the_server() {
+    let site = Site::new();
+    let server = server_with_farewell(&site, Duration::from_millis(50));
+    let end = serve_forever(&server);
+    let mut silent = [&b""[..], b"GET"].map(|begun| {
+        let mut stream = connect(server.server_port());
+        stream.write_all(begun).expect("sent");
+        stream
+    });
+    assert_eq!(get(server.server_port(), "/hello.txt", &[]).status, 200);
+    server.shutdown();
+    assert_eq!(end.recv_timeout(TIMEOUT), Ok(true));
+    for stream in &mut silent {
+        assert_eq!(stream.read(&mut [0]).expect("closed"), 0);
+    }
 }
 
 #[test]

@@ -343,3 +343,40 @@ fn a_request_that_finds_no_instance_in_time_is_told_to_come_back() {
         assert_eq!(response.status, 200, "{response:?}");
     }
 }
+
+#[test]
+fn a_crowd_that_wants_more_memory_than_there_is_gets_answers_or_503_and_no_more_than_that() {
+    let site = Site::new();
+    for (directory, entries) in [("many", 2000), ("more", 12_000)] {
+        std::fs::create_dir(site.root().join(directory)).expect("a directory");
+        for number in 0..entries {
+            site.write(&format!("{directory}/{number:0250}"), "");
+        }
+    }
+    let mut pace = Pace::default();
+    pace.instance = Duration::from_secs(60);
+    let sandbox = sandbox(&site, &[]).pace(pace);
+    let sandbox = sandbox.memory_budget(9 * 1024 * 1024);
+    let server = Arc::new(HttpServer::bind("127.0.0.1:0", sandbox).expect("a port"));
+    let port = server.server_port();
+    thread::spawn(move || server.serve_forever());
+
+    let crowd: Vec<_> = (0..CROWD)
+        .map(|number| {
+            let target = if number % 2 == 0 { "/many/" } else { "/more/" };
+            thread::spawn(move || (target, get(port, target, &[])))
+        })
+        .collect();
+    for client in crowd {
+        let (target, response) = client.join().expect("an answer");
+        match response.status {
+            200 if target == "/many/" => assert!(response.text().ends_with("</html>\n")),
+            503 => assert_eq!(response.header("Retry-After"), Some("1"), "{response:?}"),
+            status => panic!("{target}: {status}"),
+        }
+    }
+    // What was taken has come back.
+    assert_serves(port, "a crowd that has gone");
+    assert_eq!(get(port, "/more/", &[]).status, 503);
+    assert_eq!(get(port, "/many/", &[]).status, 200);
+}

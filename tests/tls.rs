@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::thread;
 
 use harness::{
     CROWD, Server, Site, connect, example, exchange, expect_crowd, read_head, read_response,
@@ -23,6 +24,8 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion, RootCertStore,
     SignatureScheme, StreamOwned, SupportedProtocolVersion,
 };
+
+use sandserve_host::{Grant, HttpServer, TlsConfig, listen};
 
 const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
 /// What the encrypted keys in `tests/tls` are encrypted with.
@@ -108,6 +111,11 @@ impl Client {
 
     /// Connects to a server that shows a certificate for `name`.
     fn connect_as(&self, port: u16, name: &str) -> io::Result<TlsStream> {
+        self.agree(connect(port), name)
+    }
+
+    /// Goes through the handshake on a connection to such a server.
+    fn agree(&self, stream: TcpStream, name: &str) -> io::Result<TlsStream> {
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let provider = Arc::new(default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -121,7 +129,7 @@ impl Client {
             .map(|name| name.as_bytes().into())
             .collect();
         let tls = ClientConnection::new(Arc::new(config), name).expect("a client");
-        let mut stream = StreamOwned::new(tls, connect(port));
+        let mut stream = StreamOwned::new(tls, stream);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
@@ -609,6 +617,38 @@ fn clients_that_never_finish_their_handshake_hold_no_sandbox_and_are_closed() {
         assert_eq!(stream.read(&mut [0]).expect("closed"), 0);
     }
     assert_serves(&client, server.port);
+}
+
+#[test]
+fn a_client_that_is_about_to_shake_hands_when_the_server_stops_is_answered() {
+    let site = Site::new();
+    let authority = Authority::new();
+    let [certificate, key] = authority.pair();
+    let tls = TlsConfig::load_cert_chain(certificate.as_ref(), Some(key.as_ref()), None);
+    let protocol = ("SANDSERVE_PROTOCOL".into(), "HTTP/1.1".into());
+    let grant = Grant::new(&site.root(), vec![protocol]).expect("a directory");
+    let sandbox = sandserve_host::file_server(grant).expect("a sandbox");
+    // One listener: connections are accepted in their order.
+    let listeners = listen(Some("127.0.0.1"), 0, 1).expect("a port");
+    let server = HttpServer::new(listeners, sandbox).expect("a server");
+    let server = Arc::new(server.tls(tls.expect("a pair")));
+    let port = server.server_port();
+    let serving = {
+        let server = server.clone();
+        thread::spawn(move || server.serve_forever().is_ok())
+    };
+    let client = authority.client();
+    let (fresh, _silent) = (connect(port), connect(port));
+    let raw = request("GET", "/hello.txt", &[]);
+    let mut answered = client.connect(port);
+    send(&mut answered, &raw);
+    assert_eq!(read_response(&mut answered, "GET").text(), "hello\n");
+    server.shutdown();
+    assert_eq!(answered.read(&mut [0]).expect("a close_notify"), 0);
+    let mut fresh = client.agree(fresh, "localhost").expect("a handshake");
+    send(&mut fresh, &raw);
+    assert_eq!(read_response(&mut fresh, "GET").text(), "hello\n");
+    assert!(serving.join().expect("an end"));
 }
 
 #[test]

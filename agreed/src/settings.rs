@@ -638,7 +638,7 @@ pub const SETTINGS: &[Setting] = {
                 least: 0,
                 most: u32::MAX as u64,
             },
-            "Expect so many bytes a second from clients that send content or read an answer",
+            "Expect so many bytes a second from clients that send content or read an answer; 0 for none",
         )
         .default("500"),
         Setting::new(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agreed::{fields, settings, syntax};
-use sandserve_host::DirAccess;
+use sandserve_host::{DirAccess, Pace};
 
 use crate::command_line::Given;
 
@@ -36,6 +36,10 @@ pub(crate) struct Options {
     pub(crate) auth_file: Option<PathBuf>,
     pub(crate) upload: bool,
     pub(crate) cgi: Option<Cgi>,
+    /// The time that clients have.
+    pub(crate) pace: Pace,
+    /// Bytes that all instances may have, where that is said.
+    pub(crate) memory_budget: Option<u64>,
     /// The settings of the component, as the variables it reads under any host.
     pub(crate) environment: Vec<(String, String)>,
 }
@@ -98,6 +102,8 @@ impl Options {
             auth_file: given.path("auth-file"),
             upload: given.is_on("upload"),
             cgi: given.is_on("cgi").then(|| cgi(given)),
+            pace: pace(given),
+            memory_budget: given.number("memory-budget"),
             environment,
         }
     }
@@ -119,6 +125,19 @@ fn tls(given: &Given) -> Option<Tls> {
     }))
 }
 
+fn pace(given: &Given) -> Pace {
+    let seconds = |option| given.number(option).map(Duration::from_secs);
+    let mut pace = Pace::default();
+    pace.idle = seconds("idle-timeout").unwrap_or(pace.idle);
+    pace.head = seconds("head-timeout").unwrap_or(pace.head);
+    if let Some(rate) = given.number("min-rate") {
+        let rate = u32::try_from(rate).unwrap_or(u32::MAX);
+        pace.content.bytes_per_second = rate;
+        pace.reading.bytes_per_second = rate;
+    }
+    pace
+}
+
 fn cgi(given: &Given) -> Cgi {
     let directories = given.lines("cgi-dir-access").into_iter();
     Cgi {
@@ -131,5 +150,28 @@ fn cgi(given: &Given) -> Cgi {
                 writable: access.writable,
             })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_of_limits_are_those_of_the_server() {
+        let default = |option| settings::by_option(option)?.default?.parse().ok();
+        let Pace {
+            idle,
+            head,
+            content,
+            reading,
+            ..
+        } = Pace::default();
+        assert_eq!(default("idle-timeout"), Some(idle.as_secs()));
+        assert_eq!(default("head-timeout"), Some(head.as_secs()));
+        for rate in [content, reading] {
+            let rate = u64::from(rate.bytes_per_second);
+            assert_eq!(default("min-rate"), Some(rate));
+        }
     }
 }

@@ -191,11 +191,16 @@ fn sandbox(options: &Options) -> Result<Sandbox, String> {
             format!("cannot open `{name}` in directory `{directory}`: {reason}")
         })?;
     }
-    match &options.handler {
+    let sandbox = match &options.handler {
         None => built_in(options, grant),
         Some(path) => load_handler(path, grant)
             .map_err(|error| format!("cannot use handler `{}`: {error}", path.display())),
-    }
+    }?;
+    let sandbox = sandbox.pace(options.pace.clone());
+    Ok(match options.memory_budget {
+        Some(bytes) => sandbox.memory_budget(bytes),
+        None => sandbox,
+    })
 }
 
 /// Returns the sandbox of the component that this host was built with: of the one that runs scripts only if

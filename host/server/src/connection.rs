@@ -1,12 +1,15 @@
 //! The life of one connection: wait for a request, serve it in a sandbox, send, and again.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::sync::watch;
+use tokio::time::{Sleep, sleep};
 
 use crate::burst::Burst;
 use crate::cohort;
@@ -14,10 +17,12 @@ use crate::idle;
 use crate::instances::{Client, Shortage, TakenBack};
 use crate::listen::Address;
 use crate::log;
+use crate::memory::OutOfMemory;
 use crate::pace::Patience;
 use crate::refusal::Refusal;
 use crate::sandbox::{Endpoint, Head, Info, Instance, Next, Sandbox};
 use crate::socket::{Arrived, Progress, Socket};
+use crate::strikes::{Limit, strike};
 use crate::tls::{Spoken, TlsConfig};
 
 /// What a client gets that speaks HTTP in the clear where TLS is spoken.
@@ -87,11 +92,16 @@ impl Connection {
     ) {
         let mut patience = Patience::new(self.sandbox.terms().pace.idle);
         let stop = stopping.clone();
-        let mut stopped = pin!(stopping.wait_for(|&stopping| stopping));
+        let stopped = stopping.wait_for(|&stopping| stopping);
+        let mut end = pin!(async { drop(stopped.await) });
+        let mut farewell = None;
+        // Ready when the server stops and no request is on its way, or not for long any more.
+        let mut parting = |cx: &mut Context| self.poll_parting(cx, end.as_mut(), &mut farewell);
         if let Some(tls) = &self.tls {
             let greeted = tokio::select! {
+                biased;
                 greeted = Box::pin(self.greet(tls)) => greeted,
-                _ = &mut stopped => false,
+                () = poll_fn(&mut parting) => false,
             };
             if !greeted {
                 return;
@@ -103,13 +113,16 @@ impl Connection {
             let received = tokio::select! {
                 biased;
                 received = self.next_request(&mut patience, to_skip) => received,
-                _ = &mut stopped => Ok(Arrived::Nothing),
+                () = poll_fn(&mut parting) => Ok(Arrived::Nothing),
             };
             let head = match received {
                 Ok(Arrived::Whole) => Some(Head::Whole),
                 Ok(Arrived::Unfinished) => Some(Head::Unfinished),
                 Ok(Arrived::Late) => None,
-                Ok(Arrived::Nothing) => return self.end().await,
+                Ok(Arrived::Nothing) => {
+                    self.tell_struck();
+                    return self.end().await;
+                }
                 Err(_) => return,
             };
             let outcome = match head {
@@ -121,7 +134,10 @@ impl Connection {
                     // In a box, as are other short or rare states, so that idle connections are small.
                     Box::pin(self.serve_ready(instance, burst, head)).await
                 }
-                None => self.refuse(Refusal::RequestTimeout),
+                None => {
+                    self.tell_struck();
+                    self.refuse(Refusal::RequestTimeout)
+                }
             };
             let progress = match outcome {
                 Outcome::Reset => Ok(Progress::Done),
@@ -138,6 +154,7 @@ impl Connection {
                 Err(error) => Err(error),
             };
             if let Err(error) = sent {
+                self.tell_struck();
                 // Nor does it wait for what is on its way to a client that takes nothing.
                 if error.kind() == io::ErrorKind::TimedOut {
                     self.socket.reset();
@@ -167,6 +184,25 @@ impl Connection {
         }
     }
 
+    /// Waits for the server to stop, which `end` does, and then for a request that is on its way, at most until
+    /// `farewell` is over.
+    fn poll_parting(
+        &self,
+        cx: &mut Context,
+        end: Pin<&mut impl Future<Output = ()>>,
+        farewell: &mut Option<Pin<Box<Sleep>>>,
+    ) -> Poll<()> {
+        if farewell.is_none() {
+            ready!(end.poll(cx));
+        }
+        let time = self.sandbox.terms().pace.farewell;
+        let farewell = farewell.get_or_insert_with(|| Box::pin(sleep(time)));
+        match self.socket.is_at_rest() {
+            true => Poll::Ready(()),
+            false => farewell.as_mut().poll(cx),
+        }
+    }
+
     /// Agrees with the client on TLS. False if it speaks something else, or fails to.
     async fn greet(&self, tls: &TlsConfig) -> bool {
         match self.socket.start_tls(tls).await {
@@ -178,8 +214,22 @@ impl Connection {
                 }
                 false
             }
-            Err(_) => false,
+            Err(_) => {
+                self.tell_struck();
+                false
+            }
         }
+    }
+
+    /// Logs the limit that the client has come to, if it has come to one.
+    fn tell_struck(&self) {
+        if let Some(limit) = self.socket.take_struck() {
+            self.strike(limit);
+        }
+    }
+
+    fn strike(&self, limit: Limit) {
+        strike(&self.info.client.address, limit);
     }
 
     /// Tells the client that what it got is all there is.
@@ -219,12 +269,21 @@ impl Connection {
         *instance = None;
         let is_answered = self.socket.is_answered();
         if error.is::<Shortage>() {
+            self.strike(Limit::NoInstance);
             return self.refuse(Refusal::ServiceUnavailable);
         }
         if error.is::<TakenBack>() {
+            self.strike(Limit::TakenBack);
             return match is_answered {
                 true => Outcome::Reset,
                 false => self.refuse(Refusal::RequestTimeout),
+            };
+        }
+        if error.is::<OutOfMemory>() {
+            self.strike(Limit::Memory);
+            return match is_answered {
+                true => Outcome::Reset,
+                false => self.refuse(Refusal::ServiceUnavailable),
             };
         }
         let (handler, reason) = (self.sandbox.name(), error.root_cause());
@@ -269,7 +328,7 @@ enum Outcome {
     Next(Next),
     /// The answer is not whole, and the sandbox has failed.
     Cut,
-    /// The answer is not whole, and others needed the sandbox.
+    /// The answer is not whole, and others needed the sandbox, or its memory.
     Reset,
 }
 

@@ -10,8 +10,8 @@
 //! An instance computes; a connection waits. `pace` says who may wait for a client, for what and how long,
 //! `instances` who gives up an instance when there are too few, and `refusal` what the host says then.
 //! How long an instance stays with a connection is a matter of `burst` and `idle`, counted in rounds
-//! (`round`), as is how long a file stays open; `cohort` keeps connections in step that are ready at
-//! once. `cgi` runs scripts for a component that may ask for them. `log` is beside the way.
+//! (`round`), as is how long a file stays open; `memory` is what all instances may have. `cohort` keeps connections in step that are ready at
+//! once. `cgi` runs scripts for a component that may ask for them. `log` is beside the way, as are `strikes`, its lines of limits.
 
 mod burst;
 mod cgi;
@@ -28,6 +28,7 @@ mod limits;
 mod listen;
 mod lock;
 mod log;
+mod memory;
 #[cfg(target_os = "linux")]
 mod open_files;
 mod outbox;
@@ -42,6 +43,7 @@ mod stat_at;
 mod state;
 mod stream;
 mod streams;
+mod strikes;
 mod tls;
 mod transport;
 mod unix_socket;

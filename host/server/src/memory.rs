@@ -1,12 +1,16 @@
 //! The memory of all instances together: a budget, so that a crowd is refused before the system runs out and ends
 //! the process.
 
+use std::error::Error;
+use std::fmt;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::{ResourceLimiter, Result};
 
+/// The most memory that one instance may use, in bytes.
+pub(crate) const MAX_MEMORY: usize = 64 * 1024 * 1024;
 /// The share of the memory of the machine, or of the control group, that instances have: one part of so many.
 const SHARE: u64 = 2;
 /// The budget where nobody tells how much memory there is, in bytes.
@@ -48,35 +52,28 @@ impl Budget {
 pub(crate) struct Taken {
     budget: Arc<Budget>,
     bytes: u64,
-    /// The instance has wanted more than there was.
-    is_refused: bool,
 }
 
 impl Taken {
     /// Begins with nothing of `budget`.
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
-        Taken {
-            budget,
-            bytes: 0,
-            is_refused: false,
-        }
-    }
-
-    /// Returns whether the instance has wanted more than there was.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.is_refused
+        Taken { budget, bytes: 0 }
     }
 }
 
 impl ResourceLimiter for Taken {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> Result<bool> {
-        let more = desired.saturating_sub(current) as u64;
-        let fits = self.budget.take(more);
-        match fits {
-            true => self.bytes += more,
-            false => self.is_refused = true,
+        if desired > MAX_MEMORY {
+            // The fault is its own, however much is left.
+            return Ok(false);
         }
-        Ok(fits)
+        let more = desired.saturating_sub(current) as u64;
+        if !self.budget.take(more) {
+            // It ends: what an instance says that gets no memory would be about itself.
+            return Err(OutOfMemory.into());
+        }
+        self.bytes += more;
+        Ok(true)
     }
 
     fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool> {
@@ -91,6 +88,18 @@ impl Drop for Taken {
     }
 }
 
+/// The budget had less than an instance needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OutOfMemory;
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("the memory of all instances is used up")
+    }
+}
+
+impl Error for OutOfMemory {}
+
 fn default_budget() -> u64 {
     let machine = fs::read_to_string("/proc/meminfo").ok();
     let machine = machine.as_deref().and_then(total_of_meminfo);
@@ -102,7 +111,9 @@ fn default_budget() -> u64 {
 
 /// Returns the memory of the machine in bytes.
 fn total_of_meminfo(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -137,11 +148,12 @@ mod tests {
         let mut one = Taken::new(budget.clone());
         let mut other = Taken::new(budget.clone());
         assert!(one.memory_growing(0, 60, None).unwrap());
-        assert!(!other.memory_growing(0, 41, None).unwrap());
-        assert!(other.is_refused() && !one.is_refused());
+        let refused = other.memory_growing(0, 41, None).unwrap_err();
+        assert!(refused.is::<OutOfMemory>());
         assert!(other.memory_growing(0, 40, None).unwrap());
         drop(one);
         assert!(other.memory_growing(40, 100, None).unwrap());
+        assert!(!other.memory_growing(100, MAX_MEMORY + 1, None).unwrap());
         drop(other);
         assert_eq!(budget.taken.load(Ordering::Relaxed), 0);
     }

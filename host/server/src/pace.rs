@@ -12,6 +12,7 @@
 //! | a connection | content that nobody reads | [`Pace::content`], up to [`Pace::skip`] bytes |
 //! | a connection | a client that takes its answer | [`Pace::reading`], then a reset |
 //! | a connection | the end of a client that was closed on | [`Pace::linger`] |
+//! | a connection | its first request, or the rest of one, when the server stops | [`Pace::farewell`], silently |
 //!
 //! Everything else computes. An instance that others need is taken back from who is furthest behind
 //! [`PRESSED`] (`instances`), so that the least rate rises with what is asked for.
@@ -45,6 +46,9 @@ pub struct Pace {
     pub linger: Duration,
     /// Most bytes that it may send.
     pub linger_size: usize,
+    /// Longest time for a request that is on its way when the server stops: the first of a connection, or
+    /// one of which something has come.
+    pub farewell: Duration,
 }
 
 impl Default for Pace {
@@ -73,6 +77,8 @@ impl Default for Pace {
             // What is on its way arrives, with some retransmissions (RFC 9112 9.6).
             linger: Duration::from_secs(5),
             linger_size: 16 * 1024 * 1024,
+            // Who has connected says why within some round trips.
+            farewell: Duration::from_secs(2),
         }
     }
 }
@@ -84,16 +90,27 @@ pub(crate) const PRESSED: Rate = Rate {
     bytes_per_second: 64 * 1024,
 };
 
+/// The time that may pass without a byte where there is no least rate: ten years.
+const UNBOUNDED: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// A least rate: so many bytes a second, averaged over the time of grace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Time that may pass without a byte.
     pub grace: Duration,
-    /// Bytes that buy another second.
+    /// Bytes that buy another second; 0 if the client may take as long as it likes.
     pub bytes_per_second: u32,
 }
 
 impl Rate {
+    /// Returns the time that may pass without a byte.
+    fn patience(self) -> Duration {
+        match self.bytes_per_second {
+            0 => UNBOUNDED,
+            _ => self.grace,
+        }
+    }
+
     /// Returns the time that `bytes` may take.
     pub(crate) fn time_for(&self, bytes: u64) -> Duration {
         let rate = u64::from(self.bytes_per_second.max(1));
@@ -113,13 +130,13 @@ impl Allowance {
     /// Begins with all of the grace.
     pub(crate) fn new(rate: Rate, now: Instant) -> Self {
         Allowance {
-            due: now + rate.grace,
+            due: now + rate.patience(),
         }
     }
 
     /// Adds what `bytes` that were moved have bought.
     pub(crate) fn earn(&mut self, rate: Rate, bytes: u64, now: Instant) {
-        let most = now + rate.grace;
+        let most = now + rate.patience();
         let due = self.due.checked_add(rate.time_for(bytes));
         self.due = due.map_or(most, |due| due.min(most));
     }
@@ -184,17 +201,17 @@ mod tests {
         bytes_per_second: 500,
     };
 
-    /// Returns after how many seconds a client is too slow that moves `bytes` every `period` seconds;
-    /// `None` if it is not within the hour.
-    fn lasts(bytes: u64, period: u64) -> Option<u64> {
+    /// Returns after how many seconds a client is too slow for `rate` that moves `bytes` every `period`
+    /// seconds; `None` if it is not within the hour.
+    fn lasts(rate: Rate, bytes: u64, period: u64) -> Option<u64> {
         let began = Instant::now();
-        let mut allowance = Allowance::new(RATE, began);
+        let mut allowance = Allowance::new(rate, began);
         for second in (period..3600).step_by(period as usize) {
             let now = began + Duration::from_secs(second);
             if allowance.due() <= now {
                 return Some((allowance.due() - began).as_secs());
             }
-            allowance.earn(RATE, bytes, now);
+            allowance.earn(rate, bytes, now);
         }
         None
     }
@@ -211,8 +228,18 @@ mod tests {
             // However much was moved before.
             (1_000_000_000, 31, Some(30)),
         ] {
-            assert_eq!(lasts(bytes, period), lasted, "{bytes} in {period} s");
+            assert_eq!(lasts(RATE, bytes, period), lasted, "{bytes} in {period} s");
         }
+    }
+
+    #[test]
+    fn a_rate_of_nothing_is_kept_by_every_client() {
+        let off = Rate {
+            bytes_per_second: 0,
+            ..RATE
+        };
+        assert_eq!(lasts(off, 0, 1), None);
+        assert_eq!(lasts(off, 1, 60), None);
     }
 
     #[test]

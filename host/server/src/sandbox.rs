@@ -25,11 +25,12 @@ use crate::filesystem;
 use crate::instances::{Client, Instances, Permit};
 use crate::lock::lock;
 use crate::log::Log;
+use crate::memory::{Budget, MAX_MEMORY, Taken};
 use crate::pace::Pace;
 use crate::received;
 use crate::socket::{Socket, Terms};
 use crate::stat_at;
-use crate::state::State;
+use crate::state::{Bounds, State};
 use crate::streams;
 use crate::wasi;
 
@@ -43,8 +44,6 @@ const MAX_INSTANCES: [u32; 4] = [2048, 512, 64, 8];
 const MAX_CGI_INSTANCES: u32 = 512;
 /// How many core instances, memories and tables one component may consist of.
 const MAX_PARTS: u32 = 8;
-/// The most memory an instance may use, in bytes.
-const MAX_MEMORY: usize = 64 * 1024 * 1024;
 /// How much memory an instance leaves behind for the next in its place, in bytes.
 const KEEP_RESIDENT: usize = 256 * 1024;
 
@@ -59,6 +58,7 @@ pub struct Sandbox {
     terms: Arc<Terms>,
     /// Instances that the engine has room for.
     max_instances: usize,
+    memory: Arc<Budget>,
     /// WASI contexts of instances that have gone, for those to come. An instance cannot change its
     /// own, and making one takes longer than making an instance.
     contexts: Arc<Mutex<Vec<WasiCtx>>>,
@@ -179,6 +179,7 @@ impl Sandbox {
                 instances: Instances::new(max_instances),
             }),
             max_instances,
+            memory: Budget::new(None),
             contexts: Arc::default(),
             clock: Clock::start(engine.clone()),
         })
@@ -204,6 +205,13 @@ impl Sandbox {
             pace: self.terms.pace.clone(),
             instances: Instances::new(max_instances.clamp(1, self.max_instances)),
         });
+        self
+    }
+
+    /// Lets all instances together have `bytes` of memory, by default half of what the machine or the control
+    /// group has. Requests beyond that are answered with 503.
+    pub fn memory_budget(mut self, bytes: u64) -> Self {
+        self.memory = Budget::new(Some(bytes));
         self
     }
 
@@ -240,14 +248,17 @@ impl Sandbox {
     /// Makes a fresh instance for `client`, when there is room for one.
     ///
     /// # Errors
-    /// [`Shortage`](crate::instances::Shortage), and a component that cannot be instantiated.
+    /// [`Shortage`](crate::instances::Shortage), [`OutOfMemory`](crate::memory::OutOfMemory), and a component that cannot be
+    /// instantiated.
     pub(crate) async fn instantiate(&self, client: Client) -> Result<Instance> {
         let Terms { pace, instances } = &*self.terms;
         let permit = instances.take(client, pace.instance).await?;
         let recycled = lock(&self.contexts).pop();
         let context = recycled.unwrap_or_else(|| self.new_context());
-        let state = State::new(context, self.clock.clone());
+        let bounds = Bounds::Shared(Taken::new(self.memory.clone()));
+        let state = State::new(context, self.clock.clone(), bounds);
         let mut store = Store::new(self.pre.engine(), state);
+        store.limiter(|state| state.bounds.limiter());
         store.epoch_deadline_callback(clock::interrupt);
         clock::begin(&mut store.as_context_mut());
         let instance = self.pre.instantiate_async(&mut store).await?;
@@ -366,7 +377,7 @@ impl Instance {
     /// enough for `burst`.
     ///
     /// # Errors
-    /// A trap: the instance has failed, or was taken back, and cannot be called again.
+    /// A trap: the instance has failed, or was taken back, or got no memory, and cannot be called again.
     pub(crate) async fn serve(
         &mut self,
         socket: &Arc<Socket>,

@@ -25,6 +25,7 @@ use crate::lock::lock;
 use crate::outbox::{Outbox, SEND_SIZE, Sent};
 use crate::pace::{Allowance, Pace};
 use crate::stream::{More, Stream};
+use crate::strikes::Limit;
 use crate::tls::{Spoken, TlsConfig};
 use crate::transport::Transport;
 
@@ -67,6 +68,8 @@ struct State {
     flushing: bool,
     /// Why nothing can be sent any more.
     failed: Option<io::ErrorKind>,
+    /// The limit that the client has come to, until somebody tells.
+    struck: Option<Limit>,
     /// Something other than an interim response was written since the request came.
     answered: bool,
     /// Bytes that were received, and that were sent.
@@ -104,6 +107,7 @@ impl Socket {
             reading: None,
             flushing: false,
             failed: None,
+            struck: None,
             answered: false,
             received: 0,
             sent: 0,
@@ -133,7 +137,10 @@ impl Socket {
     pub(crate) async fn start_tls(&self, config: &TlsConfig) -> io::Result<Spoken> {
         self.lock().transport.start_tls(config)?;
         let handshake = poll_fn(|cx| self.lock().transport.poll_handshake(cx));
-        timeout(self.pace().handshake, handshake).await?
+        match timeout(self.pace().handshake, handshake).await {
+            Ok(spoken) => spoken,
+            Err(_) => Err(self.lock().fail_by(Limit::Handshake)),
+        }
     }
 
     /// Waits until there is something to read: true, or the end of the peer's bytes: false.
@@ -169,8 +176,7 @@ impl Socket {
         };
         match Box::pin(timeout(self.pace().head, head)).await {
             Ok(arrived) => arrived,
-            Err(_) if self.lock().head.has_begun() => Ok(Arrived::Late),
-            Err(_) => Ok(Arrived::Nothing),
+            Err(_) => Ok(self.lock().end_late_head()),
         }
     }
 
@@ -184,8 +190,12 @@ impl Socket {
         while left > 0 {
             match timeout_at(self.content_due(), self.receive_more()).await {
                 Ok(Ok(true)) => left = self.lock().discard(left),
-                Ok(Ok(false)) | Err(_) => return Ok(false),
+                Ok(Ok(false)) => return Ok(false),
                 Ok(Err(error)) => return Err(error),
+                Err(_) => {
+                    self.lock().struck = Some(Limit::Content);
+                    return Ok(false);
+                }
             }
         }
         Ok(true)
@@ -200,7 +210,7 @@ impl Socket {
                     .await
                     .is_err()
             {
-                self.lock().fail(io::ErrorKind::TimedOut.into());
+                self.lock().fail_by(Limit::Content);
             }
         };
         // One that was taken back shows in the next read.
@@ -219,6 +229,11 @@ impl Socket {
         poll_fn(|cx| self.lock().poll_receive(cx, self.pace())).await
     }
 
+    /// Returns the limit that the client has come to, once.
+    pub(crate) fn take_struck(&self) -> Option<Limit> {
+        self.lock().struck.take()
+    }
+
     /// Returns whether anything was written since the request that came last.
     pub(crate) fn is_answered(&self) -> bool {
         self.lock().answered
@@ -227,6 +242,12 @@ impl Socket {
     /// Returns whether bytes have come that nobody has read.
     pub(crate) fn has_unread(&self) -> bool {
         !self.lock().inbox.is_empty()
+    }
+
+    /// Returns whether the client has had an answer and has sent nothing since, as far as the system knows.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let state = self.lock();
+        state.sent > 0 && state.inbox.is_empty() && !state.transport.has_unread()
     }
 
     /// Returns whether something that was written has not yet left.
@@ -310,7 +331,7 @@ impl Socket {
             let mut state = self.lock();
             due = state.renew_reading(self.pace());
             if due <= Instant::now() {
-                return Err(state.fail(io::ErrorKind::TimedOut.into()));
+                return Err(state.fail_by(Limit::Reading));
             }
         }
     }
@@ -535,6 +556,15 @@ impl State {
         Arrived::Unfinished
     }
 
+    /// Says what a head is worth that has not come in time.
+    fn end_late_head(&mut self) -> Arrived {
+        if !self.head.has_begun() {
+            return Arrived::Nothing;
+        }
+        self.struck = Some(Limit::Head);
+        Arrived::Late
+    }
+
     fn expect_request(&mut self, head: usize) {
         self.handed = head;
         self.content = None;
@@ -635,6 +665,12 @@ impl State {
     /// Returns how many bytes the peer's system has acknowledged.
     fn taken(&self) -> u64 {
         self.sent.saturating_sub(self.transport.unacknowledged())
+    }
+
+    /// Ends a connection whose client has come to `limit`.
+    fn fail_by(&mut self, limit: Limit) -> io::Error {
+        self.struck = Some(limit);
+        self.fail(io::ErrorKind::TimedOut.into())
     }
 
     fn fail(&mut self, error: io::Error) -> io::Error {

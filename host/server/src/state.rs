@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use wasmtime::Result;
 use wasmtime::component::{Resource, ResourceTable};
+use wasmtime::{ResourceLimiter, Result};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -14,6 +14,7 @@ use crate::burst::Burst;
 use crate::clock::Clock;
 use crate::filesystem::LookedAt;
 use crate::limits::Limits;
+use crate::memory::Taken;
 use crate::received::ReceivedFiles;
 use crate::socket::{Reader, Socket, Writer};
 
@@ -29,8 +30,25 @@ pub(crate) struct State {
     /// How long the instance has computed since it last waited.
     pub(crate) computing: Duration,
     pub(crate) clock: Arc<Clock>,
-    /// What a script has taken: it is an instance without a connection.
-    pub(crate) limits: Limits,
+    pub(crate) bounds: Bounds,
+}
+
+/// What an instance may take.
+pub(crate) enum Bounds {
+    /// One that serves a connection has a part of what all may take together.
+    Shared(Taken),
+    /// A script has bounds of its own.
+    Script(Limits),
+}
+
+impl Bounds {
+    /// Returns what is asked before the instance takes more.
+    pub(crate) fn limiter(&mut self) -> &mut dyn ResourceLimiter {
+        match self {
+            Bounds::Shared(taken) => taken,
+            Bounds::Script(limits) => limits,
+        }
+    }
 }
 
 /// A connection, and the numbers of its two streams in the table of resources.
@@ -45,7 +63,7 @@ pub(crate) struct Attached {
 }
 
 impl State {
-    pub(crate) fn new(wasi: WasiCtx, clock: Arc<Clock>) -> Self {
+    pub(crate) fn new(wasi: WasiCtx, clock: Arc<Clock>, bounds: Bounds) -> Self {
         State {
             table: ResourceTable::new(),
             wasi,
@@ -55,7 +73,7 @@ impl State {
             received_files: ReceivedFiles::default(),
             computing: Duration::ZERO,
             clock,
-            limits: Limits::default(),
+            bounds,
         }
     }
 

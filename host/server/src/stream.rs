@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -143,6 +143,14 @@ impl Stream {
     /// Returns how many of the bytes that were sent the peer's system has not acknowledged.
     pub(crate) fn unacknowledged(&self) -> u64 {
         self.socket().map_or(0, unacknowledged)
+    }
+
+    /// Returns whether bytes have come that were not read.
+    pub(crate) fn has_unread(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peek = |socket| rustix::net::recv(socket, &mut [0; 1], flags);
+        self.socket()
+            .is_ok_and(|socket| peek(socket).is_ok_and(|(size, _)| size > 0))
     }
 
     /// The same connection under another descriptor.

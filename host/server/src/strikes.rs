@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::mem;
 use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::lock::lock;
@@ -32,6 +33,8 @@ pub(crate) enum Limit {
     NoInstance,
     /// The instances there may be, for who had one and was waited for.
     TakenBack,
+    /// The memory that all instances have together.
+    Memory,
 }
 
 impl fmt::Display for Limit {
@@ -43,41 +46,38 @@ impl fmt::Display for Limit {
             Limit::Reading => "an answer was read too slowly",
             Limit::NoInstance => "no instance was free in time",
             Limit::TakenBack => "others needed an instance that waited for this client",
+            Limit::Memory => "the memory of all instances was used up",
         })
     }
 }
 
-/// Logs that `limit` has struck `client`, or counts it. To be called within a runtime.
+/// Logs that `limit` has struck `client`, or counts it.
 pub(crate) fn strike(client: &str, limit: Limit) {
-    let (line, is_first) = {
-        let mut strikes = lock(&STRIKES);
-        let strikes = strikes.get_or_insert_default();
-        let was_empty = strikes.counted.is_empty();
-        (strikes.note(client, limit, Instant::now()), was_empty)
-    };
-    if let Some((client, message)) = line {
+    let mut strikes = lock(&STRIKES);
+    let strikes = strikes.get_or_insert_default();
+    if let Some((client, message)) = strikes.note(client, limit, Instant::now()) {
         log::connection(&client, message);
     }
-    if is_first {
-        tokio::spawn(sweep());
+    if !strikes.is_swept {
+        // A thread, as runtimes end before the process does. Without one, the next strike tries again.
+        let sweeping = thread::Builder::new().name("strikes".into()).spawn(sweep);
+        strikes.is_swept = sweeping.is_ok();
     }
 }
 
 static STRIKES: Mutex<Option<Strikes>> = Mutex::new(None);
 
 /// Logs counts that are due, until there are none.
-async fn sweep() {
+fn sweep() {
     loop {
-        tokio::time::sleep(PERIOD).await;
-        let (lines, is_empty) = {
-            let mut strikes = lock(&STRIKES);
-            let strikes = strikes.get_or_insert_default();
-            (strikes.take_due(Instant::now()), strikes.counted.is_empty())
-        };
-        for (client, message) in lines {
+        thread::sleep(PERIOD);
+        let mut strikes = lock(&STRIKES);
+        let strikes = strikes.get_or_insert_default();
+        for (client, message) in strikes.take_due(Instant::now()) {
             log::connection(&client, message);
         }
-        if is_empty {
+        if strikes.counted.is_empty() {
+            strikes.is_swept = false;
             return;
         }
     }
@@ -89,6 +89,8 @@ type Line = (String, String);
 #[derive(Debug, Default)]
 struct Strikes {
     counted: HashMap<(String, Limit), Count>,
+    /// There is a thread that sweeps.
+    is_swept: bool,
 }
 
 #[derive(Debug)]
@@ -185,7 +187,10 @@ mod tests {
             due,
             [(
                 OTHERS.to_owned(),
-                format!("no whole request in time: {} more times in 60 s", 3000 - MAX_COUNTED - 1)
+                format!(
+                    "no whole request in time: {} more times in 60 s",
+                    3000 - MAX_COUNTED - 1
+                )
             )]
         );
     }

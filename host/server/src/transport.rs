@@ -137,6 +137,11 @@ impl Transport {
         self.stream().reset();
     }
 
+    /// See [`Stream::has_unread`].
+    pub(crate) fn has_unread(&self) -> bool {
+        self.stream().has_unread()
+    }
+
     /// See [`Stream::unacknowledged`].
     pub(crate) fn unacknowledged(&self) -> u64 {
         self.stream().unacknowledged()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::unix::pipe;
-use wasmtime::{Engine, Error, Result, Store, StoreContextMut};
+use wasmtime::{Engine, Error, ResourceLimiter, Result, Store, StoreContextMut};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -21,7 +21,7 @@ use super::script::Work;
 use super::{End, Refusal};
 use crate::clock::{Clock, let_others_run};
 use crate::limits::Limits;
-use crate::state::State;
+use crate::state::{Bounds, State};
 
 use programs::Program;
 pub(super) use programs::Programs;
@@ -52,7 +52,8 @@ pub(super) async fn start(
             Program::Component(pre) => {
                 let mut wasi = wasi.build();
                 *wasi.filesystem() = files;
-                let state = State::new(wasi, clock.clone());
+                let bounds = Bounds::Script(Limits::default());
+                let state = State::new(wasi, clock.clone(), bounds);
                 run_component(pre, store(pre.engine(), state, clock)).await
             }
             Program::Module(pre) => {
@@ -89,7 +90,7 @@ fn end(error: Error) -> End {
 /// A store whose code lets others run at every tick.
 fn store<T: Limited + 'static>(engine: &Engine, state: T, clock: Arc<Clock>) -> Store<T> {
     let mut store = Store::new(engine, state);
-    store.limiter(|state| state.limits());
+    store.limiter(|state| state.limiter());
     clock.wake();
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_: StoreContextMut<T>| {
@@ -117,17 +118,17 @@ impl Module {
 }
 
 trait Limited: Send {
-    fn limits(&mut self) -> &mut Limits;
+    fn limiter(&mut self) -> &mut dyn ResourceLimiter;
 }
 
 impl Limited for State {
-    fn limits(&mut self) -> &mut Limits {
-        &mut self.limits
+    fn limiter(&mut self) -> &mut dyn ResourceLimiter {
+        self.bounds.limiter()
     }
 }
 
 impl Limited for Module {
-    fn limits(&mut self) -> &mut Limits {
+    fn limiter(&mut self) -> &mut dyn ResourceLimiter {
         &mut self.limits
     }
 }
