@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
 
 use harness::{Server, Site, connect, example, get, read_response, request, responses};
+use socket2::{Domain, Socket, Type};
 
 const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
 
@@ -99,4 +100,126 @@ fn a_client_that_connected_before_a_reload_is_answered_after_it() {
         let response = read_response(&mut fresh, "GET");
         assert_eq!(response.text(), "hello\n", "{size}: {response:?}");
     }
+}
+
+/// A client that has had an answer, and stays.
+fn answered(port: u16) -> TcpStream {
+    let mut stream = connect(port);
+    let raw = request("GET", "/hello.txt", &[]);
+    stream.write_all(&raw).expect("sent");
+    assert_eq!(read_response(&mut stream, "GET").status, 200);
+    stream
+}
+
+/// Returns whether the server has closed a connection on which nothing comes.
+fn is_closed(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).expect("a setting");
+    let read = (&*stream).read(&mut [0]);
+    stream.set_nonblocking(false).expect("a setting");
+    read.is_ok()
+}
+
+#[test]
+fn a_crowd_that_is_idle_keeps_nobody_out_and_those_who_send_are_left_alone() {
+    let site = Site::new();
+    for tls in [false, true] {
+        let arguments = ["--max-connections", "10", "--tls-self-signed"];
+        let server = serve(&site, if tls { &arguments } else { &arguments[..2] });
+        let mut begun = connect(server.port);
+        // A head or a handshake, as far as it goes.
+        let raw = match tls {
+            true => b"\x16".into(),
+            false => request("GET", "/hello.txt", &[]),
+        };
+        begun.write_all(&raw[..1]).expect("sent");
+        let _fresh: Vec<_> = (0..5).map(|_| connect(server.port)).collect();
+        let _more: Vec<_> = (0..30)
+            .map(|_| match tls {
+                true => connect(server.port),
+                false => answered(server.port),
+            })
+            .collect();
+        server.wait_for_log("others needed a connection that was idle");
+        if !tls {
+            assert_eq!(get(server.port, "/hello.txt", &[]).status, 200);
+        }
+        assert!(!is_closed(&begun), "{}", server.log());
+        begun.write_all(&raw[1..]).expect("still open");
+        if !tls {
+            assert_eq!(read_response(&mut begun, "GET").status, 200);
+        }
+    }
+}
+
+#[test]
+fn who_finds_as_many_connections_as_may_be_is_answered_when_one_ends() {
+    let site = Site::new();
+    let server = serve(&site, &["--max-connections", "2"]);
+    let raw = request("GET", "/hello.txt", &["Connection: close"]);
+    let mut streams = [(); 6].map(|()| {
+        let mut stream = connect(server.port);
+        stream.write_all(&raw[..10]).expect("sent");
+        stream
+    });
+    server.wait_for_log("cannot accept connections: there are as many as may be");
+    for stream in &mut streams {
+        stream.write_all(&raw[10..]).expect("sent");
+    }
+    for stream in &mut streams {
+        assert_eq!(read_response(stream, "GET").text(), "hello\n");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_client_has_no_more_connections_than_one_may_have() {
+    let site = Site::new();
+    let server = serve(&site, &["--max-per-address", "3"]);
+    let mut held = [(); 3].map(|()| answered(server.port));
+    let refused = get(server.port, "/hello.txt", &[]);
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert_eq!(refused.header("Retry-After"), Some("1"), "{refused:?}");
+    server.wait_for_log("127.0.0.1 - - [");
+    server.wait_for_log("too many connections of one address");
+    // Others are not concerned.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let address = |host, port| SocketAddr::from(([127, 0, 0, host], port)).into();
+    socket.bind(&address(2, 0)).expect("an address of ours");
+    socket.connect(&address(1, server.port)).expect("connected");
+    let mut other = TcpStream::from(socket);
+    let raw = request("GET", "/hello.txt", &[]);
+    other.write_all(&raw).expect("sent");
+    assert_eq!(read_response(&mut other, "GET").status, 200);
+    // Those it has are served, and one that ends makes room.
+    held[0].write_all(&raw).expect("sent");
+    assert_eq!(read_response(&mut held[0], "GET").status, 200);
+    drop(held);
+    while get(server.port, "/hello.txt", &[]).status != 200 {}
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn open_files_are_left_for_what_is_served() {
+    let site = Site::new();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 110 && exec \"$@\"", "sh", SANDSERVE])
+        .args(["--bind", "127.0.0.1", "--protocol", "HTTP/1.1"])
+        .arg("--directory")
+        .arg(site.root())
+        .arg("0");
+    let server = Server::spawn(command);
+    let crowd: Vec<_> = (0..150).map(|_| connect(server.port)).collect();
+    for _ in 0..10 {
+        for target in ["/hello.txt", "/listed/", "/page.html"] {
+            assert_eq!(get(server.port, target, &[]).status, 200, "{target}");
+        }
+    }
+    drop(crowd);
+    let log = server.log();
+    assert!(
+        log.contains("others needed a connection that was idle"),
+        "{log}"
+    );
+    assert!(!log.contains("open files"), "{log}");
 }

@@ -38,6 +38,9 @@ pub(crate) struct Options {
     pub(crate) cgi: Option<Cgi>,
     /// The time that clients have.
     pub(crate) pace: Pace,
+    pub(crate) max_connections: Option<usize>,
+    /// Connections that one address may have, where there is a limit.
+    pub(crate) max_per_address: Option<usize>,
     /// Bytes that all instances may have, where that is said.
     pub(crate) memory_budget: Option<u64>,
     /// The settings of the component, as the variables it reads under any host.
@@ -103,6 +106,8 @@ impl Options {
             upload: given.is_on("upload"),
             cgi: given.is_on("cgi").then(|| cgi(given)),
             pace: pace(given),
+            max_connections: count(given, "max-connections"),
+            max_per_address: count(given, "max-per-address"),
             memory_budget: given.number("memory-budget"),
             environment,
         }
@@ -123,6 +128,11 @@ fn tls(given: &Given) -> Option<Tls> {
         key: given.path("tls-key"),
         password: given.path("tls-password-file"),
     }))
+}
+
+fn count(given: &Given, option: &str) -> Option<usize> {
+    let count = given.number(option)?;
+    Some(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
 fn pace(given: &Given) -> Pace {

@@ -122,6 +122,12 @@ fn server(
     if options.single {
         server = server.single();
     }
+    if let Some(max) = options.max_connections {
+        server = server.max_connections(max);
+    }
+    if let Some(max) = options.max_per_address {
+        server = server.max_per_address(max);
+    }
     let tls = match &options.tls {
         None => None,
         Some(Tls::SelfSigned) => self_signed.cloned(),

@@ -13,8 +13,9 @@ use tokio::time::{Sleep, sleep};
 
 use crate::burst::Burst;
 use crate::cohort;
+use crate::connections::Place;
 use crate::idle;
-use crate::instances::{Client, Shortage, TakenBack};
+use crate::instances::{Shortage, TakenBack};
 use crate::listen::Address;
 use crate::log;
 use crate::memory::OutOfMemory;
@@ -45,6 +46,7 @@ pub(crate) struct Connection {
     socket: Arc<Socket>,
     info: Info,
     tls: Option<TlsConfig>,
+    _place: Place,
 }
 
 impl Connection {
@@ -55,8 +57,8 @@ impl Connection {
         stream: TcpStream,
         client: Option<SocketAddr>,
         tls: Option<TlsConfig>,
+        mut place: Place,
     ) -> Self {
-        let socket = |stream| Socket::new(stream, Client::of(client), sandbox.terms().clone());
         let (name, server) = match client {
             Some(client) => {
                 let server = stream.local_addr().unwrap_or(client);
@@ -69,11 +71,14 @@ impl Connection {
             server,
             encrypted: tls.is_some(),
         };
+        let socket = Socket::new(stream, place.client(), sandbox.terms().clone());
+        place.occupy(&socket);
         Connection {
-            socket: socket(stream),
+            socket,
             sandbox,
             info,
             tls,
+            _place: place,
         }
     }
 
@@ -106,13 +111,14 @@ impl Connection {
             if !greeted {
                 return;
             }
+            self.socket.rest(Instant::now());
         }
         let mut left: Option<Instant> = None;
         let mut to_skip = 0;
         loop {
             let received = tokio::select! {
                 biased;
-                received = self.next_request(&mut patience, to_skip) => received,
+                received = self.next_request(&mut patience, to_skip, left) => received,
                 () = poll_fn(&mut parting) => Ok(Arrived::Nothing),
             };
             let head = match received {
@@ -240,11 +246,20 @@ impl Connection {
         }
     }
 
-    /// Waits for the next request, behind `to_skip` bytes of content that nobody has read.
-    async fn next_request(&self, patience: &mut Patience, to_skip: u64) -> io::Result<Arrived> {
+    /// Waits for the next request, behind `to_skip` bytes of content that nobody has read. There is nothing else
+    /// to be done since `left`, where an answer has left.
+    async fn next_request(
+        &self,
+        patience: &mut Patience,
+        to_skip: u64,
+        left: Option<Instant>,
+    ) -> io::Result<Arrived> {
         self.socket.release_memory();
         if to_skip > 0 && !Box::pin(self.socket.skip(to_skip)).await? {
             return Ok(Arrived::Nothing);
+        }
+        if let Some(left) = left {
+            self.socket.rest(left);
         }
         match patience.wait(self.socket.receive()).await {
             Some(Ok(true)) => self.socket.receive_request().await,

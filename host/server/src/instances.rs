@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -56,6 +56,21 @@ impl Client {
                 Client::V6([a, b, c, d, e, f, g, h])
             }
             None => Client::Alone(CONNECTIONS.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+}
+
+/// As the log shows it.
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match *self {
+            Client::V4(address) => Ipv4Addr::from(address).fmt(f),
+            Client::V6(network) => {
+                let mut address = [0; 16];
+                address[..network.len()].copy_from_slice(&network);
+                write!(f, "{}/64", Ipv6Addr::from(address))
+            }
+            Client::Alone(_) => f.write_str("-"),
         }
     }
 }
@@ -399,6 +414,12 @@ mod tests {
         assert_eq!(client("[2001:db8::1]:1"), client("[2001:db8::ffff:0:2]:1"));
         assert_ne!(client("[2001:db8::1]:1"), client("[2001:db8:0:1::1]:1"));
         assert_ne!(Client::of(None), Client::of(None));
+        for (address, shown) in [
+            ("[::ffff:192.0.2.1]:1", "192.0.2.1"),
+            ("[2001:db8:0:1::1]:1", "2001:db8:0:1::/64"),
+        ] {
+            assert_eq!(client(address).to_string(), shown);
+        }
     }
 
     #[test]

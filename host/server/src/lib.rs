@@ -1,7 +1,7 @@
 //! The server of `sandserve`: a listener, one directory, and the sandbox between them.
 //!
 //! A connection goes through these modules in this order: `listen` (or `unix_socket`, or `inherited`
-//! from whoever started the process), `server` (accept), `connection` (its life), `sandbox` (an
+//! from whoever started the process), `server` (accept), `connections` (room for it), `connection` (its life), `sandbox` (an
 //! instance to serve it), then what the instance sees of the world: `wasi`, and where this host does
 //! better `filesystem`, `directory`, `stat_at`, `received` and `streams`; behind them `open_files` (what
 //! need not be opened again), `socket` (bytes that have come or will go), `head` (where a head ends),
@@ -18,6 +18,7 @@ mod cgi;
 mod clock;
 mod cohort;
 mod connection;
+mod connections;
 mod directory;
 mod filesystem;
 mod head;

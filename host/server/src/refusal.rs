@@ -1,6 +1,23 @@
 //! Responses of the host itself, where no sandbox can answer: one short text, and the end of the
 //! connection. Everything else is said by the component.
 
+use std::net::TcpStream;
+
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+
+/// Bytes that are read of a client that is turned away.
+const MAX_UNREAD: usize = 16 * 1024;
+
+/// Answers a client with `response` that was not waited for, and closes the connection. What it has sent by then
+/// is read, as it would not see the answer else.
+pub(crate) fn turn_away(stream: &TcpStream, response: &[u8]) {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    // Who does not hear of it finds out.
+    let _ = send(stream, response, flags);
+    let _ = shutdown(stream, Shutdown::Write);
+    let _ = recv(stream, &mut [0; MAX_UNREAD], RecvFlags::DONTWAIT);
+}
+
 /// Why there is no answer from a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {

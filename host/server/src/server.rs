@@ -16,10 +16,14 @@ use tokio::time::sleep;
 
 use crate::cohort;
 use crate::connection::{Connection, Keep};
+use crate::connections::{self, Connections, Place, TooMany};
+use crate::instances::Client;
 use crate::listen::{Address, listen_on};
 use crate::lock::lock;
 use crate::log;
+use crate::refusal::{Refusal, turn_away};
 use crate::sandbox::{Instance, Sandbox};
+use crate::strikes::{Limit, strike};
 use crate::tls::TlsConfig;
 
 /// The time that connections have to finish when the server shuts down, unless [`HttpServer::grace`] says
@@ -37,6 +41,8 @@ pub struct HttpServer {
     listeners: Vec<TcpListener>,
     address: SocketAddr,
     sandbox: Arc<Sandbox>,
+    max_connections: usize,
+    max_per_address: Option<usize>,
     stopping: watch::Sender<bool>,
     /// The time of grace has begun.
     ending: watch::Sender<bool>,
@@ -99,6 +105,8 @@ impl HttpServer {
             },
             listeners,
             sandbox: Arc::new(sandbox),
+            max_connections: connections::default_max(),
+            max_per_address: None,
             stopping: watch::Sender::new(false),
             ending: watch::Sender::new(false),
             inherited: false,
@@ -119,6 +127,20 @@ impl HttpServer {
     /// The same over TLS, and only over TLS (`HTTPSServer`, `ThreadingHTTPSServer`).
     pub fn tls(mut self, config: TlsConfig) -> Self {
         self.tls = Some(config);
+        self
+    }
+
+    /// Has at most `max` connections at once, by default half as many as open files are allowed. Where there are
+    /// so many, the one that is idle longest is closed for the next, which waits if none is.
+    pub fn max_connections(mut self, max: usize) -> Self {
+        self.max_connections = max;
+        self
+    }
+
+    /// Has at most `max` connections of one address at once, and answers more with 503. IPv6 addresses count as
+    /// one that have the first 64 bits in common.
+    pub fn max_per_address(mut self, max: usize) -> Self {
+        self.max_per_address = Some(max);
         self
     }
 
@@ -186,10 +208,15 @@ impl HttpServer {
             .map(Core::new)
             .collect::<io::Result<_>>()?;
         is_ready();
+        let connections = self.connections();
         thread::scope(|scope| {
-            let cores: Vec<_> = cores
-                .into_iter()
-                .map(|core| thread::Builder::new().spawn_scoped(scope, || self.run_core(core)))
+            let cores: Vec<_> = (0..)
+                .zip(cores)
+                .map(|(number, core)| {
+                    let connections = &connections;
+                    let run = move || self.run_core(number, core, connections);
+                    thread::Builder::new().spawn_scoped(scope, run)
+                })
                 .collect();
             let ends = cores.into_iter().map(|core| {
                 let end = match core {
@@ -218,7 +245,10 @@ impl HttpServer {
                 ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
             });
             let (stream, client) = accepted.await?;
-            let connection = self.connection(stream, client);
+            let place = self.connections().admit(0, Client::of(client)).await;
+            let Some(connection) = self.connection((stream, client), place) else {
+                return Ok(());
+            };
             match &self.single {
                 Some(single) => single.serve(&connection, self.stopping.subscribe()).await,
                 None => connection.serve(self.stopping.subscribe()).await,
@@ -227,25 +257,54 @@ impl HttpServer {
         })
     }
 
-    fn connection(&self, stream: TcpStream, client: Option<SocketAddr>) -> Connection {
-        Connection::new(self.sandbox.clone(), stream, client, self.tls.clone())
+    fn connections(&self) -> Arc<Connections> {
+        let cores = self.listeners.len();
+        Connections::new(self.max_connections, self.max_per_address, cores)
+    }
+
+    /// Returns what is to be served, if there is a `place` for it.
+    fn connection(
+        &self,
+        (stream, address): Accepted,
+        place: Result<Place, TooMany>,
+    ) -> Option<Connection> {
+        let Ok(place) = place else {
+            let refusal = Refusal::ServiceUnavailable;
+            let response = match self.tls {
+                // It would have to agree on keys first.
+                Some(_) => Vec::new(),
+                None => refusal.response(self.sandbox.field_lines()),
+            };
+            turn_away(&stream, &response);
+            strike(&Client::of(address).to_string(), Limit::PerAddress);
+            return None;
+        };
+        let (sandbox, tls) = (self.sandbox.clone(), self.tls.clone());
+        Some(Connection::new(sandbox, stream, address, tls, place))
     }
 
     /// One core: a runtime of its own, and connections that never leave it.
-    fn run_core(&self, core: Core) -> io::Result<()> {
+    fn run_core(&self, number: usize, core: Core, room: &Arc<Connections>) -> io::Result<()> {
         let Core { listener, runtime } = core;
         runtime.block_on(async {
             let mut stopping = self.stopping.subscribe();
             let stop = stopping.clone();
             let mut connections = JoinSet::new();
             loop {
-                let (stream, client) = tokio::select! {
+                let next = async {
+                    let accepted = accept(&listener).await;
+                    let place = room.admit(number, Client::of(accepted.1)).await;
+                    (accepted, place)
+                };
+                let (accepted, place) = tokio::select! {
                     // First, as another worker may have closed the listener of both by now.
                     biased;
                     _ = stopping.wait_for(|&stopping| stopping) => break,
-                    accepted = accept(&listener) => accepted,
+                    next = next => next,
                 };
-                let connection = self.connection(stream, client);
+                let Some(connection) = self.connection(accepted, place) else {
+                    continue;
+                };
                 match &self.single {
                     Some(single) => single.serve(&connection, stop.clone()).await,
                     None => drop(connections.spawn(connection.serve(stop.clone()))),
@@ -333,7 +392,8 @@ async fn accept(listener: &AsyncFd<TcpListener>) -> Accepted {
             // Shut down, by this server or by the process that has the listener too: the word to stop follows.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return pending().await,
             Err(error) => {
-                log::connection("-", format_args!("cannot accept connections: {error}"));
+                let number = error.raw_os_error().unwrap_or_default();
+                strike("-", Limit::Accepting(number));
                 sleep(ACCEPT_PAUSE).await;
             }
         }

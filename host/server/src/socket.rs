@@ -13,6 +13,7 @@ use std::net::TcpStream;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
+use std::time;
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -58,6 +59,8 @@ struct State {
     handed: usize,
     /// The peer has sent its last byte.
     ended: bool,
+    /// When it was accepted, or had its last answer, if nothing has come since.
+    idle: Option<time::Instant>,
     /// The time for content that someone waits for.
     content: Option<Allowance>,
     outbox: Outbox,
@@ -102,6 +105,7 @@ impl Socket {
             head: Head::default(),
             handed: 0,
             ended: false,
+            idle: Some(time::Instant::now()),
             content: None,
             outbox: Outbox::default(),
             reading: None,
@@ -136,7 +140,14 @@ impl Socket {
     /// than [`Pace::handshake`].
     pub(crate) async fn start_tls(&self, config: &TlsConfig) -> io::Result<Spoken> {
         self.lock().transport.start_tls(config)?;
-        let handshake = poll_fn(|cx| self.lock().transport.poll_handshake(cx));
+        let handshake = poll_fn(|cx| {
+            let mut state = self.lock();
+            let shaken = state.transport.poll_handshake(cx);
+            if state.transport.is_begun() {
+                state.idle = None;
+            }
+            shaken
+        });
         match timeout(self.pace().handshake, handshake).await {
             Ok(spoken) => spoken,
             Err(_) => Err(self.lock().fail_by(Limit::Handshake)),
@@ -258,6 +269,34 @@ impl Socket {
     /// Gives back what memory it has for later.
     pub(crate) fn release_memory(&self) {
         self.lock().outbox.release_memory();
+    }
+
+    /// Notes that nothing is left to be done `since` then.
+    pub(crate) fn rest(&self, since: time::Instant) {
+        let mut state = self.lock();
+        if state.inbox.is_empty() {
+            state.idle = Some(since);
+        }
+    }
+
+    /// Returns since when nothing has come, and nothing was to be done.
+    pub(crate) fn idle_since(&self) -> Option<time::Instant> {
+        self.lock().idle
+    }
+
+    /// Closes a connection that is idle since `then`, and has not been sent anything lately. False if it is not
+    /// so.
+    pub(crate) fn close_if_idle(&self, then: time::Instant) -> bool {
+        let mut state = self.lock();
+        let is_idle = state.idle == Some(then) && !state.transport.has_unread();
+        if is_idle {
+            state.idle = None;
+            state.transport.end();
+            // A client that does not hear of it finds out.
+            let _ = state.transport.flush();
+            state.transport.close();
+        }
+        is_idle
     }
 
     /// Adds `bytes` to what will be sent, however much that is.
@@ -527,6 +566,7 @@ impl State {
         BUFFER.with_borrow_mut(|buffer| {
             let size = ready!(self.transport.poll_read(cx, buffer))?;
             self.ended = size == 0;
+            self.idle = None;
             self.received += size as u64;
             if let Some(content) = &mut self.content {
                 content.earn(pace.content, size as u64, Instant::now());

@@ -132,6 +132,14 @@ impl Stream {
         Ok(rustix::net::shutdown(self.socket()?, Shutdown::Write)?)
     }
 
+    /// Ends it both ways, which whoever waits for it finds out.
+    pub(crate) fn close(&self) {
+        if let Ok(socket) = self.socket() {
+            // One that the peer has ended has been closed already.
+            let _ = rustix::net::shutdown(socket, Shutdown::Both);
+        }
+    }
+
     /// Has closing tell the peer that not all was sent: a reset, where there is one.
     pub(crate) fn reset(&self) {
         if let Ok(socket) = self.socket() {

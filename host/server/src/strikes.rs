@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::mem;
 use std::sync::Mutex;
 use std::thread;
@@ -35,11 +36,19 @@ pub(crate) enum Limit {
     TakenBack,
     /// The memory that all instances have together.
     Memory,
+    /// The connections there may be, for who had one that was idle.
+    Idle,
+    /// The connections there may be, where none was idle.
+    Connections,
+    /// The connections that one client may have.
+    PerAddress,
+    /// What the system has for connections to come: the error by its number.
+    Accepting(i32),
 }
 
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
+        f.write_str(match *self {
             Limit::Handshake => "no TLS handshake in time",
             Limit::Head => "no whole request in time",
             Limit::Content => "content came too slowly",
@@ -47,6 +56,14 @@ impl fmt::Display for Limit {
             Limit::NoInstance => "no instance was free in time",
             Limit::TakenBack => "others needed an instance that waited for this client",
             Limit::Memory => "the memory of all instances was used up",
+            Limit::Idle => "others needed a connection that was idle",
+            Limit::Connections => "cannot accept connections: there are as many as may be",
+            Limit::PerAddress => "too many connections of one address",
+            Limit::Accepting(error) => {
+                let error = io::Error::from_raw_os_error(error).to_string();
+                let (reason, _) = error.split_once(" (os error").unwrap_or((&error, ""));
+                return write!(f, "cannot accept connections: {reason}");
+            }
         })
     }
 }
@@ -171,6 +188,17 @@ mod tests {
         assert_eq!(strikes.take_due(later + PERIOD), []);
         assert!(strikes.counted.is_empty());
         assert!(strikes.note("a", Limit::Head, later).is_some());
+    }
+
+    #[test]
+    fn what_the_system_lacks_is_said_in_words() {
+        let files = rustix::io::Errno::MFILE.raw_os_error();
+        let message = Limit::Accepting(files).to_string();
+        assert!(
+            message.starts_with("cannot accept connections: "),
+            "{message}"
+        );
+        assert!(!message.contains("os error"), "{message}");
     }
 
     #[test]

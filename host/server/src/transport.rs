@@ -137,6 +137,19 @@ impl Transport {
         self.stream().reset();
     }
 
+    /// Returns whether the client has begun a handshake.
+    pub(crate) fn is_begun(&self) -> bool {
+        match self {
+            Transport::Plain(_) => false,
+            Transport::Tls(stream) => stream.is_begun(),
+        }
+    }
+
+    /// See [`Stream::close`].
+    pub(crate) fn close(&self) {
+        self.stream().close();
+    }
+
     /// See [`Stream::has_unread`].
     pub(crate) fn has_unread(&self) -> bool {
         self.stream().has_unread()

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::errors::Errors;
@@ -76,7 +77,14 @@ pub(super) async fn start(
             let programs = scripts.programs()?;
             wasm::start(programs, file, name, arguments, environment).await?
         }
-        _ => program::start(file, path, arguments, environment)?,
+        _ => {
+            let (path, arguments) = (path.to_owned(), arguments.to_vec());
+            let environment = environment.to_vec();
+            // As root it takes 20 ms, and more for a server with more memory: nobody but its client waits.
+            let start = move || program::start(file, &path, &arguments, &environment);
+            let started = spawn_blocking(start).await;
+            started.map_err(|error| Refusal::Failed(error.to_string()))??
+        }
     };
     let is_active = Arc::new(AtomicBool::new(false));
     let (held, dropped) = oneshot::channel();

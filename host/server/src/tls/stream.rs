@@ -22,6 +22,8 @@ const PIECE_SIZE: usize = 64 * 1024;
 pub(crate) struct TlsStream {
     stream: Stream,
     tls: ServerConnection,
+    /// Something has come.
+    is_begun: bool,
 }
 
 /// What a client began to speak.
@@ -38,7 +40,11 @@ impl TlsStream {
     /// A configuration that `rustls` does not take.
     pub(crate) fn new(stream: Stream, config: &TlsConfig) -> io::Result<Self> {
         let tls = ServerConnection::new(config.config.clone()).map_err(io::Error::other)?;
-        Ok(TlsStream { stream, tls })
+        Ok(TlsStream {
+            stream,
+            tls,
+            is_begun: false,
+        })
     }
 
     /// See [`Stream::duplicate`].
@@ -53,6 +59,7 @@ impl TlsStream {
             if ready!(self.poll_read_tls(cx))? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
+            self.is_begun = true;
             match self.tls.process_new_packets() {
                 Ok(_) => {}
                 Err(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
@@ -63,6 +70,11 @@ impl TlsStream {
         }
         ready!(self.poll_flush(cx))?;
         Poll::Ready(Ok(Spoken::Tls))
+    }
+
+    /// Returns whether the client has begun its handshake.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.is_begun
     }
 
     /// Returns the stream that carries the encrypted bytes.
