@@ -41,8 +41,9 @@ pub(crate) const QUIT: u8 = b'q';
 pub(crate) const REOPEN_LOG: u8 = b'l';
 /// Words from a worker to the supervisor: it serves.
 pub(crate) const READY: u8 = b'R';
-/// See [`READY`]: the name of the root means another directory than the one it has open.
-pub(crate) const ROOT_HAS_MOVED: u8 = b'M';
+/// See [`READY`]: another worker should take over, as the name of the root means another directory by now, or as
+/// a crowd has left much memory behind.
+pub(crate) const RENEW: u8 = b'N';
 
 /// Why serving has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,7 +248,7 @@ impl<'w> Supervisor<'w> {
                         worker.deadline = None;
                         ready = Some(worker.id);
                     }
-                    (ROOT_HAS_MOVED, Stage::Serving) => self.is_stale |= self.renews,
+                    (RENEW, Stage::Serving) => self.is_stale |= self.renews,
                     _ => {}
                 }
             }

@@ -13,16 +13,23 @@ use std::{fs, io};
 
 use agreed::settings;
 use sandserve_host::{
-    Grant, HttpServer, Sandbox, Scripts, Shutdown, TlsConfig, cgi_server, check_file, end_scripts,
-    flush_log, remove_received, reopen_log, say,
+    Grant, HttpServer, Load, Sandbox, Scripts, Shutdown, TlsConfig, cgi_server, check_file,
+    end_scripts, flush_log, remove_received, reopen_log, say,
 };
 
 use crate::options::{Options, Tls};
-use crate::supervisor::{QUIT, READY, REOPEN_LOG, RETIRE, ROOT_HAS_MOVED, STOP};
+use crate::supervisor::{QUIT, READY, RENEW, REOPEN_LOG, RETIRE, STOP};
 use crate::{auth_file, https, one_line, reason};
 
-/// The time between two looks at the name of the root.
-const LOOK_AT_ROOT: Duration = Duration::from_millis(500);
+/// The time between two looks at the name of the root and at the memory of this process.
+const LOOK: Duration = Duration::from_millis(500);
+/// Memory, in bytes, that is worth a new worker once a crowd has gone: the slots of instances keep up to 256 KiB
+/// each, 512 MiB in all, and give nothing back.
+const MUCH_MEMORY: u64 = 96 * 1024 * 1024;
+/// Instances up to which the crowd counts as gone.
+const FEW_INSTANCES: usize = 64;
+/// Looks that must find so little to do, one after the other.
+const CALM_LOOKS: u32 = 6;
 /// Openings of a root whose name comes to mean another meanwhile. The supervisor hears of one that goes on.
 const MAX_ATTEMPTS: usize = 3;
 
@@ -66,11 +73,12 @@ fn serve(
         server = self::server(options, self_signed, &listeners)?;
     }
     let _ = shutdown.set(server.shutdown_handle());
+    let load = server.load();
     let is_ready = || {
         // A supervisor that has gone is heeded by the end of the stream.
         let _ = (&*stream).write_all(&[READY]);
-        if let (Some(root), Ok(stream)) = (root, stream.try_clone()) {
-            watch_root(&options.directory, root, stream);
+        if let Ok(stream) = stream.try_clone() {
+            watch(&options.directory, root, load, stream);
         }
     };
     server
@@ -78,22 +86,37 @@ fn serve(
         .map_err(one_line("cannot serve"))
 }
 
-/// Tells the supervisor whenever the name `path` means another directory than `root`, in a thread of its own: a
-/// look may take long where the file system is far away.
-fn watch_root(path: &Path, root: (u64, u64), mut stream: UnixStream) {
+/// Tells the supervisor when another worker should take over, from a thread of its own: where the name `path`
+/// means another directory than `root`, and where a crowd has left much memory behind. A look at a file
+/// system that is far away may take long.
+fn watch(path: &Path, root: Option<(u64, u64)>, load: Load, mut stream: UnixStream) {
     let path = path.to_path_buf();
     let watch = move || {
+        let mut calm = 0;
         loop {
-            thread::sleep(LOOK_AT_ROOT);
+            thread::sleep(LOOK);
             // A root that is gone may come back.
-            let has_moved = identity(&path).is_some_and(|now| now != root);
-            if has_moved && stream.write_all(&[ROOT_HAS_MOVED]).is_err() {
+            let has_moved = root.is_some() && identity(&path).is_some_and(|now| Some(now) != root);
+            let has_left = load.instances() <= FEW_INSTANCES && own_memory() > MUCH_MEMORY;
+            calm = if has_left { calm + 1 } else { 0 };
+            let is_wanted = has_moved || calm >= CALM_LOOKS;
+            if is_wanted && stream.write_all(&[RENEW]).is_err() {
                 return;
             }
         }
     };
     // Without a thread, a signal is needed.
-    let _ = thread::Builder::new().name("root".into()).spawn(watch);
+    let _ = thread::Builder::new().name("watch".into()).spawn(watch);
+}
+
+/// Returns the memory that this process shares with no file, in bytes; 0 where the system does not tell.
+fn own_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+    kib.unwrap_or(0) * 1024
 }
 
 /// Returns which directory `path` is now, as device and inode, if it is one.

@@ -194,6 +194,11 @@ impl Instances {
         Err(Shortage)
     }
 
+    /// Returns how many are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.max.saturating_sub(self.permits.available_permits())
+    }
+
     /// Returns whether requests ask for an instance.
     pub(crate) fn are_short(&self) -> bool {
         self.asking.load(Ordering::Relaxed) > 0

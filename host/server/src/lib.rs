@@ -58,6 +58,6 @@ pub use log::{flush_log, log_json, log_to, reopen_log, say, takes_more};
 pub use pace::{Pace, Rate};
 pub use received::remove_received;
 pub use sandbox::{Grant, Sandbox};
-pub use server::{HttpServer, Shutdown};
+pub use server::{HttpServer, Load, Shutdown};
 pub use tls::{TlsConfig, TlsError};
 pub use unix_socket::{SocketFile, listen_unix};

@@ -23,6 +23,7 @@ use crate::lock::lock;
 use crate::log;
 use crate::refusal::{Refusal, turn_away};
 use crate::sandbox::{Instance, Sandbox};
+use crate::socket::Terms;
 use crate::strikes::{Limit, strike};
 use crate::tls::TlsConfig;
 
@@ -75,6 +76,17 @@ impl Shutdown {
     /// Accepts no more connections, and lets those that are answering a request finish, however long they take.
     pub fn retire(&self) {
         self.stopping.send_replace(true);
+    }
+}
+
+/// Tells how many instances a server has at the moment.
+#[derive(Clone, Debug)]
+pub struct Load(Arc<Terms>);
+
+impl Load {
+    /// Returns the number of instances that compute or wait.
+    pub fn instances(&self) -> usize {
+        self.0.instances.taken()
     }
 }
 
@@ -177,6 +189,11 @@ impl HttpServer {
             stopping: self.stopping.clone(),
             ending: self.ending.clone(),
         }
+    }
+
+    /// Returns what tells the load of this server from elsewhere.
+    pub fn load(&self) -> Load {
+        Load(self.sandbox.terms().clone())
     }
 
     /// Ends [`Self::serve_forever`], which another thread is in (`shutdown`).
