@@ -1,6 +1,7 @@
 //! A handler that goes wrong in every way a handler can, for the tests of what holds it.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use sandserve::{BaseHttpRequestHandler, Exchange};
 
@@ -14,6 +15,10 @@ impl BaseHttpRequestHandler for Faulty {
             "/loop" => loop {
                 std::hint::black_box(());
             },
+            "/sleep" => {
+                std::thread::sleep(Duration::from_secs(60 * 60));
+                Ok(())
+            }
             "/allocate" => {
                 let mut hoard = Vec::new();
                 loop {
@@ -26,12 +31,17 @@ impl BaseHttpRequestHandler for Faulty {
             }
             path => {
                 let panics_late = path == "/panic-late";
+                let sleeps_late = path == "/sleep-late";
                 self.send_response(http, 200, None);
                 self.send_header(http, "Content-Length", "5");
                 self.end_headers(http)?;
                 if panics_late {
                     http.wfile.flush()?;
                     panic!("asked to, late");
+                }
+                if sleeps_late {
+                    http.wfile.flush()?;
+                    std::thread::sleep(Duration::from_secs(60 * 60));
                 }
                 http.wfile.write_all(b"fine\n")
             }

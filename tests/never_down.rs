@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::{
     Site, connect, example, get, read_head, read_response, request, responses, transcript,
@@ -342,6 +342,67 @@ fn a_request_that_finds_no_instance_in_time_is_told_to_come_back() {
         // Not all of them loop yet.
         assert_eq!(response.status, 200, "{response:?}");
     }
+}
+
+/// Serves the faulty handler in one instance at a time, for which nobody waits for long. A handler has `time`.
+fn serve_faulty(time: Duration) -> u16 {
+    let component = std::fs::read(example("faulty")).expect("a component");
+    let grant = Grant::new(".".as_ref(), vec![variable("QUIET", "1")]).expect("a directory");
+    let sandbox = Sandbox::handler("faulty", &component, grant).expect("a sandbox");
+    let mut pace = Pace::default();
+    pace.instance = Duration::from_millis(50);
+    pace.handler = time;
+    let sandbox = sandbox.pace(pace).max_instances(1);
+    let server = Arc::new(HttpServer::bind("127.0.0.1:0", sandbox).expect("a port"));
+    let port = server.server_port();
+    thread::spawn(move || server.serve_forever());
+    port
+}
+
+/// Asks until the answer has this status.
+fn wait_for_status(port: u16, status: u16) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while get(port, "/", &[]).status != status {
+        assert!(Instant::now() < deadline, "no {status}");
+    }
+}
+
+#[test]
+fn a_handler_of_which_nothing_comes_is_answered_for_and_gives_up_its_instance() {
+    let port = serve_faulty(Duration::from_secs(1));
+    for _ in 0..2 {
+        let response = get(port, "/sleep", &[]);
+        assert_eq!(response.status, 504, "{response:?}");
+        wait_for_status(port, 200);
+    }
+    // What has begun is cut so that it shows.
+    let mut stream = client(port, &request("GET", "/sleep-late", &[]));
+    assert_eq!(read_head(&mut stream).status, 200);
+    let (_, error) = read_to_end(&mut stream);
+    assert_eq!(error, Some(ErrorKind::ConnectionReset));
+    wait_for_status(port, 200);
+}
+
+#[test]
+fn a_handler_whose_client_has_gone_gives_up_its_instance() {
+    let port = serve_faulty(Duration::from_secs(3600));
+    for target in ["/sleep", "/sleep-late"] {
+        for resets in [false, true] {
+            let stream = client(port, &request("GET", target, &[]));
+            wait_for_status(port, 503);
+            let linger = resets.then_some(Duration::ZERO);
+            let socket = socket2::SockRef::from(&stream);
+            socket.set_linger(linger).expect("a setting");
+            drop(stream);
+            wait_for_status(port, 200);
+        }
+    }
+    // One that only has nothing more to say is not there any more when it is silent for long.
+    let mut stream = client(port, &request("GET", "/sleep", &[]));
+    wait_for_status(port, 503);
+    stream.shutdown(Shutdown::Write).expect("half-closed");
+    assert_eq!(read_to_end(&mut stream).1, Some(ErrorKind::ConnectionReset));
+    wait_for_status(port, 200);
 }
 
 #[test]

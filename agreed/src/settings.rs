@@ -644,6 +644,14 @@ pub const SETTINGS: &[Setting] = {
         Setting::new(
             Limits,
             Host,
+            ("handler-timeout", "SANDSERVE_HANDLER_TIMEOUT"),
+            SECONDS,
+            "Wait for so long for a handler that neither computes nor moves a byte (504)",
+        )
+        .default("60"),
+        Setting::new(
+            Limits,
+            Host,
             ("max-connections", "SANDSERVE_MAX_CONNECTIONS"),
             Kind::Number {
                 value: "NUMBER",

@@ -140,6 +140,7 @@ fn pace(given: &Given) -> Pace {
     let mut pace = Pace::default();
     pace.idle = seconds("idle-timeout").unwrap_or(pace.idle);
     pace.head = seconds("head-timeout").unwrap_or(pace.head);
+    pace.handler = seconds("handler-timeout").unwrap_or(pace.handler);
     if let Some(rate) = given.number("min-rate") {
         let rate = u32::try_from(rate).unwrap_or(u32::MAX);
         pace.content.bytes_per_second = rate;
@@ -175,10 +176,12 @@ mod tests {
             head,
             content,
             reading,
+            handler,
             ..
         } = Pace::default();
         assert_eq!(default("idle-timeout"), Some(idle.as_secs()));
         assert_eq!(default("head-timeout"), Some(head.as_secs()));
+        assert_eq!(default("handler-timeout"), Some(handler.as_secs()));
         for rate in [content, reading] {
             let rate = u64::from(rate.bytes_per_second);
             assert_eq!(default("min-rate"), Some(rate));

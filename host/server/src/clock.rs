@@ -67,6 +67,9 @@ pub(crate) fn interrupt(mut store: StoreContextMut<State>) -> Result<UpdateDeadl
     let state = store.data_mut();
     state.clock.wake();
     state.computing += TICK;
+    if let Some(attached) = &state.attached {
+        attached.socket.note_computing();
+    }
     if state.computing > MAX_COMPUTING {
         let seconds = MAX_COMPUTING.as_secs();
         return Err(Error::msg(format!(

@@ -25,6 +25,7 @@ use crate::sandbox::{Endpoint, Head, Info, Instance, Next, Sandbox};
 use crate::socket::{Arrived, Progress, Socket};
 use crate::strikes::{Limit, strike};
 use crate::tls::{Spoken, TlsConfig};
+use crate::watch::Abandoned;
 
 /// What a client gets that speaks HTTP in the clear where TLS is spoken.
 const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
@@ -275,7 +276,14 @@ impl Connection {
         burst: Option<Burst>,
         head: Head,
     ) -> Outcome {
-        let called = self.call(instance, burst, head).await;
+        let call = self.call(instance, burst, head);
+        let called = match self.sandbox.runs_scripts() {
+            true => call.await,
+            false => match self.socket.watch(call).await {
+                Ok(called) => called,
+                Err(abandoned) => Err(abandoned.into()),
+            },
+        };
         self.socket.release_instance();
         let error = match called {
             Ok(next) => return Outcome::Next(next),
@@ -300,6 +308,17 @@ impl Connection {
                 true => Outcome::Reset,
                 false => self.refuse(Refusal::ServiceUnavailable),
             };
+        }
+        match error.downcast_ref() {
+            Some(Abandoned::Gone) => return Outcome::Reset,
+            Some(Abandoned::Silent) => {
+                self.strike(Limit::Handler);
+                return match is_answered {
+                    true => Outcome::Reset,
+                    false => self.refuse(Refusal::GatewayTimeout),
+                };
+            }
+            None => {}
         }
         let (handler, reason) = (self.sandbox.name(), error.root_cause());
         let message = format_args!("handler `{handler}` failed: {reason}");
@@ -343,7 +362,7 @@ enum Outcome {
     Next(Next),
     /// The answer is not whole, and the sandbox has failed.
     Cut,
-    /// The answer is not whole, and others needed the sandbox, or its memory.
+    /// The answer is not whole, and was ended for others, or not waited for.
     Reset,
 }
 

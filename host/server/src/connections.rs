@@ -4,22 +4,25 @@
 //!    up, and nothing else happens.
 //! 2. Where there is none, the connection is closed that has been idle longest, and nothing more is accepted
 //!    until there is room. So a crowd that is idle keeps nobody out.
-//! 3. A client that has as many as one may have is turned away.
+//! 3. All of a core are looked at once a second, whether a call goes on from which nothing comes (`watch`).
+//! 4. A client that has as many as one may have is turned away.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::instances::Client;
 use crate::lock::lock;
 use crate::socket::Socket;
 use crate::strikes::{Limit, strike};
+use crate::watch::PERIOD;
 
 /// Open files that are no connections and not what they read: listeners, the log, the engine's.
 const RESERVE: u64 = 64;
@@ -233,8 +236,12 @@ impl Place {
 
     /// Lets `socket` be found when it is idle and others need the place.
     pub(crate) fn occupy(&mut self, socket: &Arc<Socket>) {
-        let sockets = &self.counted.connections.cores[self.core];
-        self.index = Some(lock(sockets).insert(Arc::downgrade(socket)));
+        let connections = &self.counted.connections;
+        let mut sockets = lock(&connections.cores[self.core]);
+        self.index = Some(sockets.insert(Arc::downgrade(socket)));
+        if !mem::replace(&mut sockets.are_watched, true) {
+            tokio::spawn(watch(connections.clone(), self.core));
+        }
     }
 }
 
@@ -251,12 +258,29 @@ impl Drop for Place {
     }
 }
 
+/// Looks at the calls of a core, as long as it has connections.
+async fn watch(connections: Arc<Connections>, core: usize) {
+    loop {
+        sleep(PERIOD).await;
+        let mut sockets = lock(&connections.cores[core]);
+        if sockets.sockets.is_empty() {
+            sockets.are_watched = false;
+            return;
+        }
+        for socket in sockets.sockets.iter().filter_map(Weak::upgrade) {
+            socket.look_at_call();
+        }
+    }
+}
+
 /// The sockets of one core.
 #[derive(Debug, Default)]
 struct Sockets {
     sockets: Vec<Weak<Socket>>,
     /// Where there are none.
     free: Vec<u32>,
+    /// A task looks at their calls.
+    are_watched: bool,
 }
 
 impl Sockets {
@@ -274,7 +298,8 @@ impl Sockets {
         self.free.push(index);
         // What a crowd took is given back when it has gone.
         if self.free.len() == self.sockets.len() {
-            *self = Sockets::default();
+            self.sockets = Vec::new();
+            self.free = Vec::new();
         }
     }
 

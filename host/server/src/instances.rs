@@ -329,6 +329,11 @@ impl Holding {
         state.moved = moved;
     }
 
+    /// Returns whether the instance waits for its client.
+    pub(crate) fn is_waiting(&self) -> bool {
+        lock(&self.wait.state).since.is_some()
+    }
+
     /// Returns whether the instance was taken back.
     pub(crate) fn is_over(&self) -> bool {
         lock(&self.wait.state).is_over

@@ -8,7 +8,8 @@
 //! `outbox` (what has not left), `transport` (in the clear or through `tls`) and `stream` (system calls).
 //!
 //! An instance computes; a connection waits. `pace` says who may wait for a client, for what and how long,
-//! `instances` who gives up an instance when there are too few, and `refusal` what the host says then.
+//! `instances` who gives up an instance when there are too few, `watch` which
+//! calls are not worth waiting for, and `refusal` what the host says then.
 //! How long an instance stays with a connection is a matter of `burst` and `idle`, counted in rounds
 //! (`round`), as is how long a file stays open; `memory` is what all instances may have. `cohort` keeps connections in step that are ready at
 //! once. `cgi` runs scripts for a component that may ask for them. `log` is beside the way, as are `strikes`, its lines of limits.
@@ -49,6 +50,7 @@ mod tls;
 mod transport;
 mod unix_socket;
 mod wasi;
+mod watch;
 
 pub use cgi::{DirAccess, Scripts, end_all as end_scripts};
 pub use filesystem::check_file;

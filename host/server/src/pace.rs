@@ -8,6 +8,7 @@
 //! | a connection | an instance | [`Pace::instance`], then 503 |
 //! | an instance | content that its handler reads | [`Pace::content`], or until others need the instance |
 //! | an instance | room for an answer that the outbox does not hold | [`Pace::reading`], or until others need it |
+//! | an instance | anything else, such as a clock | [`Pace::handler`], then 504; 2 s if the client has gone (`watch`) |
 //! | an instance | another request, between two that follow closely | a round or a few (`idle`) |
 //! | a connection | content that nobody reads | [`Pace::content`], up to [`Pace::skip`] bytes |
 //! | a connection | a client that takes its answer | [`Pace::reading`], then a reset |
@@ -40,6 +41,9 @@ pub struct Pace {
     pub content: Rate,
     /// Least rate of a client that takes an answer.
     pub reading: Rate,
+    /// Longest time that a handler neither computes nor reads nor writes a byte, where it is not its client
+    /// that it waits for. Handlers that run scripts have the time of those.
+    pub handler: Duration,
     /// Most content, in bytes, that is discarded to keep a connection.
     pub skip: u64,
     /// Longest time that a client which was closed on may go on sending.
@@ -72,6 +76,8 @@ impl Default for Pace {
                 grace: Duration::from_secs(60),
                 bytes_per_second: 500,
             },
+            // As proxies have it.
+            handler: Duration::from_secs(60),
             // To send as much takes about as long as to connect anew.
             skip: 256 * 1024,
             // What is on its way arrives, with some retransmissions (RFC 9112 9.6).

@@ -27,6 +27,8 @@ pub(crate) enum Refusal {
     InternalServerError,
     /// There was no sandbox in time.
     ServiceUnavailable,
+    /// Nothing came from the sandbox.
+    GatewayTimeout,
 }
 
 impl Refusal {
@@ -35,6 +37,7 @@ impl Refusal {
             Refusal::RequestTimeout => "408 Request Timeout",
             Refusal::InternalServerError => "500 Internal Server Error",
             Refusal::ServiceUnavailable => "503 Service Unavailable",
+            Refusal::GatewayTimeout => "504 Gateway Timeout",
         }
     }
 

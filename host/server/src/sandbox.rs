@@ -58,6 +58,8 @@ pub struct Sandbox {
     /// Field lines of responses that are not its own, as bytes.
     field_lines: Vec<u8>,
     terms: Arc<Terms>,
+    /// It may run scripts, which have rules of their own for clients and time.
+    runs_scripts: bool,
     /// Instances that the engine has room for.
     max_instances: usize,
     memory: Arc<Budget>,
@@ -161,6 +163,7 @@ impl Sandbox {
         streams::add_to_linker(&mut linker)?;
         linker.allow_shadowing(false);
         wasi::add_stubs_to_linker(&mut linker, component)?;
+        let runs_scripts = scripts.is_some();
         if let Some(scripts) = scripts {
             cgi::add_to_linker(&mut linker, &Arc::new(scripts))?;
         }
@@ -180,6 +183,7 @@ impl Sandbox {
                 pace: Pace::default(),
                 instances: Instances::new(max_instances),
             }),
+            runs_scripts,
             max_instances,
             memory: Budget::new(None),
             contexts: Arc::default(),
@@ -224,6 +228,11 @@ impl Sandbox {
             instances: self.terms.instances.clone(),
         });
         self
+    }
+
+    /// Returns whether it may run scripts.
+    pub(crate) fn runs_scripts(&self) -> bool {
+        self.runs_scripts
     }
 
     /// Returns what every connection is served on.

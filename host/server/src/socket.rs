@@ -11,6 +11,7 @@ use std::io;
 use std::mem;
 use std::net::TcpStream;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time;
@@ -29,6 +30,7 @@ use crate::stream::{More, Stream};
 use crate::strikes::Limit;
 use crate::tls::{Spoken, TlsConfig};
 use crate::transport::Transport;
+use crate::watch::{Abandoned, Call};
 
 /// How many bytes are read at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -46,6 +48,8 @@ pub(crate) struct Socket {
     terms: Arc<Terms>,
     client: Client,
     state: Mutex<State>,
+    /// The call that goes on is abandoned.
+    is_abandoned: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -78,6 +82,10 @@ struct State {
     /// Bytes that were received, and that were sent.
     received: u64,
     sent: u64,
+    /// Ticks that its instances have computed.
+    computed: u64,
+    /// The call of an instance that has not ended at once.
+    call: Option<Call>,
     /// The instance of this connection, once it has waited for the client; and what the client had
     /// moved before.
     holding: Option<(Holding, u64)>,
@@ -115,12 +123,15 @@ impl Socket {
             answered: false,
             received: 0,
             sent: 0,
+            computed: 0,
+            call: None,
             holding: None,
         };
         Arc::new(Socket {
             terms,
             client,
             state: Mutex::new(state),
+            is_abandoned: AtomicBool::new(false),
         })
     }
 
@@ -513,8 +524,62 @@ impl Socket {
 
     /// Forgets the instance, which waits no more.
     pub(crate) fn release_instance(&self) {
-        let holding = self.lock().holding.take();
+        let mut state = self.lock();
+        state.call = None;
+        let holding = state.holding.take();
+        drop(state);
         drop(holding);
+    }
+
+    /// The outcome of `call`, of an instance, unless it is abandoned before.
+    ///
+    /// # Errors
+    /// Why it was.
+    pub(crate) async fn watch<T>(&self, call: impl Future<Output = T>) -> Result<T, Abandoned> {
+        let mut call = pin!(call);
+        let mut is_watched = false;
+        poll_fn(|cx| {
+            if self.is_abandoned.load(Ordering::Relaxed)
+                && let Some(abandoned) = self.take_abandoned()
+            {
+                return Poll::Ready(Err(abandoned));
+            }
+            let polled = call.as_mut().poll(cx);
+            // The waker is that of a task, and stays the same.
+            if polled.is_pending() && !mem::replace(&mut is_watched, true) {
+                self.lock().call = Some(Call::new(cx.waker().clone()));
+            }
+            polled.map(Ok)
+        })
+        .await
+    }
+
+    fn take_abandoned(&self) -> Option<Abandoned> {
+        self.is_abandoned.store(false, Ordering::Relaxed);
+        self.lock().call.take()?.abandoned()
+    }
+
+    /// Looks at the call that goes on, if one does: to be called every [`PERIOD`](crate::watch::PERIOD).
+    pub(crate) fn look_at_call(&self) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(call) = &mut state.call else {
+            return;
+        };
+        let waits = |(holding, _): &(Holding, u64)| holding.is_waiting();
+        if !call.is_silent(state.received + state.sent + state.computed)
+            || state.holding.as_ref().is_some_and(waits)
+        {
+            return;
+        }
+        if call.abandon(state.transport.peer(), self.pace().handler) {
+            self.is_abandoned.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the instance has computed for a tick.
+    pub(crate) fn note_computing(&self) {
+        self.lock().computed += 1;
     }
 
     /// The same connection, to look at its state only.

@@ -26,6 +26,16 @@ pub(crate) enum Stream {
     Lost,
 }
 
+/// A client, as far as the system knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    There,
+    /// It has sent its last byte.
+    Ended,
+    /// It takes nothing any more.
+    Gone,
+}
+
 /// What surely fits the largest segment that Linux makes, 64 KiB, with a head before it. `sendfile` would
 /// fill that segment and keep a rest back for what follows. Where the segment is acknowledged before
 /// that, as over loopback, the rest leaves alone, and makes BBR take the path for slow: it then spreads
@@ -153,6 +163,11 @@ impl Stream {
         self.socket().map_or(0, unacknowledged)
     }
 
+    /// Returns what has become of the client.
+    pub(crate) fn peer(&self) -> Peer {
+        self.socket().map_or(Peer::Gone, peer)
+    }
+
     /// Returns whether bytes have come that were not read.
     pub(crate) fn has_unread(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
@@ -205,6 +220,21 @@ impl Stream {
 fn has_room(socket: BorrowedFd) -> io::Result<bool> {
     let mut watched = [PollFd::from_borrowed_fd(socket, PollFlags::OUT)];
     Ok(rustix::event::poll(&mut watched, Some(&Timespec::default()))? > 0)
+}
+
+fn peer(socket: BorrowedFd) -> Peer {
+    #[cfg(target_os = "linux")]
+    let ended = PollFlags::RDHUP;
+    #[cfg(not(target_os = "linux"))]
+    let ended = PollFlags::empty();
+    let mut watched = [PollFd::from_borrowed_fd(socket, ended)];
+    let _ = rustix::event::poll(&mut watched, Some(&Timespec::default()));
+    let events = watched[0].revents();
+    match events {
+        _ if events.intersects(PollFlags::ERR | PollFlags::HUP) => Peer::Gone,
+        _ if events.intersects(ended) => Peer::Ended,
+        _ => Peer::There,
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -34,6 +34,8 @@ pub(crate) enum Limit {
     NoInstance,
     /// The instances there may be, for who had one and was waited for.
     TakenBack,
+    /// The time for a handler of which nothing comes.
+    Handler,
     /// The memory that all instances have together.
     Memory,
     /// The connections there may be, for who had one that was idle.
@@ -55,6 +57,7 @@ impl fmt::Display for Limit {
             Limit::Reading => "an answer was read too slowly",
             Limit::NoInstance => "no instance was free in time",
             Limit::TakenBack => "others needed an instance that waited for this client",
+            Limit::Handler => "nothing came from the handler in time",
             Limit::Memory => "the memory of all instances was used up",
             Limit::Idle => "others needed a connection that was idle",
             Limit::Connections => "cannot accept connections: there are as many as may be",

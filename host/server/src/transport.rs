@@ -6,7 +6,7 @@ use std::mem;
 use std::net::TcpStream;
 use std::task::{Context, Poll};
 
-use crate::stream::{More, Stream};
+use crate::stream::{More, Peer, Stream};
 use crate::tls::{Spoken, TlsConfig, TlsStream};
 
 /// A connection, encrypted or not.
@@ -148,6 +148,11 @@ impl Transport {
     /// See [`Stream::close`].
     pub(crate) fn close(&self) {
         self.stream().close();
+    }
+
+    /// See [`Stream::peer`].
+    pub(crate) fn peer(&self) -> Peer {
+        self.stream().peer()
     }
 
     /// See [`Stream::has_unread`].
