@@ -95,11 +95,19 @@ fn serve(options: &Options) -> Result<ExitCode, String> {
         say("without TLS, passwords can be read on their way (see --tls-cert)");
     }
     let announce = || announce(options, &addresses);
-    let work = |stream, listeners| worker::work(options, self_signed.as_ref(), stream, listeners);
+    let are_inherited = matches!(origin, Origin::Inherited);
+    let work = |stream, listeners| {
+        worker::work(
+            options,
+            self_signed.as_ref(),
+            are_inherited,
+            stream,
+            listeners,
+        )
+    };
     let kept = Kept {
         signals,
         listeners,
-        are_inherited: matches!(origin, Origin::Inherited),
         grace: options.grace,
         // Another worker would not have the state of the one instance.
         renews: !options.single,

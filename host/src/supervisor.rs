@@ -66,8 +66,6 @@ pub(crate) type Work<'w> = dyn Fn(UnixStream, Vec<TcpListener>) -> u8 + 'w;
 pub(crate) struct Kept {
     pub(crate) signals: Signals,
     pub(crate) listeners: Vec<TcpListener>,
-    /// The listeners go on when this process ends.
-    pub(crate) are_inherited: bool,
     /// The time that requests have to finish when the server ends.
     pub(crate) grace: Duration,
     /// Reloads make a new generation.
@@ -216,16 +214,10 @@ impl<'w> Supervisor<'w> {
         }
     }
 
-    /// Lets another server have the port.
+    /// Leaves the listeners to the workers, which take whoever waits there before they let another server have
+    /// the port.
     fn close_listeners(&mut self) {
-        let Some(kept) = &mut self.kept else {
-            return;
-        };
-        for listener in kept.listeners.drain(..) {
-            if !kept.are_inherited {
-                let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both);
-            }
-        }
+        self.kept.iter_mut().for_each(|kept| kept.listeners.clear());
     }
 
     /// Reads the words of workers: the first generation that serves lets those before it finish.

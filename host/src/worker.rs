@@ -34,16 +34,27 @@ const CALM_LOOKS: u32 = 6;
 const MAX_ATTEMPTS: usize = 3;
 
 /// Serves `listeners` until the supervisor behind `stream` ends that. Returns the exit status, having said
-/// why if it is not 0. `self_signed` is the certificate made for this run, which every generation has.
+/// why if it is not 0. `self_signed` is the certificate made for this run, which every generation has; listeners
+/// that `are_inherited` go on when the server ends.
 pub(crate) fn work(
     options: &Options,
     self_signed: Option<&TlsConfig>,
+    are_inherited: bool,
     stream: UnixStream,
     listeners: Vec<TcpListener>,
 ) -> u8 {
     let served = heed(&stream)
         .map_err(one_line("cannot heed the supervisor"))
-        .and_then(|shutdown| serve(options, self_signed, &stream, listeners, &shutdown));
+        .and_then(|shutdown| {
+            let make = || {
+                let server = server(options, self_signed, &listeners)?;
+                Ok(match are_inherited {
+                    true => server.inherited(),
+                    false => server,
+                })
+            };
+            serve(&options.directory, make, &stream, &shutdown)
+        });
     tidy_up();
     match served {
         Ok(()) => 0,
@@ -55,22 +66,21 @@ pub(crate) fn work(
 }
 
 fn serve(
-    options: &Options,
-    self_signed: Option<&TlsConfig>,
+    directory: &Path,
+    make: impl Fn() -> Result<HttpServer, String>,
     stream: &UnixStream,
-    listeners: Vec<TcpListener>,
     shutdown: &OnceLock<Shutdown>,
 ) -> Result<(), String> {
-    let mut root = identity(&options.directory);
-    let mut server = server(options, self_signed, &listeners)?;
+    let mut root = identity(directory);
+    let mut server = make()?;
     // Which directory was opened is known where its name has meant one all the while.
     for _ in 0..MAX_ATTEMPTS {
-        let now = identity(&options.directory);
+        let now = identity(directory);
         if now == root {
             break;
         }
         root = now;
-        server = self::server(options, self_signed, &listeners)?;
+        server = make()?;
     }
     let _ = shutdown.set(server.shutdown_handle());
     let load = server.load();
@@ -78,7 +88,7 @@ fn serve(
         // A supervisor that has gone is heeded by the end of the stream.
         let _ = (&*stream).write_all(&[READY]);
         if let Ok(stream) = stream.try_clone() {
-            watch(&options.directory, root, load, stream);
+            watch(directory, root, load, stream);
         }
     };
     server
@@ -140,8 +150,7 @@ fn server(
         .collect::<io::Result<_>>()
         .and_then(|listeners| HttpServer::new(listeners, sandbox))
         .map_err(one_line("cannot listen"))?
-        .grace(options.grace)
-        .inherited();
+        .grace(options.grace);
     if options.single {
         server = server.single();
     }

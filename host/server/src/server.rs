@@ -1,10 +1,10 @@
 //! `HTTPServer` and `ThreadingHTTPServer`: accepts connections, and serves each in a sandbox.
 
-use std::future::{pending, poll_fn};
+use std::future::{pending, poll_fn, ready};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
+use std::task::{self, Context, Poll};
 use std::thread;
 use std::time::Duration;
 
@@ -69,11 +69,12 @@ impl Shutdown {
     /// Accepts no more connections, and lets those that are answering a request finish within the time of
     /// [`HttpServer::grace`].
     pub fn shutdown(&self) {
-        self.retire();
         self.ending.send_replace(true);
+        self.retire();
     }
 
-    /// Accepts no more connections, and lets those that are answering a request finish, however long they take.
+    /// Accepts no more connections, leaves the listeners open for another server, and lets connections that are
+    /// answering a request finish, however long they take.
     pub fn retire(&self) {
         self.stopping.send_replace(true);
     }
@@ -328,9 +329,22 @@ impl HttpServer {
                 }
                 while connections.try_join_next().is_some() {}
             }
-            // Another server can have the port while this one drains. Where this fails, it can have it
-            // when the server is dropped.
-            if !self.inherited {
+            // Who retires leaves the listener to another server.
+            if *self.ending.borrow() && !self.inherited {
+                // Clients that the system has accepted for us are served, as far as there is room.
+                while let Ok(accepted) = accept_now(listener.get_ref()) {
+                    let place = tokio::select! {
+                        biased;
+                        place = room.admit(number, Client::of(accepted.1)) => Some(place),
+                        () = ready(()) => None,
+                    };
+                    let connection = place.and_then(|place| self.connection(accepted, place));
+                    if let (Some(connection), None) = (connection, &self.single) {
+                        connections.spawn(connection.serve(stop.clone()));
+                    }
+                }
+                // Another server can have the port while this one drains. Where this fails, it can have it
+                // when the server is dropped.
                 let _ = rustix::net::shutdown(listener.get_ref(), rustix::net::Shutdown::Both);
             }
             let mut ending = self.ending.subscribe();
@@ -420,7 +434,7 @@ async fn accept(listener: &AsyncFd<TcpListener>) -> Accepted {
 /// A connection that is not yet known to the event loop, and does not block.
 fn poll_accept(listener: &AsyncFd<TcpListener>, cx: &mut Context) -> Poll<io::Result<Accepted>> {
     loop {
-        let mut ready = ready!(listener.poll_read_ready(cx))?;
+        let mut ready = task::ready!(listener.poll_read_ready(cx))?;
         match ready.try_io(|listener| accept_now(listener.get_ref())) {
             Ok(accepted) => return Poll::Ready(accepted),
             Err(_would_block) => {}
