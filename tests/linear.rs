@@ -122,7 +122,6 @@ const SHAPES: &[Shape] = &[
     shape("bad syntax, backslashes", &[], |size| line_with("GET  /", b'\\', " HTTP/1.1", size)),
     shape("bad syntax, quotes", &[], |size| line_with("GET  /\"", b'\'', " HTTP/1.1", size)),
     shape("bad syntax, markup", &[], |size| line_with("GET  /", b'&', " HTTP/1.1", size)),
-    shape("bad syntax, no end", &[], |size| [b"GET /".to_vec(), vec![0x1b; size]].concat()),
     shape("bad version", &[], |size| line_with("GET / HTTP/1.", 0x9f, "", size)),
     shape("bad version, long target", &[], |size| line_with("GET /", b'"', " HTTP/2.0", size)),
     shape("bad target", &[], |size| line_with("GET x", b'\\', " HTTP/1.1", size)),
