@@ -82,7 +82,8 @@ fn open_beneath(root: &Descriptor, path: &str, open_at: OpenAt) -> Result<Opened
     let descriptor = match opened {
         Ok(descriptor) => descriptor,
         Err(ErrorCode::Access) => {
-            let stat = stat_beneath(root, path).ok_or(Unopened::Forbidden)?;
+            // Where the directory may not be searched, nobody can tell that it is there.
+            let stat = stat_beneath(root, path).ok_or(Unopened::NotThere)?;
             return match stat.type_ {
                 DescriptorType::Directory => Ok(Opened::Directory(None)),
                 DescriptorType::RegularFile => Err(Unopened::Forbidden),

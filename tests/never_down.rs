@@ -26,12 +26,16 @@ fn variable(name: &str, value: &str) -> (String, String) {
     (format!("SANDSERVE_{name}"), value.into())
 }
 
-/// A sandbox of the file server with `variables`, which serves HTTP/1.1 and logs nothing.
+/// A sandbox of the file server with `variables`, which serves HTTP/1.1 and logs nothing. Requests wait for an
+/// instance longer than usual, as a slow machine takes its time to compute, and not as long as crowds hold theirs.
 fn sandbox(site: &Site, variables: &[(String, String)]) -> Sandbox {
     let fixed = [variable("PROTOCOL", "HTTP/1.1"), variable("QUIET", "1")];
     let environment = [&fixed, variables].concat();
     let grant = Grant::read_write(&site.root(), environment).expect("a directory");
-    sandserve_host::file_server(grant).expect("a sandbox")
+    let sandbox = sandserve_host::file_server(grant).expect("a sandbox");
+    let mut pace = Pace::default();
+    pace.instance = Duration::from_secs(20);
+    sandbox.pace(pace)
 }
 
 /// Serves it with few instances, and returns the port.
