@@ -225,10 +225,9 @@ fn invite(options: &Options, scheme: &str, address: SocketAddr) {
     }
     if options.open
         && let Some(url) = addresses.first().copied().map(url)
+        && let Err(error) = reach::open_browser(&url)
     {
-        if let Err(error) = reach::open_browser(&url) {
-            say(format_args!("cannot open a browser: {}", reason(error)));
-        }
+        say(format_args!("cannot open a browser: {}", reason(error)));
     }
 }
 

@@ -40,7 +40,7 @@ impl Signals {
         let of_terminals = [SIGINT, SIGQUIT, SIGHUP].into_iter();
         signals.extend(of_terminals.filter(|&signal| !is_ignored(signal)));
         ignore_file_size()?;
-        SignalDelivery::with_pipe(read, write, SignalOnly::default(), signals).map(Signals)
+        SignalDelivery::with_pipe(read, write, SignalOnly, signals).map(Signals)
     }
 
     /// Returns the signals that have come since the last call.
