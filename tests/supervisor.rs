@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,30 @@ fn serve(directory: &Path, arguments: &[&str]) -> Server {
         .args(arguments)
         .arg("0");
     Server::spawn(command)
+}
+
+/// A server whose stderr nobody reads, and its port.
+fn serve_unread(site: &Site, arguments: &[&str]) -> (Child, u16) {
+    let mut child = Command::new("setsid")
+        .args([SANDSERVE, "-b", "127.0.0.1", "-d"])
+        .arg(site.root())
+        .args(arguments)
+        .arg("0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut banner = String::new();
+    let stdout = child.stdout.take().expect("piped");
+    BufReader::new(stdout)
+        .read_line(&mut banner)
+        .expect("a banner");
+    let port = banner
+        .split(" port ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next()?.parse().ok())
+        .expect("a port");
+    (child, port)
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -362,24 +386,7 @@ fn a_stderr_that_is_full_or_closed_stops_nothing() {
 #[test]
 fn a_log_that_nobody_reads_stops_nothing_and_says_what_was_lost() {
     let site = Site::new();
-    let mut child = Command::new(SANDSERVE)
-        .args(["-b", "127.0.0.1", "-p", "HTTP/1.1", "-d"])
-        .arg(site.root())
-        .arg("0")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it runs");
-    let mut banner = String::new();
-    let stdout = child.stdout.take().expect("piped");
-    BufReader::new(stdout)
-        .read_line(&mut banner)
-        .expect("a banner");
-    let port = banner
-        .split(" port ")
-        .nth(1)
-        .and_then(|rest| rest.split(' ').next()?.parse().ok())
-        .expect("a port");
+    let (mut child, port) = serve_unread(&site, &["-p", "HTTP/1.1"]);
     // More lines than the pipe and the queue hold.
     let target = format!("/{}", "x".repeat(4000));
     let line = request("GET", &target, &[]);
@@ -503,24 +510,7 @@ fn a_root_that_cannot_be_served_is_tried_with_patience() {
 #[test]
 fn a_log_that_takes_nothing_holds_up_neither_a_reload_nor_the_end() {
     let site = Site::new();
-    let mut child = Command::new("setsid")
-        .args([SANDSERVE, "-b", "127.0.0.1", "-d"])
-        .arg(site.root())
-        .arg("0")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it runs");
-    let mut banner = String::new();
-    let stdout = child.stdout.take().expect("piped");
-    BufReader::new(stdout)
-        .read_line(&mut banner)
-        .expect("a banner");
-    let port = banner
-        .split(" port ")
-        .nth(1)
-        .and_then(|rest| rest.split(' ').next()?.parse().ok())
-        .expect("a port");
+    let (mut child, port) = serve_unread(&site, &[]);
     // The pipe is full from now on.
     let target = format!("/{}", "x".repeat(4000));
     for _ in 0..40 {

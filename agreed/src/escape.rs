@@ -21,7 +21,7 @@ pub fn html(text: &str) -> Cow<'_, str> {
 /// turn the direction of the text are escaped besides those that must be.
 ///
 /// # Errors
-/// Those of `out`.
+/// The errors of `out`.
 pub fn json_string(out: &mut impl Write, text: &str) -> fmt::Result {
     out.write_char('"')?;
     for char in text.chars() {

@@ -58,7 +58,7 @@ pub struct Setting {
     pub short: Option<char>,
     /// The values it can have.
     pub kind: Kind,
-    /// Who acts on it.
+    /// The side that acts on it.
     pub taker: Taker,
     /// The option without which it has no meaning.
     pub needs: Option<&'static str>,
@@ -147,7 +147,7 @@ impl Kind {
     }
 }
 
-/// Who acts on a setting.
+/// The side that acts on a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taker {
     /// The host of `sandserve`, whatever component it serves.
@@ -185,7 +185,7 @@ pub enum Group {
     Log,
     /// How files are sent.
     Files,
-    /// Who may come in.
+    /// Users and passwords.
     Access,
     /// Files that clients send.
     Uploads,

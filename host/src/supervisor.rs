@@ -264,13 +264,12 @@ impl<'w> Supervisor<'w> {
 
     /// Bounds the workers of generations before.
     fn end_oldest(&mut self) {
-        let is_draining = |worker: &&Worker| worker.stage == Stage::Draining;
-        let count = self.workers.iter().filter(is_draining).count();
-        let surplus = count.saturating_sub(MAX_DRAINING);
-        let oldest: Vec<_> = self.workers.iter().filter(is_draining).collect();
-        let oldest: Vec<_> = oldest[..surplus].iter().map(|worker| worker.id).collect();
+        let workers = self.workers.iter();
+        let draining = workers.filter(|worker| worker.stage == Stage::Draining);
+        let draining: Vec<_> = draining.map(|worker| worker.id).collect();
+        let surplus = draining.len().saturating_sub(MAX_DRAINING);
         self.drain(STOP, |worker| {
-            oldest.contains(&worker.id) && worker.deadline.is_none()
+            draining[..surplus].contains(&worker.id) && worker.deadline.is_none()
         });
     }
 

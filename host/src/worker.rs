@@ -23,7 +23,7 @@ use crate::{auth_file, https, one_line, reason};
 
 /// The time between two looks at the name of the root and at the memory of this process.
 const LOOK: Duration = Duration::from_millis(500);
-/// Memory, in bytes, that is worth a new worker once a crowd has gone: the slots of instances keep up to 256 KiB
+/// Memory, in bytes and beyond that of the start, that is worth a new worker once a crowd has gone: the slots of instances keep up to 256 KiB
 /// each, 512 MiB in all, and give nothing back.
 const MUCH_MEMORY: u64 = 96 * 1024 * 1024;
 /// Instances up to which the crowd counts as gone.
@@ -101,13 +101,15 @@ fn serve(
 /// system that is far away may take long.
 fn watch(path: &Path, root: Option<(u64, u64)>, load: Load, mut stream: UnixStream) {
     let path = path.to_path_buf();
+    // A worker that takes as much from the start, for a large handler say, is none to replace.
+    let much_memory = own_memory() + MUCH_MEMORY;
     let watch = move || {
         let mut calm = 0;
         loop {
             thread::sleep(LOOK);
             // A root that is gone may come back.
             let has_moved = root.is_some() && identity(&path).is_some_and(|now| Some(now) != root);
-            let has_left = load.instances() <= FEW_INSTANCES && own_memory() > MUCH_MEMORY;
+            let has_left = load.instances() <= FEW_INSTANCES && own_memory() > much_memory;
             calm = if has_left { calm + 1 } else { 0 };
             let is_wanted = has_moved || calm >= CALM_LOOKS;
             if is_wanted && stream.write_all(&[RENEW]).is_err() {

@@ -27,7 +27,7 @@ use crate::strikes::{Limit, strike};
 use crate::tls::{Spoken, TlsConfig};
 use crate::watch::Abandoned;
 
-/// What a client gets that speaks HTTP in the clear where TLS is spoken.
+/// The response to a client that speaks HTTP in the clear where TLS is spoken.
 const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
     Connection: close\r\nContent-Type: text/plain\r\nContent-Length: 48\r\n\r\n\
     Client sent an HTTP request to an HTTPS server.\n";

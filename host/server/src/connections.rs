@@ -42,7 +42,7 @@ pub(crate) struct Connections {
     max: usize,
     max_per_client: Option<usize>,
     open: AtomicUsize,
-    /// Who waits for a place.
+    /// Connections that wait for a place.
     waiting: AtomicUsize,
     freed: Notify,
     /// Connections of each client, where they are counted.
