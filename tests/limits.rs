@@ -171,6 +171,27 @@ fn who_finds_as_many_connections_as_may_be_is_answered_when_one_ends() {
 }
 
 #[test]
+fn a_crowd_that_is_slow_keeps_nobody_out_whether_it_sends_or_reads() {
+    let site = Site::new();
+    let large = fs::File::create(site.root().join("large.bin")).expect("a file");
+    large.set_len(64 << 20).expect("sparse");
+    for raw in [
+        b"GET /hello.txt HT".to_vec(),
+        request("GET", "/large.bin", &[]),
+    ] {
+        let server = serve(&site, &["--max-connections", "10"]);
+        let _slow = [(); 20].map(|()| {
+            let mut stream = connect(server.port);
+            stream.write_all(&raw).expect("sent");
+            stream
+        });
+        // Much longer than clients are watched for, and less than the time of a head or an answer.
+        assert_eq!(get(server.port, "/hello.txt", &[]).text(), "hello\n");
+        server.wait_for_log("others needed a connection that moved few bytes");
+    }
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn a_client_has_no_more_connections_than_one_may_have() {
     let site = Site::new();

@@ -1,9 +1,9 @@
 //! No crowd keeps the server from the others: there are four instances here, and each time many more
 //! clients that make the server wait for them in their own way. An honest client is answered beside them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use harness::{
     Site, connect, example, get, read_head, read_response, request, responses, transcript,
 };
 use sandserve_host::{Grant, HttpServer, Pace, Sandbox};
+use socket2::{Domain, Socket, Type};
 
 /// Instances that there are.
 const INSTANCES: usize = 4;
@@ -80,6 +81,46 @@ fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
     let mut bytes = Vec::new();
     let ended = stream.read_to_end(&mut bytes);
     (bytes, ended.err().map(|error| error.kind()))
+}
+
+/// A client at another address that has sent `raw`.
+#[cfg(target_os = "linux")]
+fn other_client(port: u16, raw: &[u8]) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let address = |host, port| SocketAddr::from(([127, 0, 0, host], port)).into();
+    socket.bind(&address(2, 0)).expect("an address of ours");
+    socket.connect(&address(1, port)).expect("connected");
+    let mut stream = TcpStream::from(socket);
+    stream.write_all(raw).expect("the connection is open");
+    stream
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_client_whose_handlers_work_for_long_leaves_the_others_their_share() {
+    let site = Site::new();
+    let faulty = fs::read(example("faulty")).expect("a component");
+    for target in ["/loop", "/sleep"] {
+        let grant = Grant::new(&site.root(), Vec::new()).expect("a directory");
+        let sandbox = Sandbox::handler("faulty", &faulty, grant).expect("a sandbox");
+        let mut pace = Pace::default();
+        // Less than handlers may take, and no answer of theirs comes before.
+        pace.instance = Duration::from_secs(20);
+        let port = serve(sandbox.pace(pace));
+        let raw = request("GET", target, &[]);
+        let mut crowd: Vec<_> = (0..CROWD).map(|_| other_client(port, &raw)).collect();
+        for round in 0..3 {
+            let response = get(port, "/", &[]);
+            assert_eq!(response.text(), "fine\n", "{target} {round}: {response:?}");
+        }
+        crowd.truncate(INSTANCES);
+        let answers: Vec<_> = crowd
+            .iter_mut()
+            .map(|client| read_to_end(client).0)
+            .collect();
+        let starts_503 = |answer: &Vec<u8>| answer.starts_with(b"HTTP/1.1 503 ");
+        assert!(answers.iter().any(starts_503), "{target}");
+    }
 }
 
 #[test]
@@ -197,7 +238,7 @@ fn answers_that_nobody_reads_keep_nobody_waiting() {
     let noise = (0..900_000_u32).map(|at| b' ' + (at.wrapping_mul(2_654_435_761) >> 25) as u8 % 64);
     site.write("text.txt", noise.collect::<Vec<_>>());
     site.write("404.html", "<p>not found</p>\n".repeat(50_000));
-    std::fs::create_dir(site.root().join("many")).expect("a directory");
+    fs::create_dir(site.root().join("many")).expect("a directory");
     for number in 0..3000 {
         let name = format!("many/{number:0200}");
         site.write(&name, "");
@@ -236,7 +277,7 @@ fn answers_that_nobody_reads_keep_nobody_waiting() {
 #[test]
 fn an_answer_beyond_the_outbox_is_cut_so_that_it_shows_when_others_need_its_instance() {
     let site = Site::new();
-    std::fs::create_dir(site.root().join("many")).expect("a directory");
+    fs::create_dir(site.root().join("many")).expect("a directory");
     for number in 0..12_000 {
         site.write(&format!("many/{number:0250}"), "");
     }
@@ -326,7 +367,7 @@ fn content_that_nobody_reads_has_to_come_in_time() {
 
 #[test]
 fn a_request_that_finds_no_instance_in_time_is_told_to_come_back() {
-    let component = std::fs::read(example("faulty")).expect("a component");
+    let component = fs::read(example("faulty")).expect("a component");
     let grant = Grant::new(".".as_ref(), Vec::new()).expect("a directory");
     let sandbox = Sandbox::handler("faulty", &component, grant).expect("a sandbox");
     let mut pace = Pace::default();
@@ -350,7 +391,7 @@ fn a_request_that_finds_no_instance_in_time_is_told_to_come_back() {
 
 /// Serves the faulty handler in one instance at a time, for which nobody waits for long. A handler has `time`.
 fn serve_faulty(time: Duration) -> u16 {
-    let component = std::fs::read(example("faulty")).expect("a component");
+    let component = fs::read(example("faulty")).expect("a component");
     let grant = Grant::new(".".as_ref(), vec![variable("QUIET", "1")]).expect("a directory");
     let sandbox = Sandbox::handler("faulty", &component, grant).expect("a sandbox");
     let mut pace = Pace::default();
@@ -413,7 +454,7 @@ fn a_handler_whose_client_has_gone_gives_up_its_instance() {
 fn a_crowd_that_wants_more_memory_than_there_is_gets_answers_or_503_and_no_more_than_that() {
     let site = Site::new();
     for (directory, entries) in [("many", 2000), ("more", 40_000)] {
-        std::fs::create_dir(site.root().join(directory)).expect("a directory");
+        fs::create_dir(site.root().join(directory)).expect("a directory");
         for number in 0..entries {
             site.write(&format!("{directory}/{number:0250}"), "");
         }

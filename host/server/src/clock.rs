@@ -5,12 +5,18 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use wasmtime::{Engine, Error, Result, StoreContextMut, UpdateDeadline};
 
 use crate::state::State;
+use crate::turns;
+use crate::watch::Abandoned;
 
 /// How often running instances let others run.
-const TICK: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_micros(2500);
+/// Ticks until an instance does so that has just begun. The first of them may come at once, and it has computed for
+/// one at least when the second does.
+const FIRST_TICKS: u32 = 2;
 /// The same when none has run for a while: one may still wake up and compute.
 const SLOW_TICK: Duration = Duration::from_secs(1);
 /// How long an instance may compute without reading a byte of its connection.
@@ -59,16 +65,25 @@ pub(crate) fn begin(store: &mut StoreContextMut<State>) {
     let state = store.data_mut();
     state.computing = Duration::ZERO;
     state.clock.wake();
-    store.set_epoch_deadline(1);
+    store.set_epoch_deadline(FIRST_TICKS.into());
 }
 
-/// Called on an instance that has run for a tick.
+/// Called on an instance that has run for a tick. It goes on when others have run; the next time it has to wait for
+/// its turn among all that compute for long.
+///
+/// # Errors
+/// [`Abandoned::Overtaken`] if others need the instance more, and an instance that has computed for [`MAX_COMPUTING`].
 pub(crate) fn interrupt(mut store: StoreContextMut<State>) -> Result<UpdateDeadline> {
     let state = store.data_mut();
     state.clock.wake();
+    let is_long = !state.computing.is_zero();
     state.computing += TICK;
-    if let Some(attached) = &state.attached {
-        attached.socket.note_computing();
+    turns::note_tick();
+    let socket = state.attached.as_ref().map(|attached| &attached.socket);
+    if let Some(socket) = socket
+        && socket.note_computing(is_long)
+    {
+        return Err(Abandoned::Overtaken.into());
     }
     if state.computing > MAX_COMPUTING {
         let seconds = MAX_COMPUTING.as_secs();
@@ -76,10 +91,13 @@ pub(crate) fn interrupt(mut store: StoreContextMut<State>) -> Result<UpdateDeadl
             "no answer after {seconds} seconds of computing"
         )));
     }
-    Ok(let_others_run())
+    Ok(match socket {
+        Some(socket) if is_long => let_others_run(turns::go_on(socket.client())),
+        _ => let_others_run(yield_now()),
+    })
 }
 
-/// Goes on for a tick when others have run.
-pub(crate) fn let_others_run() -> UpdateDeadline {
-    UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
+/// Goes on for a tick when `others` have run.
+pub(crate) fn let_others_run(others: impl Future<Output = ()> + Send + 'static) -> UpdateDeadline {
+    UpdateDeadline::YieldCustom(1, Box::pin(others))
 }

@@ -10,6 +10,7 @@ use std::task::Poll;
 use tokio::runtime;
 
 use crate::idle;
+use crate::turns;
 
 /// How many connections at most go together.
 const SIZE: usize = 32;
@@ -27,9 +28,9 @@ pub(crate) fn configure(builder: &mut runtime::Builder) -> &mut runtime::Builder
 }
 
 /// Waits until the others of its cohort have come as far as this connection. One that is alone goes on
-/// at once.
+/// at once. So does every one in a flood, where each step would wait for all that has come.
 pub(crate) async fn keep_step() {
-    let mut waits = idle::instances() <= MAX_IN_STEP;
+    let mut waits = idle::instances() <= MAX_IN_STEP && !turns::are_awaited();
     // Who wakes itself goes on when all others have run that are ready now. `yield_now` would also look
     // for more: at each step, a system call of one that is alone.
     poll_fn(|cx| {

@@ -25,6 +25,7 @@ use crate::sandbox::{Endpoint, Head, Info, Instance, Next, Sandbox};
 use crate::socket::{Arrived, Progress, Socket};
 use crate::strikes::{Limit, strike};
 use crate::tls::{Spoken, TlsConfig};
+use crate::turns;
 use crate::watch::Abandoned;
 
 /// The response to a client that speaks HTTP in the clear where TLS is spoken.
@@ -291,34 +292,15 @@ impl Connection {
         };
         *instance = None;
         let is_answered = self.socket.is_answered();
-        if error.is::<Shortage>() {
-            self.strike(Limit::NoInstance);
-            return self.refuse(Refusal::ServiceUnavailable);
+        if let Some(Abandoned::Gone) = error.downcast_ref() {
+            return Outcome::Reset;
         }
-        if error.is::<TakenBack>() {
-            self.strike(Limit::TakenBack);
+        if let Some((limit, refusal)) = struck(&error) {
+            self.strike(limit);
             return match is_answered {
                 true => Outcome::Reset,
-                false => self.refuse(Refusal::RequestTimeout),
+                false => self.refuse(refusal),
             };
-        }
-        if error.is::<OutOfMemory>() {
-            self.strike(Limit::Memory);
-            return match is_answered {
-                true => Outcome::Reset,
-                false => self.refuse(Refusal::ServiceUnavailable),
-            };
-        }
-        match error.downcast_ref() {
-            Some(Abandoned::Gone) => return Outcome::Reset,
-            Some(Abandoned::Silent) => {
-                self.strike(Limit::Handler);
-                return match is_answered {
-                    true => Outcome::Reset,
-                    false => self.refuse(Refusal::GatewayTimeout),
-                };
-            }
-            None => {}
         }
         let (handler, reason) = (self.sandbox.name(), error.root_cause());
         let message = format_args!("handler `{handler}` failed: {reason}");
@@ -342,10 +324,12 @@ impl Connection {
         burst: Option<Burst>,
         head: Head,
     ) -> wasmtime::Result<Next> {
+        let client = self.socket.client();
+        turns::begin(client, self.sandbox.terms().pace.instance).await?;
         let instance = match instance {
             Some(instance) => instance,
             None => {
-                let new = self.sandbox.instantiate(self.socket.client()).await?;
+                let new = self.sandbox.instantiate(client).await?;
                 cohort::keep_step().await;
                 instance.insert(new)
             }
@@ -364,6 +348,21 @@ enum Outcome {
     Cut,
     /// The answer is not whole, and was ended for others, or not waited for.
     Reset,
+}
+
+/// Returns the limit that ended a call with `error`, if one did, and what the client is told that has no answer.
+fn struck(error: &wasmtime::Error) -> Option<(Limit, Refusal)> {
+    let abandoned = error.downcast_ref();
+    Some(match error {
+        _ if error.is::<Shortage>() => (Limit::NoInstance, Refusal::ServiceUnavailable),
+        _ if error.is::<TakenBack>() => (Limit::TakenBack, Refusal::RequestTimeout),
+        _ if error.is::<OutOfMemory>() => (Limit::Memory, Refusal::ServiceUnavailable),
+        _ if abandoned == Some(&Abandoned::Overtaken) => {
+            (Limit::Overtaken, Refusal::ServiceUnavailable)
+        }
+        _ if abandoned == Some(&Abandoned::Silent) => (Limit::Handler, Refusal::GatewayTimeout),
+        _ => return None,
+    })
 }
 
 fn nameless(address: &str) -> Endpoint {

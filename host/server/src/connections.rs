@@ -4,8 +4,10 @@
 //!    up, and nothing else happens.
 //! 2. Where there is none, the connection is closed that has been idle longest, and nothing more is accepted
 //!    until there is room. So a crowd that is idle keeps nobody out.
-//! 3. All of a core are looked at once a second, whether a call goes on from which nothing comes (`watch`).
-//! 4. A client that has as many as one may have is turned away.
+//! 3. Where none is idle, one is closed that moves fewer bytes than [`PRESSED`](crate::pace::PRESSED) wants: of
+//!    the client that has most of these, the one furthest behind. So neither does a crowd that is slow.
+//! 4. All of a core are looked at once a second, whether a call goes on from which nothing comes (`watch`).
+//! 5. A client that has as many as one may have is turned away.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -33,6 +35,9 @@ const LEAST: usize = 8;
 const SHARE: usize = 16;
 /// Connections that are found at least.
 const BATCH: usize = 16;
+/// The time that a connection is watched while there is no room, before it counts as slow: a line that is lost is
+/// mostly found again by then.
+pub(crate) const CHANCE: Duration = Duration::from_secs(5);
 /// Time after which who waits for room looks for another connection that is idle.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,10 +56,15 @@ pub(crate) struct Connections {
     cores: Vec<Mutex<Sockets>>,
     /// Connections that were idle longest when they were last looked for, the longest last.
     idle: Mutex<Vec<Idle>>,
+    /// Connections that were slowest when they were last looked for, the slowest last.
+    slow: Mutex<Vec<Weak<Socket>>>,
 }
 
 /// A connection, and since when it is idle.
 type Idle = (Instant, Weak<Socket>);
+
+/// A connection, and how far its client is behind.
+type Slow = (Duration, Weak<Socket>);
 
 /// The client has as many connections as one may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +82,7 @@ impl Connections {
             clients: Mutex::default(),
             cores: (0..cores.max(1)).map(|_| Mutex::default()).collect(),
             idle: Mutex::default(),
+            slow: Mutex::default(),
         })
     }
 
@@ -112,17 +123,47 @@ impl Connections {
         }
     }
 
-    /// Closes the connection that has been idle longest, if one is.
+    /// Closes the connection that has been idle longest, or a slow one if none is.
     fn make_room(&self) {
+        let (client, limit) = match (self.close_idle(), Instant::now()) {
+            (Some(client), _) => (Some(client), Limit::Idle),
+            (None, now) => match self.end_slow(now) {
+                Some(client) => (Some(client), Limit::Slow),
+                None => (None, Limit::Connections),
+            },
+        };
+        let client = client.map(|client| client.to_string());
+        strike(client.as_deref().unwrap_or("-"), limit);
+    }
+
+    fn close_idle(&self) -> Option<Client> {
         let mut idle = lock(&self.idle);
-        let closed = close_last(&mut idle).or_else(|| {
+        close_last(&mut idle).or_else(|| {
             *idle = self.find_idle();
             close_last(&mut idle)
-        });
-        match closed {
-            Some(client) => strike(&client.to_string(), Limit::Idle),
-            None => strike("-", Limit::Connections),
+        })
+    }
+
+    fn end_slow(&self, now: Instant) -> Option<Client> {
+        let mut slow = lock(&self.slow);
+        end_last(&mut slow, now).or_else(|| {
+            *slow = self.find_slow(now);
+            end_last(&mut slow, now)
+        })
+    }
+
+    fn find_slow(&self, now: Instant) -> Vec<Weak<Socket>> {
+        let mut slow: Vec<(Client, Slow)> = Vec::new();
+        for sockets in &self.cores {
+            slow.extend(lock(sockets).slow(now));
         }
+        let mut counts: HashMap<Client, usize> = HashMap::new();
+        for (client, _) in &slow {
+            *counts.entry(*client).or_default() += 1;
+        }
+        slow.sort_by_key(|(client, (late, _))| (counts[client], *late));
+        let rest = slow.len().saturating_sub(BATCH.max(slow.len() / SHARE));
+        slow.drain(rest..).map(|(_, (_, socket))| socket).collect()
     }
 
     fn find_idle(&self) -> Vec<Idle> {
@@ -145,6 +186,17 @@ fn close_last(idle: &mut Vec<Idle>) -> Option<Client> {
     while let Some((since, socket)) = idle.pop() {
         let socket = socket.upgrade();
         if let Some(socket) = socket.filter(|socket| socket.close_if_idle(since)) {
+            return Some(socket.client());
+        }
+    }
+    None
+}
+
+/// Ends the last of `slow` that still is. Returns whose it was.
+fn end_last(slow: &mut Vec<Weak<Socket>>, now: Instant) -> Option<Client> {
+    while let Some(socket) = slow.pop() {
+        let socket = socket.upgrade();
+        if let Some(socket) = socket.filter(|socket| socket.end_if_slow(now)) {
             return Some(socket.client());
         }
     }
@@ -307,6 +359,14 @@ impl Sockets {
         let idle = |socket: &Weak<Socket>| Some((socket.upgrade()?.idle_since()?, socket.clone()));
         self.sockets.iter().filter_map(idle)
     }
+
+    fn slow(&self, now: Instant) -> impl Iterator<Item = (Client, Slow)> {
+        let sockets = self.sockets.iter().filter_map(Weak::upgrade);
+        sockets.filter_map(move |socket| {
+            let late = socket.late(now)?;
+            Some((socket.client(), (late, Arc::downgrade(&socket))))
+        })
+    }
 }
 
 #[cfg(test)]
@@ -389,6 +449,42 @@ mod tests {
         }
         drop((socket, place));
         assert!(admitted.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn where_none_is_idle_one_makes_room_that_moves_too_little() {
+        let terms = Arc::new(Terms {
+            pace: Pace::default(),
+            instances: Instances::new(1),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Connections::new(9, None, 1);
+        let [a, b] = [1, 2].map(|number| Client::V4([192, 0, 2, number]));
+        let mut open = Vec::new();
+        for from in [a, b, b] {
+            let mut client = TcpStream::connect(address).unwrap();
+            let (stream, _) = listener.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let mut place = connections.admit(0, from).await.unwrap();
+            let socket = Socket::new(stream, from, terms.clone());
+            place.occupy(&socket);
+            client.write_all(b"GET / ").unwrap();
+            assert!(socket.receive().await.unwrap());
+            open.push((client, socket, place));
+        }
+        let began = Instant::now();
+        assert_eq!(connections.end_slow(began), None);
+        let soon = began + CHANCE / 2;
+        assert_eq!(connections.end_slow(soon), None, "not watched for long");
+        // Of the client that has two.
+        let later = began + CHANCE;
+        assert_eq!(connections.end_slow(later), Some(b));
+        assert_eq!(connections.end_slow(later), Some(a));
+        assert_eq!(connections.end_slow(later), Some(b));
+        assert_eq!(connections.end_slow(later), None);
+        let (_client, socket, _place) = open.remove(0);
+        assert!(socket.receive_request().await.is_err());
     }
 
     #[tokio::test]

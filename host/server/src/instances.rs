@@ -1,28 +1,28 @@
 //! The instances there may be, and who gives one up when there are too few.
 //!
-//! 1. A request takes an instance that is free: a permit of a semaphore, and nothing else happens.
-//! 2. Where none is, it asks. Instances that are kept for another request of their client are given up
-//!    within a round ([`Instances::give_up`]).
-//! 3. Where that brings none, an instance is taken back that waits for its client: [`choose`] says which.
+//! 1. A request takes an instance that is free: a counter goes down, and nothing else happens.
+//! 2. Where none is, it asks, in a line where clients take turns. Instances that are kept for another request of
+//!    their client are given up within a round ([`Instances::give_up`]).
+//! 3. Where that brings none, an instance is taken back that waits for its client, or one that has computed or slept
+//!    for long for a client with more than its share: [`choose`] says which.
 //! 4. A request that has none after [`crate::pace::Pace::instance`] goes without.
-//!
-//! An instance that computes is never taken back.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error;
 use std::fmt;
+use std::future::poll_fn;
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use crate::line::{InLine, Line};
 use crate::lock::lock;
 use crate::pace::PRESSED;
 use crate::round::ROUND;
@@ -75,42 +75,50 @@ impl fmt::Display for Client {
     }
 }
 
-/// An instance that waits for its client, as [`choose`] sees it.
+/// An instance that may be taken back, as [`choose`] sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Waiter {
     client: Client,
     /// Time that it has waited, beyond what the bytes that were moved meanwhile may take ([`PRESSED`]).
     late: Duration,
+    /// It does not wait for its client, but has computed or slept for long.
+    works: bool,
 }
 
 /// Returns which of `waiters` give up their instances, of `max` that there are, where the clients `asking`
-/// want so many as `wanted`.
+/// want so many as `wanted`. Each client holds so many as `held` says.
 ///
-/// A client may hold as many as there are for each of those that wait or ask. One that holds fewer loses
-/// none while another holds more. Among the rest, those go first whose client is furthest behind.
-pub(crate) fn choose<'c>(
+/// A client may hold as many as there are for each of those that hold one or ask. One that holds fewer loses
+/// none while another holds more. Among the rest, those go first whose client is furthest behind. An instance
+/// that computes or sleeps goes last, and only for another client, where its own holds more than its share.
+pub(crate) fn choose(
     waiters: &[Waiter],
-    asking: impl IntoIterator<Item = &'c Client>,
+    mut held: HashMap<Client, usize>,
+    asking: &[Client],
     max: usize,
     wanted: usize,
 ) -> Vec<usize> {
-    let mut held: HashMap<Client, usize> = asking.into_iter().map(|&client| (client, 0)).collect();
-    for waiter in waiters {
-        *held.entry(waiter.client).or_default() += 1;
+    for &client in asking {
+        held.entry(client).or_default();
     }
     let share = (max / held.len().max(1)).max(1);
     let mut order: Vec<usize> = (0..waiters.len()).collect();
-    order.sort_by_key(|&index| Reverse(waiters[index].late));
+    order.sort_by_key(|&index| (waiters[index].works, Reverse(waiters[index].late)));
     let mut chosen = Vec::new();
     // Who is spared in one pass may be the one that holds most in the next.
     loop {
         let most = held.values().copied().max().unwrap_or_default();
         let before = chosen.len();
         order.retain(|&index| {
-            let holds = held.entry(waiters[index].client).or_default();
-            let loses = chosen.len() < wanted && (*holds >= share || *holds == most);
+            let Waiter { client, works, .. } = waiters[index];
+            let holds = held.entry(client).or_default();
+            let may_lose = match works {
+                true => *holds > share && asking.iter().any(|&other| other != client),
+                false => *holds >= share || *holds == most,
+            };
+            let loses = chosen.len() < wanted && may_lose;
             if loses {
-                *holds -= 1;
+                *holds = holds.saturating_sub(1);
                 chosen.push(index);
             }
             !loses
@@ -124,13 +132,26 @@ pub(crate) fn choose<'c>(
 /// All that there are of one sandbox.
 #[derive(Debug)]
 pub(crate) struct Instances {
-    permits: Arc<Semaphore>,
     max: usize,
+    free: AtomicUsize,
     /// Requests that ask for an instance. Read by all, and changed only where there is none.
     asking: AtomicUsize,
     ledger: Mutex<Ledger>,
+    /// Instances that each client holds, in parts, so that cores do not meet here.
+    held: [Mutex<HashMap<Client, usize>>; PARTS],
     /// The moment that times are counted from.
     began: Instant,
+}
+
+/// Parts that holdings are counted in.
+const PARTS: usize = 16;
+
+thread_local! {
+    /// The part of this core.
+    static PART: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed) % PARTS
+    };
 }
 
 /// Who waits, and who asks.
@@ -138,6 +159,8 @@ pub(crate) struct Instances {
 struct Ledger {
     waits: HashMap<u64, Arc<Wait>>,
     next: u64,
+    /// Requests that wait for an instance that is free.
+    line: Line,
     /// Requests that ask, of each client.
     asking: HashMap<Client, usize>,
     /// All of them.
@@ -149,16 +172,52 @@ struct Ledger {
 }
 
 /// The right to one instance.
-pub(crate) type Permit = OwnedSemaphorePermit;
+#[derive(Debug)]
+pub(crate) struct Permit {
+    instances: Arc<Instances>,
+    client: Client,
+    part: usize,
+}
+
+impl Permit {
+    /// Notes that `client` holds an instance, which has been counted as taken.
+    fn new(instances: &Arc<Instances>, client: Client) -> Self {
+        let part = PART.with(|&part| part);
+        *lock(&instances.held[part]).entry(client).or_default() += 1;
+        Permit {
+            instances: instances.clone(),
+            client,
+            part,
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Permit {
+            instances,
+            client,
+            part,
+        } = self;
+        if let Entry::Occupied(mut held) = lock(&instances.held[*part]).entry(*client) {
+            *held.get_mut() -= 1;
+            if *held.get() == 0 {
+                held.remove();
+            }
+        }
+        instances.release();
+    }
+}
 
 impl Instances {
     /// Returns `max` of them.
     pub(crate) fn new(max: usize) -> Arc<Self> {
         Arc::new(Instances {
-            permits: Arc::new(Semaphore::new(max)),
             max,
+            free: AtomicUsize::new(max),
             asking: AtomicUsize::new(0),
             ledger: Mutex::default(),
+            held: Default::default(),
             began: Instant::now(),
         })
     }
@@ -168,46 +227,88 @@ impl Instances {
     /// # Errors
     /// [`Shortage`] if there is none by then.
     pub(crate) async fn take(
-        &self,
+        self: &Arc<Self>,
         client: Client,
         patience: Duration,
     ) -> Result<Permit, Shortage> {
-        match self.permits.clone().try_acquire_owned() {
-            Ok(permit) => Ok(permit),
-            Err(_) => Box::pin(self.ask(client, patience)).await,
+        // Who asks already comes first.
+        match !self.are_short() && self.take_free() {
+            true => Ok(Permit::new(self, client)),
+            false => Box::pin(self.ask(client, patience)).await,
         }
     }
 
-    async fn ask(&self, client: Client, patience: Duration) -> Result<Permit, Shortage> {
-        let _asking = Asking::new(self, client);
+    async fn ask(self: &Arc<Self>, client: Client, patience: Duration) -> Result<Permit, Shortage> {
+        let asking = Asking::new(self, client);
+        // One may have been given back meanwhile.
+        self.hand_over();
         let due = Instant::now() + patience;
-        let mut permit = pin!(self.permits.clone().acquire_owned());
         let mut step = STEP;
         while Instant::now() < due {
             let until = due.min(Instant::now() + step);
-            if let Ok(permit) = timeout_at(until, &mut permit).await {
-                return permit.map_err(|_| Shortage);
+            if timeout_at(until, asking.called()).await.is_ok() {
+                break;
             }
             self.take_back();
             step = NEXT_STEPS;
         }
-        Err(Shortage)
+        match asking.waiting.leave() {
+            true => Ok(Permit::new(self, client)),
+            false => Err(Shortage),
+        }
+    }
+
+    /// Counts one more as taken, or none.
+    fn take_free(&self) -> bool {
+        let less = |free: usize| free.checked_sub(1);
+        let ordering = Ordering::SeqCst;
+        self.free.fetch_update(ordering, ordering, less).is_ok()
+    }
+
+    /// Counts one as free, which somebody may wait for.
+    fn release(&self) {
+        self.free.fetch_add(1, Ordering::SeqCst);
+        if self.are_short() {
+            self.hand_over();
+        }
+    }
+
+    /// Calls as many of those in line as there are free ones.
+    fn hand_over(&self) {
+        let mut ledger = lock(&self.ledger);
+        while self.take_free() {
+            if !ledger.line.call_next() {
+                self.free.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+        }
     }
 
     /// Returns how many are taken.
     pub(crate) fn taken(&self) -> usize {
-        self.max.saturating_sub(self.permits.available_permits())
+        self.max.saturating_sub(self.free.load(Ordering::Relaxed))
     }
 
     /// Returns whether requests ask for an instance.
     pub(crate) fn are_short(&self) -> bool {
-        self.asking.load(Ordering::Relaxed) > 0
+        self.asking.load(Ordering::SeqCst) > 0
     }
 
     /// Returns whether who keeps an instance for a request that may come should rather give it up:
     /// as many do as ask.
     pub(crate) fn give_up(&self) -> bool {
         self.are_short() && lock(&self.ledger).promise()
+    }
+
+    /// Returns how many each client holds.
+    fn held(&self) -> HashMap<Client, usize> {
+        let mut all = HashMap::new();
+        for part in &self.held {
+            for (&client, held) in &*lock(part) {
+                *all.entry(client).or_default() += held;
+            }
+        }
+        all
     }
 
     /// Takes back as many as are asked for and are not on their way already.
@@ -219,11 +320,10 @@ impl Instances {
             return;
         }
         let waits = ledger.waits.iter();
-        let late = waits.filter_map(|(&id, wait)| Some((id, wait.late(now)?, wait.client)));
-        let (ids, waiters): (Vec<_>, Vec<_>) = late
-            .map(|(id, late, client)| (id, Waiter { client, late }))
-            .unzip();
-        let chosen = choose(&waiters, ledger.asking.keys(), self.max, wanted);
+        let waiters = waits.filter_map(|(&id, wait)| Some((id, wait.waiter(now)?)));
+        let (ids, waiters): (Vec<_>, Vec<_>) = waiters.unzip();
+        let asking: Vec<_> = ledger.asking.keys().copied().collect();
+        let chosen = choose(&waiters, self.held(), &asking, self.max, wanted);
         ledger.promised += chosen.len();
         for wait in chosen
             .iter()
@@ -234,7 +334,7 @@ impl Instances {
         ledger.next_look = now + ROUND;
     }
 
-    /// Registers an instance of `client` that begins to wait for it.
+    /// Registers an instance of `client` that begins to wait for it, or to compute or sleep for long.
     pub(crate) fn register(self: &Arc<Self>, client: Client) -> Holding {
         let mut ledger = lock(&self.ledger);
         let wait = Arc::new(Wait {
@@ -265,6 +365,7 @@ impl Ledger {
 struct Asking<'i> {
     instances: &'i Instances,
     client: Client,
+    waiting: InLine,
 }
 
 impl<'i> Asking<'i> {
@@ -272,9 +373,19 @@ impl<'i> Asking<'i> {
         let mut ledger = lock(&instances.ledger);
         *ledger.asking.entry(client).or_default() += 1;
         ledger.wanted += 1;
+        let waiting = ledger.line.join(client);
         drop(ledger);
-        instances.asking.fetch_add(1, Ordering::Relaxed);
-        Asking { instances, client }
+        instances.asking.fetch_add(1, Ordering::SeqCst);
+        Asking {
+            instances,
+            client,
+            waiting,
+        }
+    }
+
+    /// Waits until an instance is free, which nobody else takes.
+    async fn called(&self) {
+        poll_fn(|cx| self.waiting.poll_called(cx)).await;
     }
 }
 
@@ -289,7 +400,12 @@ impl Drop for Asking<'_> {
         }
         ledger.wanted -= 1;
         ledger.promised = ledger.promised.saturating_sub(1);
-        self.instances.asking.fetch_sub(1, Ordering::Relaxed);
+        drop(ledger);
+        self.instances.asking.fetch_sub(1, Ordering::SeqCst);
+        // Who has not left was dropped, maybe when it had been called.
+        if self.waiting.leave() {
+            self.instances.release();
+        }
     }
 }
 
@@ -310,6 +426,9 @@ impl Holding {
             return Poll::Ready(());
         }
         let now = self.instances.began.elapsed();
+        if mem::take(&mut state.works) {
+            state.since = None;
+        }
         state.since.get_or_insert(now);
         state.moved = moved;
         match &mut state.waker {
@@ -317,6 +436,18 @@ impl Holding {
             None => state.waker = Some(cx.waker().clone()),
         }
         Poll::Pending
+    }
+
+    /// Notes that the instance computes or sleeps for long, in a task that `waker` wakes. Returns whether it has been
+    /// taken back.
+    pub(crate) fn works(&self, moved: u64, waker: Option<&Waker>) -> bool {
+        let mut state = lock(&self.wait.state);
+        let now = self.instances.began.elapsed();
+        state.since.get_or_insert(now);
+        state.waker = waker.cloned();
+        state.works = true;
+        state.moved = moved;
+        state.is_over
     }
 
     /// Notes that the instance does not wait any more.
@@ -331,7 +462,14 @@ impl Holding {
 
     /// Returns whether the instance waits for its client.
     pub(crate) fn is_waiting(&self) -> bool {
-        lock(&self.wait.state).since.is_some()
+        let state = lock(&self.wait.state);
+        state.since.is_some() && !state.works
+    }
+
+    /// Returns whether the instance was taken back while it did not wait for its client.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        let state = lock(&self.wait.state);
+        state.is_over && state.works
     }
 
     /// Returns whether the instance was taken back.
@@ -354,8 +492,10 @@ struct Wait {
 
 #[derive(Debug, Default)]
 struct WaitState {
-    /// When the wait began that it is in.
+    /// When the wait began that it is in, or when it was first seen to compute or sleep for long.
     since: Option<Duration>,
+    /// It does not wait for its client, but computes or sleeps.
+    works: bool,
     /// The waits before, together.
     waited: Duration,
     /// Bytes that were moved.
@@ -366,11 +506,15 @@ struct WaitState {
 }
 
 impl Wait {
-    /// Returns how late the client is at `now`; `None` if it is not waited for.
-    fn late(&self, now: Duration) -> Option<Duration> {
+    /// Returns how late the client is at `now`; `None` if the instance may not be taken back.
+    fn waiter(&self, now: Duration) -> Option<Waiter> {
         let state = lock(&self.state);
         let waited = state.waited + now.saturating_sub(state.since?);
-        Some(waited.saturating_sub(PRESSED.time_for(state.moved)))
+        Some(Waiter {
+            client: self.client,
+            late: waited.saturating_sub(PRESSED.time_for(state.moved)),
+            works: state.works,
+        })
     }
 
     fn end(&self) {
@@ -409,7 +553,6 @@ impl Error for TakenBack {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::poll_fn;
 
     const A: Client = Client::V4([192, 0, 2, 1]);
     const B: Client = Client::V4([192, 0, 2, 2]);
@@ -472,9 +615,80 @@ mod tests {
             let late = |&(client, late)| Waiter {
                 client,
                 late: Duration::from_secs(late),
+                works: false,
             };
             let waiters: Vec<_> = waiters.iter().map(late).collect();
-            assert_eq!(choose(&waiters, asking, max, wanted), chosen, "{waiters:?}");
+            let held = held(&waiters);
+            assert_eq!(
+                choose(&waiters, held, asking, max, wanted),
+                chosen,
+                "{waiters:?}"
+            );
+        }
+    }
+
+    fn held(waiters: &[Waiter]) -> HashMap<Client, usize> {
+        let mut held = HashMap::new();
+        for waiter in waiters {
+            *held.entry(waiter.client).or_default() += 1;
+        }
+        held
+    }
+
+    #[test]
+    fn an_instance_at_work_is_taken_back_for_others_from_who_has_more_than_its_share() {
+        let seconds = Duration::from_secs;
+        let waits = |client, late| Waiter {
+            client,
+            late: seconds(late),
+            works: false,
+        };
+        let works = |client, late| Waiter {
+            works: true,
+            ..waits(client, late)
+        };
+        // The instances that may be taken back; who holds others; who asks; how many there are; how many are wanted; who
+        // gives one up.
+        type Case<'c> = (
+            &'c [Waiter],
+            &'c [(Client, usize)],
+            &'c [Client],
+            usize,
+            usize,
+            &'c [usize],
+        );
+        let cases: &[Case] = &[
+            // All of one client, which asks for more.
+            (&[works(A, 9); 4], &[], &[A], 4, 1, &[]),
+            (&[works(A, 9); 4], &[(B, 1)], &[A], 5, 1, &[]),
+            // Another asks.
+            (&[works(A, 8), works(A, 9)], &[], &[B], 2, 1, &[1]),
+            (&[works(A, 8), works(A, 9)], &[], &[B], 2, 2, &[1]),
+            // Who waits goes first, though it is less late.
+            (&[works(A, 9), waits(A, 1)], &[], &[B], 2, 1, &[1]),
+            // B, which holds less than others, loses none.
+            (&[waits(B, 9)], &[(A, 5)], &[C], 6, 1, &[]),
+            (&[waits(B, 9), works(A, 1)], &[(A, 4)], &[C], 6, 2, &[1]),
+            // All have their share.
+            (
+                &[works(A, 9), works(B, 9)],
+                &[(A, 1), (B, 1), (C, 2)],
+                &[C],
+                6,
+                1,
+                &[],
+            ),
+        ];
+        for &(waiters, others, asking, max, wanted, chosen) in cases {
+            let mut held = held(waiters);
+            for &(client, count) in others {
+                *held.entry(client).or_default() += count;
+            }
+            assert_eq!(
+                choose(waiters, held, asking, max, wanted),
+                chosen,
+                "{waiters:?}"
+            );
         }
     }
 
@@ -511,6 +725,71 @@ mod tests {
         assert_eq!(instances.take(A, patience).await.err(), Some(Shortage));
         assert!(began.elapsed() >= patience);
         assert!(lock(&instances.ledger).waits.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_ask_take_turns() {
+        let instances = Instances::new(1);
+        let patience = Duration::from_secs(2);
+        let permit = instances.take(A, patience).await.expect("free");
+        let order = Arc::<Mutex<Vec<Client>>>::default();
+        let asking: Vec<_> = [A, A, A, A, B]
+            .map(|client| {
+                let (instances, order) = (instances.clone(), order.clone());
+                tokio::spawn(async move {
+                    let _permit = instances.take(client, patience).await.expect("one");
+                    lock(&order).push(client);
+                })
+            })
+            .into();
+        tokio::task::yield_now().await;
+        assert_eq!(instances.taken(), 1);
+        drop(permit);
+        for asking in asking {
+            asking.await.expect("ended");
+        }
+        assert_eq!(*lock(&order), [A, B, A, A, A]);
+        assert_eq!(instances.taken(), 0);
+        assert!(instances.held().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_when_it_was_called_gives_the_instance_to_the_next() {
+        let instances = Instances::new(1);
+        let patience = Duration::from_secs(2);
+        let permit = instances.take(A, patience).await.expect("free");
+        let asking = [A, B].map(|client| {
+            let instances = instances.clone();
+            tokio::spawn(async move { instances.take(client, patience).await.is_ok() })
+        });
+        tokio::task::yield_now().await;
+        drop(permit);
+        let [gone, next] = asking;
+        gone.abort();
+        assert!(gone.await.is_err(), "it has gone");
+        assert!(next.await.expect("ended"));
+        assert_eq!(instances.taken(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_at_work_hears_that_it_was_taken_back() {
+        let instances = Instances::new(2);
+        let patience = Duration::from_secs(2);
+        let permits = [
+            instances.take(A, patience).await,
+            instances.take(A, patience).await,
+        ];
+        let holding = instances.register(A);
+        assert!(!holding.works(0, None));
+        assert!(!holding.is_waiting());
+        let asking = {
+            let instances = instances.clone();
+            tokio::spawn(async move { instances.take(B, patience).await.is_ok() })
+        };
+        tokio::time::sleep(patience / 2).await;
+        assert!(holding.works(0, None));
+        drop(permits);
+        assert!(asking.await.expect("ended"));
     }
 
     #[tokio::test(start_paused = true)]

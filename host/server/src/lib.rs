@@ -8,7 +8,8 @@
 //! `outbox` (what has not left), `transport` (in the clear or through `tls`) and `stream` (system calls).
 //!
 //! An instance computes; a connection waits. `pace` says who may wait for a client, for what and how long,
-//! `instances` who gives up an instance when there are too few, `watch` which
+//! `instances` who gives up an instance when there are too few, `turns` who computes first where many are ready (both
+//! by a `line` in which clients take turns), `watch` which
 //! calls are not worth waiting for, and `refusal` what the host says then.
 //! How long an instance stays with a connection is a matter of `burst` and `idle`, counted in rounds
 //! (`round`), as is how long a file stays open; `memory` is what all instances may have. `cohort` keeps connections in step that are ready at
@@ -27,6 +28,7 @@ mod idle;
 mod inherited;
 mod instances;
 mod limits;
+mod line;
 mod listen;
 mod lock;
 mod log;
@@ -48,6 +50,7 @@ mod streams;
 mod strikes;
 mod tls;
 mod transport;
+mod turns;
 mod unix_socket;
 mod wasi;
 mod watch;

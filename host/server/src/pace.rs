@@ -9,6 +9,7 @@
 //! | an instance | content that its handler reads | [`Pace::content`], or until others need the instance |
 //! | an instance | room for an answer that the outbox does not hold | [`Pace::reading`], or until others need it |
 //! | an instance | anything else, such as a clock | [`Pace::handler`], then 504; 2 s if the client has gone (`watch`) |
+//! | an instance | others that compute, or nothing that comes of itself | until others need it, if its client has more than they |
 //! | an instance | another request, between two that follow closely | a round or a few (`idle`) |
 //! | a connection | content that nobody reads | [`Pace::content`], up to [`Pace::skip`] bytes |
 //! | a connection | a client that takes its answer | [`Pace::reading`], then a reset |
@@ -16,7 +17,8 @@
 //! | a connection | its first request, or the rest of one, when the server stops | [`Pace::farewell`], silently |
 //!
 //! Everything else computes. An instance that others need is taken back from who is furthest behind
-//! [`PRESSED`] (`instances`), so that the least rate rises with what is asked for.
+//! [`PRESSED`] (`instances`), and so is a connection (`connections`), so that the least rate rises with what is asked
+//! for.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -89,7 +91,7 @@ impl Default for Pace {
     }
 }
 
-/// The pace that those who hold an instance are measured by when there are too few.
+/// The pace that those who hold an instance, or a connection, are measured by when there are too few.
 pub(crate) const PRESSED: Rate = Rate {
     grace: Duration::ZERO,
     // What a telephone in a train does.

@@ -13,7 +13,7 @@ use std::net::TcpStream;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker};
 use std::time;
 
 use bytes::{Bytes, BytesMut};
@@ -21,11 +21,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
+use crate::connections::CHANCE;
 use crate::head::{Extent, Head};
 use crate::instances::{Client, Holding, Instances, TakenBack};
 use crate::lock::lock;
 use crate::outbox::{Outbox, SEND_SIZE, Sent};
-use crate::pace::{Allowance, Pace};
+use crate::pace::{Allowance, PRESSED, Pace};
 use crate::stream::{More, Stream};
 use crate::strikes::Limit;
 use crate::tls::{Spoken, TlsConfig};
@@ -65,6 +66,10 @@ struct State {
     ended: bool,
     /// When it was accepted, or had its last answer, if nothing has come since.
     idle: Option<time::Instant>,
+    /// When it was first looked at since, while others need the connection, and the bytes moved by then.
+    pressed: Option<(time::Instant, u64)>,
+    /// Whoever waits for the client.
+    waiting: Option<Waker>,
     /// The time for content that someone waits for.
     content: Option<Allowance>,
     outbox: Outbox,
@@ -86,8 +91,8 @@ struct State {
     computed: u64,
     /// The call of an instance that has not ended at once.
     call: Option<Call>,
-    /// The instance of this connection, once it has waited for the client; and what the client had
-    /// moved before.
+    /// The instance of this connection, once it has waited for the client, or computed or slept for long; and
+    /// what the client had moved before.
     holding: Option<(Holding, u64)>,
 }
 
@@ -114,6 +119,8 @@ impl Socket {
             handed: 0,
             ended: false,
             idle: Some(time::Instant::now()),
+            pressed: None,
+            waiting: None,
             content: None,
             outbox: Outbox::default(),
             reading: None,
@@ -287,6 +294,7 @@ impl Socket {
         let mut state = self.lock();
         if state.inbox.is_empty() {
             state.idle = Some(since);
+            state.pressed = None;
         }
     }
 
@@ -308,6 +316,26 @@ impl Socket {
             state.transport.close();
         }
         is_idle
+    }
+
+    /// Returns how far the client is behind what is wanted of it while others need the connection, from the first
+    /// such look on; `None` if it is not, or an instance is at work for it.
+    pub(crate) fn late(&self, now: time::Instant) -> Option<time::Duration> {
+        self.lock().late(now)
+    }
+
+    /// Has the connection fail if the client is [late](Self::late). False if it is not.
+    pub(crate) fn end_if_slow(&self, now: time::Instant) -> bool {
+        let mut state = self.lock();
+        let is_slow = state.late(now).is_some();
+        if is_slow {
+            state.fail(io::ErrorKind::ConnectionReset.into());
+            state.transport.reset();
+            if let Some(waiting) = state.waiting.take() {
+                waiting.wake();
+            }
+        }
+        is_slow
     }
 
     /// Adds `bytes` to what will be sent, however much that is.
@@ -516,10 +544,8 @@ impl Socket {
 
     fn poll_taken_back(&self, cx: &Context) -> Poll<()> {
         let mut state = self.lock();
-        let moved = state.received + state.sent;
-        let register = || (self.terms.instances.register(self.client), moved);
-        let (holding, before) = state.holding.get_or_insert_with(register);
-        holding.poll_taken_back(cx, moved - *before)
+        let (holding, moved) = self.holding(&mut state);
+        holding.poll_taken_back(cx, moved)
     }
 
     /// Forgets the instance, which waits no more.
@@ -544,6 +570,9 @@ impl Socket {
             {
                 return Poll::Ready(Err(abandoned));
             }
+            if is_watched && self.is_overtaken() {
+                return Poll::Ready(Err(Abandoned::Overtaken));
+            }
             let polled = call.as_mut().poll(cx);
             // The waker is that of a task, and stays the same.
             if polled.is_pending() && !mem::replace(&mut is_watched, true) {
@@ -552,6 +581,11 @@ impl Socket {
             polled.map(Ok)
         })
         .await
+    }
+
+    fn is_overtaken(&self) -> bool {
+        let is_overtaken = |(holding, _): &(Holding, u64)| holding.is_overtaken();
+        self.lock().holding.as_ref().is_some_and(is_overtaken)
     }
 
     fn take_abandoned(&self) -> Option<Abandoned> {
@@ -574,12 +608,31 @@ impl Socket {
         }
         if call.abandon(state.transport.peer(), self.pace().handler) {
             self.is_abandoned.store(true, Ordering::Relaxed);
+            return;
+        }
+        // From now on others may need the instance more.
+        let waker = call.waker().clone();
+        let (holding, moved) = self.holding(state);
+        holding.works(moved, Some(&waker));
+    }
+
+    /// Notes that the instance has computed for a tick, and before if it `is_long`. Returns whether others need it
+    /// more.
+    pub(crate) fn note_computing(&self, is_long: bool) -> bool {
+        let mut state = self.lock();
+        state.computed += 1;
+        is_long && {
+            let (holding, moved) = self.holding(&mut state);
+            holding.works(moved, None)
         }
     }
 
-    /// Notes that the instance has computed for a tick.
-    pub(crate) fn note_computing(&self) {
-        self.lock().computed += 1;
+    /// Returns what others see of the instance, and how many bytes have been moved since they do.
+    fn holding<'s>(&self, state: &'s mut State) -> (&'s Holding, u64) {
+        let moved = state.received + state.sent;
+        let register = || (self.terms.instances.register(self.client), moved);
+        let (holding, before) = state.holding.get_or_insert_with(register);
+        (holding, moved - *before)
     }
 
     /// The same connection, to look at its state only.
@@ -628,8 +681,15 @@ impl State {
         if self.ended {
             return Poll::Ready(Ok(false));
         }
+        if let Some(kind) = self.failed {
+            return Poll::Ready(Err(kind.into()));
+        }
         BUFFER.with_borrow_mut(|buffer| {
-            let size = ready!(self.transport.poll_read(cx, buffer))?;
+            let Poll::Ready(read) = self.transport.poll_read(cx, buffer) else {
+                self.note_waiting(cx);
+                return Poll::Pending;
+            };
+            let size = read?;
             self.ended = size == 0;
             self.idle = None;
             self.received += size as u64;
@@ -732,8 +792,32 @@ impl State {
     }
 
     fn poll_writable(&mut self, cx: &mut Context) -> Poll<io::Result<()>> {
-        let ready = ready!(self.transport.poll_writable(cx));
+        if let Some(kind) = self.failed {
+            return Poll::Ready(Err(kind.into()));
+        }
+        let Poll::Ready(ready) = self.transport.poll_writable(cx) else {
+            self.note_waiting(cx);
+            return Poll::Pending;
+        };
         Poll::Ready(ready.map_err(|error| self.fail(error)))
+    }
+
+    fn note_waiting(&mut self, cx: &Context) {
+        match &mut self.waiting {
+            Some(waiting) => waiting.clone_from(cx.waker()),
+            None => self.waiting = Some(cx.waker().clone()),
+        }
+    }
+
+    fn late(&mut self, now: time::Instant) -> Option<time::Duration> {
+        if self.idle.is_some() || self.call.is_some() || self.failed.is_some() {
+            return None;
+        }
+        let moved = self.received + self.sent;
+        let (since, before) = *self.pressed.get_or_insert((now, moved));
+        let watched = now.saturating_duration_since(since);
+        let late = watched.saturating_sub(PRESSED.time_for(moved - before));
+        (watched >= CHANCE && !late.is_zero()).then_some(late)
     }
 
     /// Sends as much as one system call takes.

@@ -34,13 +34,17 @@ pub(crate) enum Limit {
     NoInstance,
     /// The instances there may be, for who had one and was waited for.
     TakenBack,
+    /// The instances there may be, for who had more than others and kept one at work for long.
+    Overtaken,
     /// The time for a handler of which nothing comes.
     Handler,
     /// The memory that all instances have together.
     Memory,
     /// The connections there may be, for who had one that was idle.
     Idle,
-    /// The connections there may be, where none was idle.
+    /// The connections there may be, for who had one and moved few bytes.
+    Slow,
+    /// The connections there may be, where none was idle or slow.
     Connections,
     /// The connections that one client may have.
     PerAddress,
@@ -57,9 +61,11 @@ impl fmt::Display for Limit {
             Limit::Reading => "an answer was read too slowly",
             Limit::NoInstance => "no instance was free in time",
             Limit::TakenBack => "others needed an instance that waited for this client",
+            Limit::Overtaken => "others needed an instance that had worked long for this client",
             Limit::Handler => "nothing came from the handler in time",
             Limit::Memory => "the memory of all instances was used up",
             Limit::Idle => "others needed a connection that was idle",
+            Limit::Slow => "others needed a connection that moved few bytes",
             Limit::Connections => "cannot accept connections: there are as many as may be",
             Limit::PerAddress => "too many connections of one address",
             Limit::Accepting(error) => {

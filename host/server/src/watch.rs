@@ -32,6 +32,8 @@ pub(crate) enum Abandoned {
     Gone,
     /// Nothing has come of it for as long as a handler has.
     Silent,
+    /// Others needed its instance.
+    Overtaken,
 }
 
 impl Call {
@@ -66,6 +68,11 @@ impl Call {
         self.abandoned.is_some()
     }
 
+    /// Returns what wakes its task.
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
     /// Returns why it was abandoned.
     pub(crate) fn abandoned(&self) -> Option<Abandoned> {
         self.abandoned
@@ -86,6 +93,7 @@ impl fmt::Display for Abandoned {
         f.write_str(match self {
             Abandoned::Gone => "the client has gone",
             Abandoned::Silent => "nothing came of the call",
+            Abandoned::Overtaken => "others needed the instance of the call",
         })
     }
 }

@@ -20,8 +20,10 @@ use super::pipe::{Input, Pipes, Source, pipes};
 use super::script::Work;
 use super::{End, Refusal};
 use crate::clock::{Clock, let_others_run};
+use crate::instances::Client;
 use crate::limits::Limits;
 use crate::state::{Bounds, State};
+use crate::turns;
 
 use programs::Program;
 pub(super) use programs::Programs;
@@ -92,10 +94,12 @@ fn store<T: Limited + 'static>(engine: &Engine, state: T, clock: Arc<Clock>) -> 
     let mut store = Store::new(engine, state);
     store.limiter(|state| state.limiter());
     clock.wake();
+    // Each takes its turn with all that compute for long.
+    let client = Client::of(None);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_: StoreContextMut<T>| {
         clock.wake();
-        Ok(let_others_run())
+        Ok(let_others_run(turns::go_on(client)))
     });
     store
 }
