@@ -388,10 +388,10 @@ fn help_and_version_are_printed() {
     );
 }
 
-/// The option and the variable of a row of the table in the README: `-b`, `--bind ADDRESS` and so on.
+/// Option and variable of each row of the table in `docs/options.md`: `-b, --bind ADDRESS` and so on.
 fn documented() -> Vec<(String, String)> {
-    let readme = include_str!("../README.md");
-    let rows = readme
+    let page = include_str!("../docs/options.md");
+    let rows = page
         .lines()
         .filter_map(|line| line.strip_prefix("| `"))
         .filter_map(|row| row.split_once("` | `SANDSERVE_"));

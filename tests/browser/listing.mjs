@@ -2,12 +2,12 @@
 // itself, with status 1 if something is not as it should be.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { accessSync, constants, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { delimiter, join, resolve } from "node:path";
+import { join } from "node:path";
 import puppeteer from "puppeteer-core";
+import { chromium, serve } from "./running.mjs";
 import { webm } from "./webm.mjs";
 
 const WIDE = { width: 1280, height: 800 };
@@ -31,37 +31,12 @@ function fail(reason) {
   process.exit(1);
 }
 
-/** The first of the names of Chromium that is on this machine. */
-function chromium() {
-  for (const name of ["chromium", "chromium-browser", "google-chrome"]) {
-    for (const directory of process.env.PATH.split(delimiter)) {
-      const path = join(directory, name);
-      try {
-        accessSync(path, constants.X_OK);
-        return path;
-      } catch {
-        // Not there.
-      }
-    }
-  }
-  return fail("no Chromium on the PATH");
-}
-
 /** Starts a server on a free port, with `more` options; the address that its banner names. */
 function start(...more) {
   const options = ["--bind", "127.0.0.1", "--directory", site, "--protocol", "HTTP/1.1", ...more, "0"];
-  const server = spawn(resolve(program), options, { stdio: ["ignore", "pipe", "ignore"] });
+  const { server, url } = serve(program, options);
   servers.push(server);
-  return new Promise((found, failed) => {
-    server.on("error", failed);
-    server.on("exit", (status) => failed(new Error(`the server has exited: ${status}`)));
-    let banner = "";
-    server.stdout.on("data", (text) => {
-      banner += text;
-      const url = banner.match(/\((http:[^)]*)\)/);
-      if (url) found(url[1]);
-    });
-  });
+  return url;
 }
 
 function fill() {

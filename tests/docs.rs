@@ -1,0 +1,123 @@
+//! The pages of this repository: their links and images lead somewhere. Links to other sites are not followed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Directories without pages of ours.
+const SKIPPED: [&str; 4] = [".git", "deps", "node_modules", "target"];
+
+#[test]
+fn links_and_images_of_all_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let pages = pages(&root);
+    assert!(pages.contains(&root.join("README.md")), "{pages:?}");
+    let broken: Vec<_> = pages.iter().flat_map(|page| broken(page)).collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// Returns all Markdown files beneath `directory`.
+fn pages(directory: &Path) -> Vec<PathBuf> {
+    let mut found = vec![];
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() && !path.is_symlink() && !SKIPPED.contains(&&*name) {
+            found.extend(pages(&path));
+        } else if name.ends_with(".md") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Returns a line for each link of `page` that leads nowhere.
+fn broken(page: &Path) -> Vec<String> {
+    let text = fs::read_to_string(page).expect("a page");
+    let directory = page.parent().expect("in a directory");
+    let lead_nowhere = |target: &&str| {
+        let (path, fragment) = target.split_once('#').unwrap_or((target, ""));
+        let file = match path {
+            "" => page.to_owned(),
+            path => directory.join(path),
+        };
+        let is_section = || {
+            let sections = fs::read_to_string(&file).unwrap_or_default();
+            sections.lines().filter_map(anchor).any(|it| it == fragment)
+        };
+        !file.exists() || !(fragment.is_empty() || is_section())
+    };
+    let targets = prose(&text).flat_map(targets);
+    let internal = targets.filter(|target| !target.contains(':'));
+    let page = page.display();
+    internal
+        .filter(lead_nowhere)
+        .map(|target| format!("{page}: {target}"))
+        .collect()
+}
+
+/// Returns the lines of a page that are not within a block of code.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_code = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    })
+}
+
+/// Returns the targets of the links and images of a line, in Markdown or HTML.
+fn targets(line: &str) -> Vec<&str> {
+    let between = |begin, end| {
+        line.split(begin)
+            .skip(1)
+            .filter_map(move |rest: &str| rest.split_once(end).map(|(target, _)| target))
+    };
+    between("](", ')')
+        .chain(between("src=\"", '"'))
+        .chain(between("srcset=\"", '"'))
+        .chain(between("href=\"", '"'))
+        .collect()
+}
+
+/// Returns the name by which a heading is linked to.
+fn anchor(line: &str) -> Option<String> {
+    let heading = line.strip_prefix('#')?.trim_start_matches('#');
+    let chars = heading.strip_prefix(' ')?.chars();
+    Some(
+        chars
+            .filter(|char| char.is_alphanumeric() || matches!(char, ' ' | '-' | '_'))
+            .map(|char| match char {
+                ' ' => '-',
+                char => char.to_ascii_lowercase(),
+            })
+            .collect(),
+    )
+}
+
+#[test]
+fn targets_are_found_in_markdown_and_html() {
+    for (line, expected) in [
+        ("no link, (this) [neither]", &[][..]),
+        (
+            "[a](b.md), [c](d.md#e) and ![f](g.png)",
+            &["b.md", "d.md#e", "g.png"],
+        ),
+        (r#"<source srcset="dark.png">"#, &["dark.png"]),
+        (r#"<img alt="](x" src="light.png">"#, &["light.png"]),
+    ] {
+        assert_eq!(targets(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn headings_are_linked_to_in_lower_case() {
+    for (line, expected) in [
+        ("## Signals", Some("signals")),
+        ("### Under `wasmtime serve`", Some("under-wasmtime-serve")),
+        ("# Listings, and JSON", Some("listings-and-json")),
+        ("#!/bin/sh", None),
+        ("text", None),
+    ] {
+        assert_eq!(anchor(line).as_deref(), expected, "{line}");
+    }
+}
