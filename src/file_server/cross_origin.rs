@@ -10,15 +10,20 @@ use crate::http1::request::Request;
 
 /// How long a browser may remember the answer to a preflight, in seconds; Chromium does no longer.
 const MAX_AGE: &str = "7200";
-/// The methods of a file server.
+/// The methods that pages of other origins may use: none that stores anything.
 const METHODS: &str = "GET, HEAD, OPTIONS";
 
-/// Answers an OPTIONS request: what it may ask for next, in the words of a preflight if it is one.
-pub(crate) fn send_options<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
+/// Answers an OPTIONS request: the methods that are `allowed`, or in the words of a preflight what may be asked for
+/// next.
+pub(crate) fn send_options<H>(
+    handler: &mut H,
+    http: &mut Exchange,
+    allowed: String,
+) -> io::Result<()>
 where
     H: BaseHttpRequestHandler + ?Sized,
 {
-    let fields = options(&http.request);
+    let fields = options(&http.request, allowed);
     handler.send_response(http, 204, None);
     for (name, value) in fields {
         handler.send_header(http, name, &value);
@@ -33,10 +38,10 @@ pub(crate) fn is_preflight(request: &Request) -> bool {
 }
 
 /// The fields that answer the OPTIONS request `request`, besides those of every response.
-fn options(request: &Request) -> Vec<(&'static str, String)> {
+fn options(request: &Request, allowed: String) -> Vec<(&'static str, String)> {
     let headers = request.headers();
     if !is_preflight(request) {
-        return vec![("Allow", METHODS.into())];
+        return vec![("Allow", allowed)];
     }
     let mut fields = vec![
         ("Access-Control-Allow-Methods", METHODS.into()),
@@ -67,7 +72,7 @@ mod tests {
     fn a_preflight_is_told_what_it_asks() {
         let method = "Access-Control-Request-Method: GET\r\n";
         let cases = [
-            ("", "Allow: GET, HEAD, OPTIONS"),
+            ("", "Allow: GET, PUT"),
             (
                 method,
                 "Access-Control-Allow-Methods: GET, HEAD, OPTIONS; Access-Control-Max-Age: 7200",
@@ -87,7 +92,7 @@ mod tests {
             let Parsed::Complete(request, _) = parse(head.as_bytes()) else {
                 panic!("{head}");
             };
-            let found: Vec<_> = options(&request)
+            let found: Vec<_> = options(&request, "GET, PUT".into())
                 .iter()
                 .map(|(name, value)| format!("{name}: {value}"))
                 .collect();

@@ -10,6 +10,7 @@
 mod cross_origin;
 mod fallback;
 mod form_data;
+mod methods;
 mod upload;
 
 use std::borrow::Cow;
@@ -35,9 +36,6 @@ use crate::settings::users;
 pub struct FileServer {
     files: Files,
     settings: &'static Settings,
-    /// Whether the response in hand is a listing, which changes whenever a file in it does, or what a
-    /// script says.
-    is_made_anew: bool,
 }
 
 impl Default for FileServer {
@@ -45,6 +43,7 @@ impl Default for FileServer {
         let settings = Settings::get();
         let mut files = Files {
             hide_dotfiles: settings.hide_dotfiles,
+            cache_control: settings.cache_control.as_deref().map(Cow::Borrowed),
             compress: settings.compress,
             ..Files::default()
         };
@@ -56,11 +55,7 @@ impl Default for FileServer {
                 .extensions_map
                 .push((Cow::Borrowed(extension), Cow::Borrowed(content_type)));
         }
-        FileServer {
-            files,
-            settings,
-            is_made_anew: false,
-        }
+        FileServer { files, settings }
     }
 }
 
@@ -127,7 +122,7 @@ impl BaseHttpRequestHandler for FileServer {
 
     fn do_options(&mut self, http: &mut Exchange) -> io::Result<()> {
         match self.settings.cors {
-            true => cross_origin::send_options(self, http),
+            true => cross_origin::send_options(self, http, methods::allowed(self.settings, None)),
             false => self.do_other(http),
         }
     }
@@ -156,17 +151,8 @@ impl BaseHttpRequestHandler for FileServer {
         }
         if code == 405 {
             // RFC 9110 15.5.6. It is files that are put, and forms that are sent to directories.
-            let allowed = match http.request.command() {
-                "PUT" => "GET, HEAD, POST",
-                _ => "GET, HEAD, PUT",
-            };
-            self.send_header(http, "Allow", allowed);
-        }
-        if let Some(cache_control) = &self.settings.cache_control
-            && matches!(code, 200 | 206 | 304)
-            && !self.is_made_anew
-        {
-            self.send_header(http, "Cache-Control", cache_control);
+            let allowed = methods::allowed(self.settings, Some(http.request.command()));
+            self.send_header(http, "Allow", &allowed);
         }
     }
 
@@ -215,10 +201,7 @@ impl SimpleHttpRequestHandler for FileServer {
             }
             None => UploadForm::No,
         };
-        self.is_made_anew = true;
-        let content = simple::send_listing(self, http, entries, form);
-        self.is_made_anew = false;
-        content.map(Some)
+        simple::send_listing(self, http, entries, form).map(Some)
     }
 
     fn guess_type(&self, path: &str) -> Cow<'_, str> {
@@ -242,9 +225,6 @@ impl CgiHttpRequestHandler for FileServer {
     }
 
     fn run_cgi(&mut self, http: &mut Exchange, directory: &str, rest: &str) -> io::Result<()> {
-        self.is_made_anew = true;
-        let done = cgi::run_cgi(self, http, directory, rest);
-        self.is_made_anew = false;
-        done
+        cgi::run_cgi(self, http, directory, rest)
     }
 }

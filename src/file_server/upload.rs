@@ -91,8 +91,13 @@ pub(crate) fn refuse_early<H>(
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    match check(handler, &http.request, settings) {
-        Ok(_) => Ok(false),
+    let request = &http.request;
+    let checked = match request.command() {
+        "PUT" => check_put(handler, request, settings).map(drop),
+        _ => check_post(handler, request, settings).map(drop),
+    };
+    match checked {
+        Ok(()) => Ok(false),
         Err(refusal) => send_failure(handler, http, refusal.into()).map(|()| true),
     }
 }
@@ -198,9 +203,7 @@ fn put<H>(handler: &H, http: &mut Exchange, settings: &Settings) -> Result<bool,
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    let Target::File(directory, name) = check(handler, &http.request, settings)? else {
-        return Err(refusal(400, "Not a file").into());
-    };
+    let (directory, name) = check_put(handler, &http.request, settings)?;
     let mut content = Limited::new(&mut http.rfile, settings);
     let partial = Partial::receive(&directory, &mut content)?;
     Ok(partial.place(&name, &http.request, settings)?)
@@ -215,9 +218,7 @@ fn post<H>(
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    let Target::Form(directory, boundary) = check(handler, &http.request, settings)? else {
-        return Err(refusal(400, "Not a form").into());
-    };
+    let (directory, boundary) = check_post(handler, &http.request, settings)?;
     let mut form = FormData::new(Limited::new(&mut http.rfile, settings), &boundary);
     let mut received: Vec<(String, Partial)> = Vec::new();
     while let Some(part) = form.next_part()? {
@@ -244,16 +245,8 @@ where
     Ok((names, replaced))
 }
 
-/// Where an upload goes.
-enum Target {
-    /// To this name in this directory.
-    File(Descriptor, String),
-    /// Into this directory, from a form with this boundary.
-    Form(Descriptor, String),
-}
-
-/// Where the content of `request` goes, unless its head says already that it will not be taken.
-fn check<H>(handler: &H, request: &Request, settings: &Settings) -> Result<Target, Refusal>
+/// Returns the path that `request` names, unless its head says already that its content will not be taken.
+fn check<H>(handler: &H, request: &Request, settings: &Settings) -> Result<String, Refusal>
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
@@ -275,18 +268,19 @@ where
     if dotfiles::hides(handler.files(), &path) {
         return Err(refusal(403, "No permission to write there"));
     }
-    match request.command() {
-        "PUT" => check_put(handler.files(), request, &path, settings),
-        _ => check_post(request, &path),
-    }
+    Ok(path)
 }
 
-fn check_put(
-    files: &Files,
+/// Returns the directory and the name that the content of `request` is to get, unless it will not be taken.
+fn check_put<H>(
+    handler: &H,
     request: &Request,
-    path: &str,
     settings: &Settings,
-) -> Result<Target, Refusal> {
+) -> Result<(Descriptor, String), Refusal>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    let path = check(handler, request, settings)?;
     // RFC 9110 14.5: a part of a file must not be taken for the whole.
     if request.headers().get("Content-Range").is_some() {
         return Err(refusal(400, "Files are stored whole, not in parts"));
@@ -294,24 +288,34 @@ fn check_put(
     let Some((directory, name)) = path.rsplit_once('/').filter(|(_, name)| !name.is_empty()) else {
         return Err(is_directory());
     };
-    check_name(files, name)?;
+    check_name(handler.files(), name)?;
     // RFC 4918 9.7.1 says so of PUT without a place for it.
     let missing = || refusal(409, "No such directory");
     let directory = open_directory(directory).ok_or_else(missing)?;
     may_store(&directory, name, request, settings)?;
-    Ok(Target::File(directory, name.into()))
+    Ok((directory, name.into()))
 }
 
-fn check_post(request: &Request, path: &str) -> Result<Target, Refusal> {
-    let Some(directory) = open_directory(path) else {
-        return Err(match stat(path) {
+/// Returns the directory that the files in `request` go to, and the boundary between them, unless they will not be
+/// taken.
+fn check_post<H>(
+    handler: &H,
+    request: &Request,
+    settings: &Settings,
+) -> Result<(Descriptor, String), Refusal>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    let path = check(handler, request, settings)?;
+    let Some(directory) = open_directory(&path) else {
+        return Err(match stat(&path) {
             Some(_) => refusal(405, "Forms are for directories"),
             None => refusal(404, "File not found"),
         });
     };
     let content_type = request.headers().get("Content-Type").unwrap_or_default();
     match form_data::boundary(&content_type) {
-        Some(boundary) => Ok(Target::Form(directory, boundary.into())),
+        Some(boundary) => Ok((directory, boundary.into())),
         None => Err(refusal(415, "Expected multipart/form-data")),
     }
 }

@@ -18,12 +18,12 @@ pub(crate) struct Validators {
 
 /// What the preconditions of a request come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum Precondition {
     /// They hold, or there are none.
-    Send,
-    /// 304.
+    Holds,
+    /// The client has the representation already.
     NotModified,
-    /// 412.
+    /// The client means another version.
     Failed,
 }
 
@@ -90,37 +90,37 @@ fn entity_tag(numbers: &[u64]) -> String {
 }
 
 /// Decides in the order of RFC 9110 13.2.2. A date that is none is ignored.
-pub(crate) fn evaluate(request: &Request, validators: &Validators) -> Outcome {
+pub(crate) fn evaluate(request: &Request, validators: &Validators) -> Precondition {
     let headers = request.headers();
     let date = |name| headers.get(name).and_then(|value| parse_http_date(&value));
     if headers.get("If-Match").is_some() {
         if !has_tag(request, "If-Match", validators, Comparison::Strong) {
-            return Outcome::Failed;
+            return Precondition::Failed;
         }
     } else if let (Some(since), Some(modified)) =
         (date("If-Unmodified-Since"), validators.last_modified)
         && modified > since
     {
-        return Outcome::Failed;
+        return Precondition::Failed;
     }
     if headers.get("If-None-Match").is_some() {
         if has_tag(request, "If-None-Match", validators, Comparison::Weak) {
-            return Outcome::NotModified;
+            return Precondition::NotModified;
         }
     } else if matches!(request.command(), "GET" | "HEAD")
         && let (Some(since), Some(modified)) = (date("If-Modified-Since"), validators.last_modified)
         && modified <= since
     {
-        return Outcome::NotModified;
+        return Precondition::NotModified;
     }
-    Outcome::Send
+    Precondition::Holds
 }
 
 /// Whether the preconditions of a request that would change a file hold, `None` being the validators
 /// of one that does not exist: no tag is its, and it was never modified.
 pub(crate) fn allow_change(request: &Request, validators: Option<&Validators>) -> bool {
     match validators {
-        Some(validators) => evaluate(request, validators) == Outcome::Send,
+        Some(validators) => evaluate(request, validators) == Precondition::Holds,
         None => request.headers().get("If-Match").is_none(),
     }
 }
@@ -184,10 +184,10 @@ mod tests {
 
     #[test]
     fn preconditions_are_evaluated_in_the_order_of_the_rfc() {
-        use Outcome::{Failed, NotModified, Send};
+        use Precondition::{Failed, Holds, NotModified};
         let since = |name: &str, date: &str| format!("{name}: {date}");
-        let cases: &[(&[&str], Outcome)] = &[
-            (&[], Send),
+        let cases: &[(&[&str], Precondition)] = &[
+            (&[], Holds),
             (&["If-None-Match: \"a,b\""], NotModified),
             (&["If-None-Match: W/\"a,b\""], NotModified),
             (&["If-None-Match: \"x\", W/\"y\" ,\"a,b\""], NotModified),
@@ -196,18 +196,18 @@ mod tests {
                 NotModified,
             ),
             (&["If-None-Match: *"], NotModified),
-            (&["If-None-Match: \"a\""], Send),
-            (&["If-None-Match: a,b"], Send),
-            (&["If-None-Match: \"a,b"], Send),
+            (&["If-None-Match: \"a\""], Holds),
+            (&["If-None-Match: a,b"], Holds),
+            (&["If-None-Match: \"a,b"], Holds),
             (
                 &["If-None-Match: \"x\"", &since("If-Modified-Since", EXACT)],
-                Send,
+                Holds,
             ),
             (&[&since("If-Modified-Since", EXACT)], NotModified),
-            (&[&since("If-Modified-Since", BEFORE)], Send),
-            (&["If-Modified-Since: yesterday"], Send),
-            (&["If-Match: \"a,b\""], Send),
-            (&["If-Match: *"], Send),
+            (&[&since("If-Modified-Since", BEFORE)], Holds),
+            (&["If-Modified-Since: yesterday"], Holds),
+            (&["If-Match: \"a,b\""], Holds),
+            (&["If-Match: *"], Holds),
             (&["If-Match: W/\"a,b\""], Failed),
             (&["If-Match: \"x\""], Failed),
             (&["If-Match:"], Failed),
@@ -217,11 +217,11 @@ mod tests {
             ),
             (
                 &["If-Match: \"a,b\"", &since("If-Unmodified-Since", BEFORE)],
-                Send,
+                Holds,
             ),
-            (&[&since("If-Unmodified-Since", EXACT)], Send),
+            (&[&since("If-Unmodified-Since", EXACT)], Holds),
             (&[&since("If-Unmodified-Since", BEFORE)], Failed),
-            (&["If-Unmodified-Since: 0"], Send),
+            (&["If-Unmodified-Since: 0"], Holds),
         ];
         for (fields, outcome) in cases {
             assert_eq!(

@@ -4,7 +4,8 @@
 //!    exist.
 //! 2. `open` opens what has the name.
 //! 3. `content_type` says what it is, `coding` and `compress` in which coding it is sent.
-//! 4. `conditions` decide whether it is sent at all, `ranges` which parts, and `multipart` how several are put together.
+//! 4. `outcome` decides what is answered: by `conditions` whether it is sent at all, by `ranges` which parts.
+//!    `multipart` puts several together.
 //! 5. `listing` stands for a directory without an index page.
 
 pub(crate) mod coding;
@@ -15,6 +16,7 @@ pub(crate) mod dotfiles;
 pub(crate) mod listing;
 pub(crate) mod multipart;
 pub(crate) mod open;
+pub(crate) mod outcome;
 pub(crate) mod path;
 pub(crate) mod ranges;
 
@@ -22,6 +24,7 @@ use std::borrow::Cow;
 
 /// What a file server is told: where the files are and how they are named.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Files {
     /// The directory served, relative to the root that the host has granted.
     pub directory: Cow<'static, str>,
@@ -31,6 +34,9 @@ pub struct Files {
     pub extensions_map: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// Whether what has a name that begins with a dot is neither served nor listed.
     pub hide_dotfiles: bool,
+    /// `Cache-Control` of responses that a file answers, or its validators do; none for `None`. A listing, an error and
+    /// what a script says never have it.
+    pub cache_control: Option<Cow<'static, str>>,
     /// Whether text that is not too long is compressed for clients that take it.
     pub compress: bool,
 }
@@ -46,6 +52,7 @@ impl Default for Files {
             index_pages: vec!["index.html".into(), "index.htm".into()],
             extensions_map: content_type::EXTENSIONS_MAP.iter().map(borrowed).collect(),
             hide_dotfiles: false,
+            cache_control: None,
             compress: false,
         }
     }

@@ -42,6 +42,7 @@ impl From<ErrorCode> for Unopened {
 }
 
 /// A regular file, open for reading.
+#[non_exhaustive]
 pub struct File {
     /// The file as the host gave it.
     pub descriptor: Descriptor,

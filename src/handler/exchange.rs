@@ -18,6 +18,7 @@ const MAX_REASON: usize = 256;
 
 /// An address and a port; the port is 0 where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Endpoint {
     /// An IP address; `-` where the host does not tell.
     pub address: String,

@@ -10,14 +10,15 @@ use wasi::filesystem::types::{Descriptor, ErrorCode};
 use crate::files::Files;
 use crate::files::coding::{self, Representation};
 use crate::files::compress;
-use crate::files::conditions::{self, Outcome, Validators};
+use crate::files::conditions::Validators;
 use crate::files::content_type;
 use crate::files::dotfiles;
 use crate::files::listing::{Entries, Listing, UploadForm};
 use crate::files::multipart::Multipart;
 use crate::files::open::{File, OpenAt, Opened, Unopened, open};
+use crate::files::outcome::{self, Outcome};
 use crate::files::path;
-use crate::files::ranges::{self, ByteRange, Selection};
+use crate::files::ranges::ByteRange;
 use crate::handler::base::BaseHttpRequestHandler;
 use crate::handler::exchange::Exchange;
 
@@ -26,6 +27,7 @@ use crate::handler::exchange::Exchange;
 const SMALL_FILE: u64 = 4 * 1024;
 
 /// What follows a head, if anything does.
+#[non_exhaustive]
 pub enum Content {
     /// A file, or a part of it.
     File(File, ByteRange),
@@ -170,7 +172,7 @@ where
     Ok(None)
 }
 
-/// Sends the head of a response with `file` as its content, or as the request's conditions have it.
+/// Sends the head of the response to a request for `file`, which is at `path`, and returns its content.
 pub(crate) fn send_file_head<H>(
     handler: &mut H,
     http: &mut Exchange,
@@ -191,97 +193,122 @@ where
         http.open_at,
     );
     let validators = representation.validators();
-    match conditions::evaluate(&http.request, &validators) {
-        Outcome::Send => {}
-        Outcome::NotModified => {
-            handler.send_response(http, 304, None);
-            send_validators(handler, http, &representation, &validators);
-            handler.end_headers(http)?;
-            return Ok(None);
-        }
-        Outcome::Failed => {
-            handler.send_error(http, 412, None, None)?;
-            return Ok(None);
-        }
+    let outcome = outcome::decide(&http.request, &representation, &validators);
+    let code = outcome.status();
+    if code == 412 {
+        handler.send_error(http, code, None, None)?;
+        return Ok(None);
     }
-    if representation.is_made_here {
-        return send_compressed_head(handler, http, &content_type, &representation, &validators);
-    }
+    let is_whole = outcome == Outcome::Whole;
     let size = representation.file.size;
-    let selection = match validators.match_if_range(&http.request) {
-        true => ranges::select(&http.request, size),
-        false => Selection::Whole,
-    };
-    match selection {
-        Selection::Whole => {
-            handler.send_response(http, 200, None);
-            handler.send_header(http, "Content-type", &content_type);
-            handler.send_header(http, "Content-Length", &size.to_string());
-            send_validators(handler, http, &representation, &validators);
-            handler.send_header(http, "Accept-Ranges", "bytes");
-            handler.end_headers(http)?;
-            Ok(Some(Content::whole(representation.file)))
-        }
-        Selection::Part(range) => {
-            handler.send_response(http, 206, None);
-            handler.send_header(http, "Content-type", &content_type);
-            handler.send_header(http, "Content-Length", &range.length().to_string());
-            handler.send_header(http, "Content-Range", &range.content_range(size));
-            send_validators(handler, http, &representation, &validators);
-            handler.end_headers(http)?;
-            Ok(Some(Content::File(representation.file, range)))
-        }
-        Selection::Parts(ranges) => {
+    let Representation {
+        file,
+        coding,
+        varies,
+        ..
+    } = representation;
+    let (fields, content) = match outcome {
+        Outcome::Whole => (
+            ContentFields::new(content_type, size),
+            Some(Content::whole(file)),
+        ),
+        Outcome::Part(range) => (
+            ContentFields {
+                range: Some(range.content_range(size)),
+                ..ContentFields::new(content_type, range.length())
+            },
+            Some(Content::File(file, range)),
+        ),
+        Outcome::Parts(ranges) => {
             let parts = Multipart::new(boundary(&validators), &ranges, &content_type, size);
-            handler.send_response(http, 206, None);
-            handler.send_header(http, "Content-type", &parts.content_type());
-            handler.send_header(http, "Content-Length", &parts.length().to_string());
-            send_validators(handler, http, &representation, &validators);
-            handler.end_headers(http)?;
-            Ok(Some(Content::Parts(representation.file, parts)))
+            (
+                ContentFields::new(parts.content_type(), parts.length()),
+                Some(Content::Parts(file, parts)),
+            )
         }
-        Selection::Unsatisfiable => {
-            handler.send_response(http, 416, None);
-            handler.send_header(http, "Content-Range", &format!("bytes */{size}"));
-            handler.send_header(http, "Content-Length", "0");
-            handler.end_headers(http)?;
-            Ok(None)
+        // Nothing is compressed for HEAD, which is therefore not told its length (RFC 9110 9.3.2).
+        Outcome::Coded if http.request.command() == "HEAD" => (
+            ContentFields {
+                content_type: Some(content_type),
+                ..ContentFields::default()
+            },
+            None,
+        ),
+        Outcome::Coded => {
+            let coded = compress::gzip(&file)?;
+            (
+                ContentFields::new(content_type, coded.len() as u64),
+                Some(Content::Compressed(coded)),
+            )
         }
-    }
-}
-
-/// Sends the head of a response with a file compressed as its content. Nothing is compressed for HEAD,
-/// which is therefore not told its length (RFC 9110 9.3.2).
-fn send_compressed_head<H>(
-    handler: &mut H,
-    http: &mut Exchange,
-    content_type: &str,
-    representation: &Representation,
-    validators: &Validators,
-) -> io::Result<Option<Content>>
-where
-    H: SimpleHttpRequestHandler + ?Sized,
-{
-    let content = match http.request.command() {
-        "HEAD" => None,
-        _ => Some(compress::gzip(&representation.file)?),
+        Outcome::RangeNotSatisfiable => (
+            ContentFields {
+                length: Some(0),
+                range: Some(format!("bytes */{size}")),
+                ..ContentFields::default()
+            },
+            None,
+        ),
+        Outcome::NotModified | Outcome::PreconditionFailed => (ContentFields::default(), None),
     };
-    handler.send_response(http, 200, None);
-    handler.send_header(http, "Content-type", content_type);
-    if let Some(content) = &content {
-        handler.send_header(http, "Content-Length", &content.len().to_string());
+    handler.send_response(http, code, None);
+    if code != 416 {
+        let cache_control = handler.files().cache_control.clone();
+        if let Some(cache_control) = cache_control {
+            handler.send_header(http, "Cache-Control", &cache_control);
+        }
     }
-    send_validators(handler, http, representation, validators);
+    fields.send(handler, http);
+    if code != 416 {
+        send_validators(handler, http, &validators, coding, varies);
+    }
+    if is_whole {
+        handler.send_header(http, "Accept-Ranges", "bytes");
+    }
     handler.end_headers(http)?;
-    Ok(content.map(Content::Compressed))
+    Ok(content)
 }
 
-/// What tells this representation from others: the same with 200, 206 and 304.
+/// The fields of a response that say what its content is, as far as there is something to say.
+#[derive(Default)]
+struct ContentFields {
+    content_type: Option<String>,
+    length: Option<u64>,
+    range: Option<String>,
+}
+
+impl ContentFields {
+    fn new(content_type: String, length: u64) -> Self {
+        ContentFields {
+            content_type: Some(content_type),
+            length: Some(length),
+            range: None,
+        }
+    }
+
+    fn send<H>(&self, handler: &mut H, http: &mut Exchange)
+    where
+        H: SimpleHttpRequestHandler + ?Sized,
+    {
+        if let Some(content_type) = &self.content_type {
+            handler.send_header(http, "Content-type", content_type);
+        }
+        if let Some(length) = self.length {
+            handler.send_header(http, "Content-Length", &length.to_string());
+        }
+        if let Some(range) = &self.range {
+            handler.send_header(http, "Content-Range", range);
+        }
+    }
+}
+
+/// Sends what tells a representation from others: the same with 200, 206 and 304.
 fn send_validators<H>(
     handler: &mut H,
     http: &mut Exchange,
-    representation: &Representation,
     validators: &Validators,
+    coding: Option<&'static str>,
+    varies: bool,
 ) where
     H: SimpleHttpRequestHandler + ?Sized,
 {
@@ -292,10 +319,10 @@ fn send_validators<H>(
     if let Some(etag) = &validators.etag {
         handler.send_header(http, "ETag", etag);
     }
-    if let Some(coding) = representation.coding {
+    if let Some(coding) = coding {
         handler.send_header(http, "Content-Encoding", coding);
     }
-    if representation.varies {
+    if varies {
         handler.send_header(http, "Vary", "Accept-Encoding");
     }
 }

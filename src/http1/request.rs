@@ -5,6 +5,7 @@ use std::ops::Range;
 
 /// The versions that are spoken. A later minor version of 1 counts as 1.1 (RFC 9110 2.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Version {
     /// RFC 1945, with what RFC 9112 says of it.
     #[default]
@@ -25,6 +26,7 @@ impl Version {
 
 /// How the content of a request is delimited (RFC 9112 6.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Framing {
     /// There is none.
     #[default]
