@@ -47,6 +47,7 @@
 //! | `requestline` | [`Request::requestline`] | `requestline_command_path_and_request_version_are_what_came` |
 //! | `command` | [`Request::command`] | `requestline_command_path_and_request_version_are_what_came` |
 //! | `path` | [`Request::path`] | `requestline_command_path_and_request_version_are_what_came` |
+//! | `path`, split by `urllib.parse.urlsplit` | [`Request::target`] | `requestline_command_path_and_request_version_are_what_came` |
 //! | `request_version` | [`Request::request_version`] | `requestline_command_path_and_request_version_are_what_came` |
 //! | `headers` | [`Request::headers`] | `headers_are_found_by_any_case_in_order_and_as_latin_1` |
 //! | `rfile` | [`Exchange::rfile`], which gives exactly the content | `rfile_gives_exactly_the_content` |
@@ -119,5 +120,6 @@ pub use handler::simple::{self, Content, SimpleHttpRequestHandler};
 pub use http1::request::{Framing, Headers, Request, Version};
 pub use http1::rfile::Rfile;
 pub use http1::status::responses;
+pub use http1::target::Target;
 pub use http1::wfile::Wfile;
 pub use wasi::filesystem::types::Descriptor;

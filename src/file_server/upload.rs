@@ -18,7 +18,7 @@ use crate::files::conditions::{self, Validators};
 use crate::files::dotfiles;
 use crate::files::listing::Entries;
 use crate::files::open::{open_directory, stat};
-use crate::files::path::{quote, split_target};
+use crate::files::path::quote;
 use crate::handler::base::BaseHttpRequestHandler;
 use crate::handler::exchange::Exchange;
 use crate::handler::simple::SimpleHttpRequestHandler;
@@ -46,7 +46,7 @@ where
 {
     match put(handler, http, settings) {
         Ok(replaced) => {
-            let location = split_target(http.request.path()).0.to_owned();
+            let location = http.request.target().path.to_owned();
             send_stored(handler, http, replaced, &location)
         }
         Err(failure) => send_failure(handler, http, failure),
@@ -67,7 +67,7 @@ where
         Ok(stored) => stored,
         Err(failure) => return send_failure(handler, http, failure),
     };
-    let directory = split_target(http.request.path()).0.trim_end_matches('/');
+    let directory = http.request.target().path.trim_end_matches('/');
     let mut location = format!("{directory}/");
     if weights::prefers(http.request.headers(), "text/html", "application/json") {
         handler.send_response(http, 303, None);
@@ -260,8 +260,10 @@ where
     if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
         return Err(refusal(415, "Content must come as it is to be stored"));
     }
-    let target = split_target(request.path()).0;
-    if percent_decode_str(target).decode_utf8().is_err() {
+    if percent_decode_str(request.target().path)
+        .decode_utf8()
+        .is_err()
+    {
         return Err(refusal(400, "Not a possible file name"));
     }
     let path = handler.translate_path(request.path());

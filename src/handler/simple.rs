@@ -129,7 +129,7 @@ where
             send_file_head(handler, http, &path, file)
         }
         Ok(Opened::Directory(directory)) => {
-            if !path::split_target(http.request.path()).0.ends_with('/') {
+            if !http.request.target().path.ends_with('/') {
                 return redirect_to_directory(handler, http);
             }
             match open_index_page(&handler.files().index_pages, &path, http.open_at) {
@@ -344,7 +344,7 @@ fn redirect_to_directory<H>(handler: &mut H, http: &mut Exchange) -> io::Result<
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    let location = path::with_trailing_slash(http.request.path());
+    let location = http.request.target().with_trailing_slash();
     handler.send_response(http, 301, None);
     handler.send_header(http, "Location", &location);
     handler.send_header(http, "Content-Length", "0");

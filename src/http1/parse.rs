@@ -8,6 +8,7 @@ use agreed::head::{MAX_EMPTY, MAX_FIELDS, MAX_HEAD, MAX_LINE, is_text};
 use agreed::syntax::is_tchar;
 
 use crate::http1::request::{Field, Framing, Request, Version, latin1};
+use crate::http1::target::Ends;
 use crate::text::excerpt::excerpt;
 
 /// Field lines that nearly every request stays under; parsed without a larger array.
@@ -127,12 +128,14 @@ impl<'a> Parser<'a> {
             requestline: self.line.clone(),
             command,
             path: 0..0,
+            target: Ends::default(),
             version,
             fields,
             framing: Framing::None,
             user: None,
         };
         request.path = self.origin_form(&mut request, target)?;
+        request.target = Ends::of(&request.bytes[request.path.clone()]);
         self.check_host(&request)?;
         request.framing = self.framing(&request)?;
         Ok((request, used))

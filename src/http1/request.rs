@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::http1::target::{Ends, Target};
+
 /// The versions that are spoken. A later minor version of 1 counts as 1.1 (RFC 9110 2.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -45,6 +47,8 @@ pub struct Request {
     pub(crate) requestline: Range<usize>,
     pub(crate) command: Range<usize>,
     pub(crate) path: Range<usize>,
+    /// The places in `path` where the parts of the target end.
+    pub(crate) target: Ends,
     pub(crate) version: Version,
     pub(crate) fields: Vec<Field>,
     pub(crate) framing: Framing,
@@ -92,6 +96,11 @@ impl Request {
     /// (gh-87389: `//host` in a redirect would lead to another host).
     pub fn path(&self) -> &str {
         self.ascii(&self.path)
+    }
+
+    /// The request target in its parts.
+    pub fn target(&self) -> Target<'_> {
+        Target::split(self.path(), self.target)
     }
 
     /// The version of the request, as far as it is spoken.

@@ -10,7 +10,6 @@ mod page;
 use std::fmt;
 use std::io::{self, Write};
 
-use crate::files::path::split_target;
 use crate::http1::request::Request;
 use crate::http1::weights;
 use crate::http1::wfile::Wfile;
@@ -43,14 +42,14 @@ enum Form {
 impl Listing {
     /// What answers `request` with `entries`, which are in the order of [`Entries::read`].
     pub(crate) fn new(request: &Request, mut entries: Entries, upload: UploadForm) -> Self {
-        let (path, query, _) = split_target(request.path());
-        let order = Order::of_query(query.unwrap_or_default());
+        let target = request.target();
+        let order = Order::of_query(target.query.unwrap_or_default());
         order.sort(&mut entries.entries);
         let is_json = weights::prefers(request.headers(), json::CONTENT_TYPE, "text/html");
         let count = entries.entries.len();
         let form = match is_json {
             true => Form::Json,
-            false => Form::Page(page::Frame::new(path, order, count, upload)),
+            false => Form::Page(page::Frame::new(target.path, order, count, upload)),
         };
         Listing { entries, form }
     }

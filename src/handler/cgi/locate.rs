@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use crate::files::path::split_target;
+use crate::http1::target::Target;
 
 /// A script, as a request names it.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(super) fn script(directory: &str, rest: &str, is_directory: impl Fn(&str) ->
 /// The decoded path of `target` with empty parts, `.` and `..` resolved (`_url_collapse_path`). What
 /// leads above the root stays there, where Python fails.
 fn collapse(target: &str) -> String {
-    let path = percent_decode_str(split_target(target).0).decode_utf8_lossy();
+    let path = percent_decode_str(Target::new(target).path).decode_utf8_lossy();
     let mut parts = Vec::new();
     for part in path.split('/') {
         match part {

@@ -16,7 +16,6 @@ use wasi::filesystem::types::DescriptorType;
 use crate::bindings::sandserve::http::cgi::{Refusal, root, start};
 use crate::files::dotfiles;
 use crate::files::open;
-use crate::files::path::split_target;
 use crate::handler::exchange::Exchange;
 use crate::handler::simple::{self, Content, SimpleHttpRequestHandler};
 use crate::http1::parse::repr;
@@ -108,7 +107,7 @@ where
         }
         None => return send_missing(handler, http, &name),
     }
-    let query = split_target(http.request.path()).1.unwrap_or_default();
+    let query = http.request.target().query.unwrap_or_default();
     let variables = environment(http, server(handler), &script, query);
     match start(&path, &arguments(query), &variables) {
         Ok(running) => relay::relay(handler, http, &name, running),
