@@ -8,10 +8,9 @@ struct ReadmeFirst(Files);
 
 impl Default for ReadmeFirst {
     fn default() -> Self {
-        ReadmeFirst(Files {
-            index_pages: vec!["README.html".into(), "index.html".into()],
-            ..Files::default()
-        })
+        let mut files = Files::default();
+        files.index_pages = vec!["README.html".into(), "index.html".into()];
+        ReadmeFirst(files)
     }
 }
 

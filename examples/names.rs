@@ -128,11 +128,12 @@ impl Names {
             "request" => {
                 let request = &http.request;
                 let text = format!(
-                    "{}\n{}\n{}\n{}",
+                    "{}\n{}\n{}\n{}\n{:?}",
                     request.requestline(),
                     request.command(),
                     request.path(),
-                    request.request_version().as_str()
+                    request.request_version().as_str(),
+                    request.target()
                 );
                 self.send_content(http, text.as_bytes())
             }

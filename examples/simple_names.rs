@@ -10,11 +10,9 @@ struct Steps(Files);
 
 impl Default for Steps {
     fn default() -> Self {
-        let mut files = Files {
-            directory: "./listed".into(),
-            index_pages: vec!["b.txt".into()],
-            ..Files::default()
-        };
+        let mut files = Files::default();
+        files.directory = "./listed".into();
+        files.index_pages = vec!["b.txt".into()];
         files
             .extensions_map
             .push((".txt".into(), "text/x-mapped".into()));

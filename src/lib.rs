@@ -47,6 +47,7 @@
 //! | `requestline` | [`Request::requestline`] | `requestline_command_path_and_request_version_are_what_came` |
 //! | `command` | [`Request::command`] | `requestline_command_path_and_request_version_are_what_came` |
 //! | `path` | [`Request::path`] | `requestline_command_path_and_request_version_are_what_came` |
+//! | `path`, split by `urllib.parse.urlsplit` | [`Request::target`] | `requestline_command_path_and_request_version_are_what_came` |
 //! | `request_version` | [`Request::request_version`] | `requestline_command_path_and_request_version_are_what_came` |
 //! | `headers` | [`Request::headers`] | `headers_are_found_by_any_case_in_order_and_as_latin_1` |
 //! | `rfile` | [`Exchange::rfile`], which gives exactly the content | `rfile_gives_exactly_the_content` |
@@ -71,29 +72,21 @@
 //!
 //! # How it is built
 //!
-//! A request goes through these modules in this order:
+//! A request goes through these modules in this order; each opens with its own steps:
 //!
 //! | step | module |
 //! | --- | --- |
-//! | bytes in, from a raw connection or from a WASI HTTP host | `connection`, `incoming_handler`, `rfile` |
-//! | parse | `parse`, `request`, `chunked` |
-//! | dispatch | [`base`] (`BaseHTTPRequestHandler`) |
-//! | let in who may come in | `auth` |
-//! | serve files | [`simple`] (`SimpleHTTPRequestHandler`) |
-//! | map the path | `path` |
-//! | open beneath the root | `open` |
-//! | run scripts, with the feature `cgi` | `cgi` (`CGIHTTPRequestHandler`) |
-//! | receive files | `upload`, `form_data` |
-//! | decide | `content_type`, `dotfiles`, `encoding`, `compress`, `conditional`, `range` and `multipart`, `fallback`, `cross_origin`, `accept`, `listing` |
-//! | bytes out | `exchange`, `wfile`, `log`, `access_log`, `excerpt` |
+//! | bytes in, from a raw connection or from a WASI HTTP host | `export` |
+//! | parse | `http1` |
+//! | dispatch | `handler`, of which [`base`] is `BaseHTTPRequestHandler` |
+//! | let in who may come in, run scripts, receive files | `file_server` |
+//! | map the path, open, decide | `files`, by way of [`simple`] (`SimpleHTTPRequestHandler`) |
+//! | bytes out | `http1` |
+//! | log | `log` |
 //!
-//! `component` makes a component of a handler. The package `sandserve-component` makes one of
+//! `settings` is what the host says about how to serve. The package `sandserve-component` makes a component of
 //! [`FileServer`].
 
-mod accept;
-mod access_log;
-mod auth;
-pub mod base;
 #[allow(
     clippy::all,
     missing_docs,
@@ -103,51 +96,30 @@ pub mod base;
 )]
 #[doc(hidden)]
 pub mod bindings;
-#[cfg(feature = "cgi")]
-pub mod cgi;
-mod chunked;
-mod component;
-mod compress;
-mod conditional;
-mod connection;
-mod content_type;
-mod cross_origin;
-mod date;
-mod decimal;
-mod dotfiles;
-mod encoding;
-mod excerpt;
-mod exchange;
-mod fallback;
-mod form_data;
-mod incoming_handler;
-mod listing;
+mod export;
+mod file_server;
+mod files;
+mod handler;
+mod http1;
 mod log;
-mod multipart;
-mod open;
-mod parse;
-mod path;
-mod range;
-mod request;
-mod rfile;
 mod settings;
-pub mod simple;
-mod status;
-mod upload;
-mod wfile;
+mod text;
 
-pub use base::BaseHttpRequestHandler;
+pub use export::Component;
+pub use file_server::FileServer;
+pub use files::Files;
+pub use files::listing::Listing;
+pub use files::multipart::Multipart;
+pub use files::open::File;
+pub use files::ranges::ByteRange;
+pub use handler::base::{self, BaseHttpRequestHandler};
 #[cfg(feature = "cgi")]
-pub use cgi::CgiHttpRequestHandler;
-pub use component::{Component, FileServer};
-pub use exchange::{Endpoint, Exchange};
-pub use listing::Listing;
-pub use multipart::Multipart;
-pub use open::File;
-pub use range::ByteRange;
-pub use request::{Framing, Headers, Request, Version};
-pub use rfile::Rfile;
-pub use simple::{Content, Files, SimpleHttpRequestHandler};
-pub use status::responses;
+pub use handler::cgi::{self, CgiHttpRequestHandler};
+pub use handler::exchange::{Endpoint, Exchange};
+pub use handler::simple::{self, Content, SimpleHttpRequestHandler};
+pub use http1::request::{Framing, Headers, Request, Version};
+pub use http1::rfile::Rfile;
+pub use http1::status::responses;
+pub use http1::target::Target;
+pub use http1::wfile::Wfile;
 pub use wasi::filesystem::types::Descriptor;
-pub use wfile::Wfile;

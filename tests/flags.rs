@@ -261,6 +261,26 @@ fn cors_answers_preflight_requests() {
 }
 
 #[test]
+fn the_methods_that_are_allowed_are_those_that_are_served() {
+    let site = Site::new();
+    let server = serve(&site, &["--cors", "--upload"]);
+    let any = ask(server.port, "OPTIONS", "/", &[]);
+    assert_eq!(values(&any, "Allow"), ["GET, HEAD, POST, PUT, OPTIONS"]);
+    let put = ask(server.port, "PUT", "/listed/", &["Content-Length: 0"]);
+    assert_eq!(put.status, 405);
+    assert_eq!(values(&put, "Allow"), ["GET, HEAD, POST, OPTIONS"]);
+    // Pages of other origins may not store anything.
+    let preflight = ask(
+        server.port,
+        "OPTIONS",
+        "/",
+        &["Access-Control-Request-Method: PUT"],
+    );
+    let methods = values(&preflight, "Access-Control-Allow-Methods");
+    assert_eq!(methods, ["GET, HEAD, OPTIONS"]);
+}
+
+#[test]
 fn isolated_pages_have_the_three_policies() {
     let site = Site::new();
     for (options, embedded_by, embedder) in [

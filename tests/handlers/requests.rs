@@ -25,19 +25,26 @@ fn client_address_and_server_are_the_two_ends() {
 #[test]
 fn requestline_command_path_and_request_version_are_what_came() {
     for (server, protocol) in names().iter().zip(PROTOCOLS) {
-        for (line, shown) in [
+        for (line, shown, query) in [
             (
                 "GET /request?a=%20b HTTP/1.1",
                 "GET\n/request?a=%20b\nHTTP/1.1",
+                Some("a=%20b"),
             ),
-            ("PUT //request HTTP/1.0", "PUT\n/request\nHTTP/1.0"),
-            ("POST http://h/request HTTP/1.1", "POST\n/request\nHTTP/1.1"),
-            ("BREW /request HTTP/1.9", "BREW\n/request\nHTTP/1.1"),
+            ("PUT //request HTTP/1.0", "PUT\n/request\nHTTP/1.0", None),
+            (
+                "POST http://h/request HTTP/1.1",
+                "POST\n/request\nHTTP/1.1",
+                None,
+            ),
+            ("BREW /request HTTP/1.9", "BREW\n/request\nHTTP/1.1", None),
         ] {
+            let target =
+                format!("Target {{ path: \"/request\", query: {query:?}, fragment: None }}");
             let raw = format!("{line}\r\nHost: h\r\n{CLOSE}\r\n\r\n");
             let bytes = exchange(server.port, raw.as_bytes());
             let text = responses(&bytes, &[])[0].text();
-            assert_eq!(text, format!("{line}\n{shown}"), "{protocol}");
+            assert_eq!(text, format!("{line}\n{shown}\n{target}"), "{protocol}");
         }
     }
 }

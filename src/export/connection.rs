@@ -1,0 +1,41 @@
+//! The export `sandserve:http/connection`: raw bytes of one connection, parsed in here.
+
+use crate::bindings::exports::sandserve::http::connection::{
+    Endpoint as WitEndpoint, Guest, Head, Info, Next,
+};
+use crate::export::Component;
+use crate::files::open::OpenAt;
+use crate::handler::base::BaseHttpRequestHandler;
+use crate::handler::exchange::{Endpoint, Exchange};
+use crate::http1::rfile::Rfile;
+use crate::http1::wfile::Wfile;
+
+use wasi::io::streams::{InputStream, OutputStream};
+
+impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
+    fn serve(info: Info, head: Head, input: &InputStream, output: &OutputStream) -> Next {
+        let mut http = Exchange::new(
+            endpoint(info.client),
+            endpoint(info.server),
+            info.encrypted,
+            Rfile::connection(input, head == Head::Whole),
+            Wfile::connection(output),
+            OpenAt::NeverBlocks,
+        );
+        let mut handler = H::default();
+        // An error here is a connection that has failed: there is nobody left to tell.
+        match handler.handle(&mut http) {
+            Err(_) => Next::Linger,
+            Ok(()) => match (http.close_connection, http.rfile.left_to_skip()) {
+                (false, Some(0)) => Next::KeepAlive,
+                (false, Some(left)) => Next::Skip(left),
+                (true, Some(0)) => Next::Close,
+                (_, _) => Next::Linger,
+            },
+        }
+    }
+}
+
+fn endpoint(WitEndpoint { address, port }: WitEndpoint) -> Endpoint {
+    Endpoint { address, port }
+}

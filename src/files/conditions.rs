@@ -1,0 +1,286 @@
+//! Whether the client already has what it asks for, or means another version of it (RFC 9110 13).
+//! Pure: request and validators in, outcome out.
+
+use wasi::clocks::wall_clock::Datetime;
+
+use crate::files::open::File;
+use crate::http1::date::parse_http_date;
+use crate::http1::request::Request;
+
+/// What tells one version of a file from another (RFC 9110 8.8).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Validators {
+    /// A strong entity tag, in its quotes.
+    pub(crate) etag: Option<String>,
+    /// In seconds since the epoch.
+    pub(crate) last_modified: Option<u64>,
+}
+
+/// What the preconditions of a request come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Precondition {
+    /// They hold, or there are none.
+    Holds,
+    /// The client has the representation already.
+    NotModified,
+    /// The client means another version.
+    Failed,
+}
+
+impl Validators {
+    /// Those of `file`: a tag of its size, the nanosecond it was modified, and what the host knows it
+    /// by; none where the host does not say when it was modified.
+    pub(crate) fn of(file: &File) -> Self {
+        Validators::new(file.size, file.modified, file.identity)
+    }
+
+    /// The same of a file that is not open.
+    pub(crate) fn new(size: u64, modified: Option<Datetime>, identity: Option<u64>) -> Self {
+        let etag = modified.map(|modified| {
+            let seconds = modified.seconds.wrapping_mul(1_000_000_000);
+            let nanoseconds = seconds.wrapping_add(modified.nanoseconds.into());
+            entity_tag(&[size, nanoseconds, identity.unwrap_or_default()])
+        });
+        Validators {
+            etag,
+            last_modified: modified.map(|modified| modified.seconds),
+        }
+    }
+
+    /// The same for the file in `coding`, which is another representation (RFC 9110 8.8.3.3).
+    pub(crate) fn in_coding(mut self, coding: &str) -> Self {
+        if let Some(tag) = &mut self.etag {
+            tag.pop();
+            tag.extend(["-", coding, "\""]);
+        }
+        self
+    }
+
+    /// Whether `If-Range` names this version, or is not there (RFC 9110 13.1.5).
+    pub(crate) fn match_if_range(&self, request: &Request) -> bool {
+        let Some(value) = request.headers().get("If-Range") else {
+            return true;
+        };
+        let value = value.trim();
+        if value.ends_with('"') {
+            return self.etag.as_deref() == Some(value);
+        }
+        let date = parse_http_date(value);
+        date.is_some() && date == self.last_modified
+    }
+}
+
+/// `numbers` in hexadecimal, in quotes. Every response has one, and `format!` would take longer than all
+/// else that is decided here.
+fn entity_tag(numbers: &[u64]) -> String {
+    let mut tag = Vec::with_capacity(2 + 17 * numbers.len());
+    tag.push(b'"');
+    for (at, &number) in numbers.iter().enumerate() {
+        if at > 0 {
+            tag.push(b'-');
+        }
+        let digits = std::array::from_fn::<_, 16, _>(|digit| {
+            b"0123456789abcdef"[(number >> (60 - 4 * digit) & 0xf) as usize]
+        });
+        let leading = number.leading_zeros() as usize / 4;
+        tag.extend_from_slice(&digits[leading.min(15)..]);
+    }
+    tag.push(b'"');
+    String::from_utf8(tag).unwrap_or_default()
+}
+
+/// Decides in the order of RFC 9110 13.2.2. A date that is none is ignored.
+pub(crate) fn evaluate(request: &Request, validators: &Validators) -> Precondition {
+    let headers = request.headers();
+    let date = |name| headers.get(name).and_then(|value| parse_http_date(&value));
+    if headers.get("If-Match").is_some() {
+        if !has_tag(request, "If-Match", validators, Comparison::Strong) {
+            return Precondition::Failed;
+        }
+    } else if let (Some(since), Some(modified)) =
+        (date("If-Unmodified-Since"), validators.last_modified)
+        && modified > since
+    {
+        return Precondition::Failed;
+    }
+    if headers.get("If-None-Match").is_some() {
+        if has_tag(request, "If-None-Match", validators, Comparison::Weak) {
+            return Precondition::NotModified;
+        }
+    } else if matches!(request.command(), "GET" | "HEAD")
+        && let (Some(since), Some(modified)) = (date("If-Modified-Since"), validators.last_modified)
+        && modified <= since
+    {
+        return Precondition::NotModified;
+    }
+    Precondition::Holds
+}
+
+/// Whether the preconditions of a request that would change a file hold, `None` being the validators
+/// of one that does not exist: no tag is its, and it was never modified.
+pub(crate) fn allow_change(request: &Request, validators: Option<&Validators>) -> bool {
+    match validators {
+        Some(validators) => evaluate(request, validators) == Precondition::Holds,
+        None => request.headers().get("If-Match").is_none(),
+    }
+}
+
+/// RFC 9110 8.8.3.2.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Strong,
+    Weak,
+}
+
+/// Whether a list of entity tags holds ours, or is `*`.
+fn has_tag(request: &Request, name: &str, ours: &Validators, comparison: Comparison) -> bool {
+    request.headers().get_all(name).any(|list| {
+        list.trim() == "*"
+            || entity_tags(&list).any(|tag| match tag.strip_prefix("W/") {
+                Some(tag) => comparison == Comparison::Weak && ours.etag.as_deref() == Some(tag),
+                None => ours.etag.as_deref() == Some(tag),
+            })
+    })
+}
+
+/// The entity tags of a list. A tag may hold a comma; what follows something that is no tag is lost.
+fn entity_tags(mut list: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        list = list.trim_start_matches([' ', '\t', ',']);
+        let quote = match list.strip_prefix("W/") {
+            Some(opaque) if opaque.starts_with('"') => 2,
+            _ if list.starts_with('"') => 0,
+            _ => return None,
+        };
+        let end = quote + 2 + list[quote + 1..].find('"')?;
+        let (tag, rest) = list.split_at(end);
+        list = rest;
+        Some(tag)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::parse::{Parsed, parse};
+
+    fn request(fields: &[&str]) -> Request {
+        let head = format!("GET / HTTP/1.0\r\n{}\r\n\r\n", fields.join("\r\n"));
+        match parse(head.replace("\r\n\r\n\r\n", "\r\n\r\n").as_bytes()) {
+            Parsed::Complete(request, _) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn validators() -> Validators {
+        Validators {
+            etag: Some("\"a,b\"".into()),
+            last_modified: Some(1_600_000_000),
+        }
+    }
+
+    const BEFORE: &str = "Sun, 13 Sep 2020 12:26:39 GMT";
+    const EXACT: &str = "Sun, 13 Sep 2020 12:26:40 GMT";
+
+    #[test]
+    fn preconditions_are_evaluated_in_the_order_of_the_rfc() {
+        use Precondition::{Failed, Holds, NotModified};
+        let since = |name: &str, date: &str| format!("{name}: {date}");
+        let cases: &[(&[&str], Precondition)] = &[
+            (&[], Holds),
+            (&["If-None-Match: \"a,b\""], NotModified),
+            (&["If-None-Match: W/\"a,b\""], NotModified),
+            (&["If-None-Match: \"x\", W/\"y\" ,\"a,b\""], NotModified),
+            (
+                &["If-None-Match: \"x\"", "If-None-Match: \"a,b\""],
+                NotModified,
+            ),
+            (&["If-None-Match: *"], NotModified),
+            (&["If-None-Match: \"a\""], Holds),
+            (&["If-None-Match: a,b"], Holds),
+            (&["If-None-Match: \"a,b"], Holds),
+            (
+                &["If-None-Match: \"x\"", &since("If-Modified-Since", EXACT)],
+                Holds,
+            ),
+            (&[&since("If-Modified-Since", EXACT)], NotModified),
+            (&[&since("If-Modified-Since", BEFORE)], Holds),
+            (&["If-Modified-Since: yesterday"], Holds),
+            (&["If-Match: \"a,b\""], Holds),
+            (&["If-Match: *"], Holds),
+            (&["If-Match: W/\"a,b\""], Failed),
+            (&["If-Match: \"x\""], Failed),
+            (&["If-Match:"], Failed),
+            (
+                &["If-Match: \"a,b\"", "If-None-Match: \"a,b\""],
+                NotModified,
+            ),
+            (
+                &["If-Match: \"a,b\"", &since("If-Unmodified-Since", BEFORE)],
+                Holds,
+            ),
+            (&[&since("If-Unmodified-Since", EXACT)], Holds),
+            (&[&since("If-Unmodified-Since", BEFORE)], Failed),
+            (&["If-Unmodified-Since: 0"], Holds),
+        ];
+        for (fields, outcome) in cases {
+            assert_eq!(
+                evaluate(&request(fields), &validators()),
+                *outcome,
+                "{fields:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_change_is_allowed_of_the_version_that_is_meant() {
+        for (field, of_ours, of_none) in [
+            ("X: y", true, true),
+            ("If-Match: \"a,b\"", true, false),
+            ("If-Match: *", true, false),
+            ("If-Match: \"x\"", false, false),
+            ("If-None-Match: *", false, true),
+            ("If-None-Match: \"x\"", true, true),
+            ("If-None-Match: \"a,b\"", false, true),
+            (&format!("If-Unmodified-Since: {BEFORE}"), false, true),
+            (&format!("If-Unmodified-Since: {EXACT}"), true, true),
+            (&format!("If-Modified-Since: {EXACT}"), true, true),
+        ] {
+            let head = format!("PUT / HTTP/1.0\r\n{field}\r\n\r\n");
+            let Parsed::Complete(request, _) = parse(head.as_bytes()) else {
+                panic!("{head}");
+            };
+            let ours = validators();
+            assert_eq!(allow_change(&request, Some(&ours)), of_ours, "{field}");
+            assert_eq!(allow_change(&request, None), of_none, "{field}");
+        }
+    }
+
+    #[test]
+    fn an_entity_tag_shows_its_numbers() {
+        assert_eq!(
+            entity_tag(&[0, 0x1a, u64::MAX]),
+            "\"0-1a-ffffffffffffffff\""
+        );
+    }
+
+    #[test]
+    fn if_range_must_name_this_very_version() {
+        let cases = [
+            ("If-Range: \"a,b\"".to_owned(), true),
+            ("If-Range: W/\"a,b\"".to_owned(), false),
+            ("If-Range: \"x\"".to_owned(), false),
+            (format!("If-Range: {EXACT}"), true),
+            (format!("If-Range: {BEFORE}"), false),
+            ("If-Range: soon".to_owned(), false),
+            ("X: y".to_owned(), true),
+        ];
+        for (field, matches) in cases {
+            assert_eq!(
+                validators().match_if_range(&request(&[&field])),
+                matches,
+                "{field}"
+            );
+        }
+    }
+}

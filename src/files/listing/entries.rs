@@ -1,0 +1,162 @@
+//! What is in a directory, read from the host and put in order.
+
+use std::collections::TryReserveError;
+use std::ops::Range;
+
+use wasi::filesystem::types::{Descriptor, DescriptorType, DirectoryEntry, ErrorCode, PathFlags};
+
+use super::names;
+use crate::files::open;
+
+/// What a directory holds.
+pub(crate) struct Entries {
+    /// One after the other: going through a hundred thousand names then does not lead all over the
+    /// memory.
+    pub(super) names: String,
+    pub(super) entries: Vec<Entry>,
+}
+
+impl Entries {
+    /// The entries of `directory`, in the order of Python's listing: by lower-cased name. `path` is where
+    /// the directory is beneath the root, with a slash at the end: a link may lead anywhere in the root.
+    ///
+    /// # Errors
+    /// What the host says when the directory cannot be read, and [`ErrorCode::InsufficientMemory`] where
+    /// it has more entries than there is memory for. A single name that cannot pass through WASI (not
+    /// UTF-8), or that has gone meanwhile, is left out.
+    pub(crate) fn read(directory: &Descriptor, path: &str) -> Result<Self, ErrorCode> {
+        let (names, found) = in_order(find(directory)?).map_err(too_many)?;
+        let mut entries = Vec::new();
+        entries.try_reserve_exact(found.len()).map_err(too_many)?;
+        let look = |found| Entry::look(directory, path, &names, found);
+        entries.extend(found.into_iter().map(look));
+        Ok(Entries { names, entries })
+    }
+
+    /// Each with its name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        let entries = self.entries.iter();
+        entries.map(|entry| (&self.names[entry.name.clone()], entry))
+    }
+
+    /// Leaves those with names to `keep`.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        let Entries { names, entries } = self;
+        entries.retain(|entry| keep(&names[entry.name.clone()]));
+    }
+}
+
+/// What there is at a name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Where the name is in [`Entries::names`].
+    pub(super) name: Range<usize>,
+    /// A symbolic link, of which all that follows is what it leads to.
+    pub(super) is_link: bool,
+    /// `None` for a link that leads nowhere, or where the server may not go.
+    pub(super) kind: Option<Kind>,
+    /// In bytes, of a file only.
+    pub(super) size: Option<u64>,
+    /// When the content last changed, in seconds since the epoch.
+    pub(crate) modified: Option<u64>,
+}
+
+/// What there can be in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A FIFO, a socket, a device: never served.
+    Special,
+}
+
+impl Entry {
+    /// A directory, or a link that leads to one: its links end in a slash.
+    pub(super) fn is_directory(&self) -> bool {
+        self.kind == Some(Kind::Directory)
+    }
+
+    /// What is at a name of those in `names` in `directory`, which is at `path` beneath the root.
+    fn look(
+        directory: &Descriptor,
+        path: &str,
+        names: &str,
+        (name, type_): (Range<usize>, DescriptorType),
+    ) -> Self {
+        let text = &names[name.clone()];
+        let is_link = type_ == DescriptorType::SymbolicLink;
+        let stat = match is_link {
+            true => open::stat(&format!("{path}{text}")),
+            // A directory may be one that can be read but not searched.
+            false => directory.stat_at(PathFlags::empty(), text).ok(),
+        };
+        let type_ = match &stat {
+            Some(stat) => Some(stat.type_),
+            None => Some(type_).filter(|_| !is_link),
+        };
+        let kind = type_.map(Kind::from);
+        let size = stat.map(|stat| stat.size);
+        let modified = stat.and_then(|stat| stat.data_modification_timestamp);
+        Entry {
+            name,
+            is_link,
+            kind,
+            size: size.filter(|_| kind == Some(Kind::File)),
+            modified: modified.map(|time| time.seconds),
+        }
+    }
+}
+
+impl From<DescriptorType> for Kind {
+    fn from(type_: DescriptorType) -> Kind {
+        match type_ {
+            DescriptorType::RegularFile => Kind::File,
+            DescriptorType::Directory => Kind::Directory,
+            _ => Kind::Special,
+        }
+    }
+}
+
+/// Names, and of each where it is in them and what it is the name of.
+type Found = (String, Vec<(Range<usize>, DescriptorType)>);
+
+/// What the host tells of `directory`.
+fn find(directory: &Descriptor) -> Result<Found, ErrorCode> {
+    let stream = directory.read_directory()?;
+    let (mut names, mut found) = (String::new(), Vec::new());
+    loop {
+        match stream.read_directory_entry() {
+            Ok(Some(DirectoryEntry { type_, name })) => {
+                names.try_reserve(name.len()).map_err(too_many)?;
+                found.try_reserve(1).map_err(too_many)?;
+                let start = names.len();
+                names.push_str(&name);
+                found.push((start..names.len(), type_));
+            }
+            Ok(None) => return Ok((names, found)),
+            Err(ErrorCode::IllegalByteSequence | ErrorCode::NoEntry) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The same in the order of the listing.
+fn in_order((names, found): Found) -> Result<Found, TryReserveError> {
+    let order = names::in_order(found.len(), |at| &names[found[at].0.clone()])?;
+    let (mut ordered_names, mut ordered) = (String::new(), Vec::new());
+    ordered_names.try_reserve_exact(names.len())?;
+    ordered.try_reserve_exact(found.len())?;
+    for at in order {
+        let (name, type_) = found[at].clone();
+        let start = ordered_names.len();
+        ordered_names.push_str(&names[name]);
+        ordered.push((start..ordered_names.len(), type_));
+    }
+    Ok((ordered_names, ordered))
+}
+
+fn too_many(_: TryReserveError) -> ErrorCode {
+    ErrorCode::InsufficientMemory
+}

@@ -1,0 +1,198 @@
+//! A directory as something to look at: its entries, in the order and in the form that the request asks
+//! for. How they are read, and how a page and JSON are written, is in the modules beneath.
+
+mod entries;
+mod json;
+mod names;
+mod order;
+mod page;
+
+use std::fmt;
+use std::io::{self, Write};
+
+use crate::http1::request::Request;
+use crate::http1::weights;
+use crate::http1::wfile::Wfile;
+pub(crate) use entries::Entries;
+use entries::{Entry, Kind};
+use order::Order;
+
+/// About how many bytes of a listing are passed on at once.
+const PIECE_SIZE: usize = 64 * 1024;
+
+/// Whether a page has a form to upload files with, which sends them with POST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UploadForm {
+    Yes,
+    No,
+}
+
+/// A directory as it is listed: text, which is made a piece at a time, as all of it takes several times
+/// the memory of what it tells. [`Display`](fmt::Display) gives it as a whole.
+pub struct Listing {
+    entries: Entries,
+    form: Form,
+}
+
+enum Form {
+    Page(page::Frame),
+    Json,
+}
+
+impl Listing {
+    /// What answers `request` with `entries`, which are in the order of [`Entries::read`].
+    pub(crate) fn new(request: &Request, mut entries: Entries, upload: UploadForm) -> Self {
+        let target = request.target();
+        let order = Order::of_query(target.query.unwrap_or_default());
+        order.sort(&mut entries.entries);
+        let is_json = weights::prefers(request.headers(), json::CONTENT_TYPE, "text/html");
+        let count = entries.entries.len();
+        let form = match is_json {
+            true => Form::Json,
+            false => Form::Page(page::Frame::new(target.path, order, count, upload)),
+        };
+        Listing { entries, form }
+    }
+
+    /// `Content-Type`
+    pub(crate) fn content_type(&self) -> &'static str {
+        match self.form {
+            Form::Page(_) => page::CONTENT_TYPE,
+            Form::Json => json::CONTENT_TYPE,
+        }
+    }
+
+    /// `Content-Security-Policy`, which allows what the page needs and no more.
+    pub(crate) fn content_security_policy(&self) -> &'static str {
+        match &self.form {
+            Form::Page(frame) => frame.content_security_policy,
+            Form::Json => "default-src 'none'",
+        }
+    }
+
+    /// How long it is, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        let mut size = Size(0);
+        // Counting does not fail.
+        let _ = self.write(&mut size, |_| Ok(()));
+        size.0
+    }
+
+    /// Sends it as content.
+    ///
+    /// # Errors
+    /// Those of `wfile`.
+    pub(crate) fn send(&self, wfile: &mut Wfile) -> io::Result<()> {
+        let mut sent = Ok(());
+        let mut text = String::with_capacity(PIECE_SIZE + PIECE_SIZE / 8);
+        let written = self.write(&mut text, |text| {
+            if text.len() >= PIECE_SIZE {
+                sent = wfile.write_all(text.as_bytes());
+                text.clear();
+            }
+            sent.as_ref().copied().map_err(|_| fmt::Error)
+        });
+        sent?;
+        written.map_err(io::Error::other)?;
+        wfile.write_all(text.as_bytes())
+    }
+
+    /// Writes it to `out`, and tells `written` after each entry.
+    fn write<W: fmt::Write>(
+        &self,
+        out: &mut W,
+        mut written: impl FnMut(&mut W) -> fmt::Result,
+    ) -> fmt::Result {
+        let (start, separator, end) = match &self.form {
+            Form::Page(frame) => (&*frame.start, "", &*frame.end),
+            Form::Json if self.entries.entries.is_empty() => ("[", "", "]\n"),
+            Form::Json => ("[\n", ",\n", "\n]\n"),
+        };
+        out.write_str(start)?;
+        for (at, (name, entry)) in self.entries.iter().enumerate() {
+            if at > 0 {
+                out.write_str(separator)?;
+            }
+            match self.form {
+                Form::Page(_) => page::write_row(out, name, entry)?,
+                Form::Json => json::write_object(out, name, entry)?,
+            }
+            written(out)?;
+        }
+        out.write_str(end)
+    }
+}
+
+impl fmt::Display for Listing {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.write(f, |_| Ok(()))
+    }
+}
+
+/// Counts what is written to it, in bytes.
+struct Size(usize);
+
+impl fmt::Write for Size {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing(names: &[&str], form: Form) -> Listing {
+        let mut entries = Entries {
+            names: String::new(),
+            entries: Vec::new(),
+        };
+        for name in names {
+            let start = entries.names.len();
+            entries.names.push_str(name);
+            entries.entries.push(Entry {
+                name: start..entries.names.len(),
+                is_link: false,
+                kind: Some(Kind::File),
+                size: Some(1),
+                modified: None,
+            });
+        }
+        Listing { entries, form }
+    }
+
+    #[test]
+    fn json_is_an_array_with_an_object_a_line() {
+        let object =
+            |name| format!("{{\"name\":\"{name}\",\"type\":\"file\",\"size\":1,\"mtime\":null}}");
+        for (names, text) in [
+            (&[][..], "[]\n".into()),
+            (&["a"], format!("[\n{}\n]\n", object("a"))),
+            (
+                &["a", "b"],
+                format!("[\n{},\n{}\n]\n", object("a"), object("b")),
+            ),
+        ] {
+            assert_eq!(listing(names, Form::Json).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_listing_of_many_pieces_is_as_long_as_it_says() {
+        let names: Vec<String> = (0..10_000).map(|number| number.to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let frame = page::Frame::new("/", Order::default(), names.len(), UploadForm::No);
+        for form in [Form::Page(frame), Form::Json] {
+            let listing = listing(&names, form);
+            let text = listing.to_string();
+            assert!(text.len() > 4 * PIECE_SIZE, "{}", text.len());
+            assert_eq!(listing.size(), text.len());
+            let mut rest = &*text;
+            for name in &names {
+                let quoted = format!("\"{name}\"");
+                (_, rest) = rest.split_once(&quoted).expect(name);
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Opens what a path names, beneath the one directory the host has granted. The host keeps the path
+//! inside it; this module refuses what is neither a file nor a directory.
+
+use std::cell::OnceCell;
+
+use wasi::clocks::wall_clock::Datetime;
+use wasi::filesystem::preopens::get_directories;
+use wasi::filesystem::types::{
+    Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, OpenFlags, PathFlags,
+};
+
+/// What a path turned out to name.
+pub(crate) enum Opened {
+    /// A regular file.
+    File(File),
+    /// A directory, which may be one that can be passed through but not read.
+    Directory(Option<Descriptor>),
+}
+
+/// Why a path gives nothing to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unopened {
+    /// Nothing that is served has the name: it is missing, a FIFO, a socket, a device, or a link in a circle.
+    NotThere,
+    /// Something has the name, and may not be read: by its mode, or as it lies outside.
+    Forbidden,
+    /// The host has no descriptors or no memory left for it.
+    Exhausted,
+    /// The file system has failed.
+    Broken,
+}
+
+impl From<ErrorCode> for Unopened {
+    fn from(error: ErrorCode) -> Unopened {
+        match error {
+            ErrorCode::Access | ErrorCode::NotPermitted => Unopened::Forbidden,
+            ErrorCode::InsufficientMemory => Unopened::Exhausted,
+            ErrorCode::Io => Unopened::Broken,
+            _ => Unopened::NotThere,
+        }
+    }
+}
+
+/// A regular file, open for reading.
+#[non_exhaustive]
+pub struct File {
+    /// The file as the host gave it.
+    pub descriptor: Descriptor,
+    /// Size in bytes when it was opened.
+    pub size: u64,
+    /// When its content last changed, if the host tells.
+    pub modified: Option<Datetime>,
+    /// What the host knows it by, so that another file in its place is not taken for it.
+    pub(crate) identity: Option<u64>,
+}
+
+/// How a host opens files: whether looking before opening can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpenAt {
+    /// Our host: `open-at` never waits, whatever it opens.
+    NeverBlocks,
+    /// Any other: opening a FIFO would wait for a writer.
+    MayBlock,
+}
+
+/// Opens the file or directory `path` beneath the root, following symbolic links that stay inside.
+pub(crate) fn open(path: &str, open_at: OpenAt) -> Result<Opened, Unopened> {
+    let opened = with_root(|root| Some(open_beneath(root, path, open_at)));
+    opened.unwrap_or(Err(Unopened::NotThere))
+}
+
+fn open_beneath(root: &Descriptor, path: &str, open_at: OpenAt) -> Result<Opened, Unopened> {
+    if open_at == OpenAt::MayBlock && !is_servable(&root.stat_at(PathFlags::SYMLINK_FOLLOW, path)?)
+    {
+        return Err(Unopened::NotThere);
+    }
+    let opened = root.open_at(
+        PathFlags::SYMLINK_FOLLOW,
+        path,
+        OpenFlags::empty(),
+        DescriptorFlags::READ,
+    );
+    let descriptor = match opened {
+        Ok(descriptor) => descriptor,
+        Err(ErrorCode::Access) => {
+            // Where the directory may not be searched, nobody can tell that it is there.
+            let stat = stat_beneath(root, path).ok_or(Unopened::NotThere)?;
+            return match stat.type_ {
+                DescriptorType::Directory => Ok(Opened::Directory(None)),
+                DescriptorType::RegularFile => Err(Unopened::Forbidden),
+                _ => Err(Unopened::NotThere),
+            };
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let stat = descriptor.stat()?;
+    match stat.type_ {
+        DescriptorType::Directory => Ok(Opened::Directory(Some(descriptor))),
+        DescriptorType::RegularFile => Ok(Opened::File(File {
+            identity: identity(&descriptor),
+            descriptor,
+            size: stat.size,
+            modified: stat.data_modification_timestamp,
+        })),
+        _ => Err(Unopened::NotThere),
+    }
+}
+
+/// Opens the directory `path` beneath the root for files to be put in it, following symbolic links that
+/// stay inside. What is no directory, missing, forbidden or outside: `None`.
+pub(crate) fn open_directory(path: &str) -> Option<Descriptor> {
+    with_root(|root| {
+        if stat_beneath(root, path)?.type_ != DescriptorType::Directory {
+            return None;
+        }
+        let flags = DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY;
+        root.open_at(PathFlags::SYMLINK_FOLLOW, path, OpenFlags::DIRECTORY, flags)
+            .ok()
+    })
+}
+
+fn identity(descriptor: &Descriptor) -> Option<u64> {
+    // The upper half of the hash says the same where it says anything.
+    descriptor.metadata_hash().ok().map(|hash| hash.lower)
+}
+
+/// What `path` beneath the root is, following symbolic links that stay inside; `None` if that cannot be
+/// told.
+pub(crate) fn stat(path: &str) -> Option<DescriptorStat> {
+    with_root(|root| stat_beneath(root, path))
+}
+
+fn stat_beneath(root: &Descriptor, path: &str) -> Option<DescriptorStat> {
+    root.stat_at(PathFlags::SYMLINK_FOLLOW, path).ok()
+}
+
+fn is_servable(stat: &DescriptorStat) -> bool {
+    matches!(
+        stat.type_,
+        DescriptorType::RegularFile | DescriptorType::Directory
+    )
+}
+
+/// Calls `f` with the directory mapped to `/`, or else the first one there is.
+fn with_root<T>(f: impl FnOnce(&Descriptor) -> Option<T>) -> Option<T> {
+    thread_local! {
+        static ROOT: OnceCell<Option<Descriptor>> = const { OnceCell::new() };
+    }
+    ROOT.with(|root| {
+        f(root
+            .get_or_init(|| {
+                let mut directories = get_directories();
+                let at_root = directories
+                    .iter()
+                    .position(|(_, path)| path == "/")
+                    .unwrap_or(0);
+                (at_root < directories.len()).then(|| directories.swap_remove(at_root).0)
+            })
+            .as_ref()?)
+    })
+}

@@ -1,0 +1,203 @@
+//! What a script is told of its request: CGI/1.1 (RFC 3875 4.1), as Python 3.13 sets it.
+
+use std::borrow::Cow;
+
+use base64ct::{Base64, Encoding};
+
+use agreed::syntax::is_token;
+
+use crate::handler::exchange::Exchange;
+use crate::http1::request::{Headers, Version};
+
+use super::locate::Script;
+
+/// The fields that have a variable of their own, that are no business of a script (RFC 3875 4.1.18, RFC 9110
+/// 7.6.1), or that would set a variable which means something else: `HTTP_PROXY` is where programs look
+/// for a proxy of their own.
+const NOT_PASSED: [&str; 16] = [
+    "accept",
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "keep-alive",
+    "proxy",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
+];
+
+/// What the environment is made of besides the exchange.
+pub(super) struct Server {
+    pub(super) software: String,
+    pub(super) protocol: Version,
+    /// The directory served, as scripts know it.
+    pub(super) root: String,
+}
+
+/// The variables for `script`.
+pub(super) fn environment(
+    http: &Exchange,
+    server: Server,
+    script: &Script,
+    query: &str,
+) -> Vec<(String, String)> {
+    let headers = http.request.headers();
+    let mut variables = Variables(Vec::new());
+    variables.set("GATEWAY_INTERFACE", "CGI/1.1");
+    variables.set("SERVER_SOFTWARE", server.software);
+    variables.set("SERVER_NAME", host_name(&http.server.address));
+    variables.set("SERVER_PORT", http.server.port.to_string());
+    variables.set("SERVER_PROTOCOL", server.protocol.as_str());
+    variables.set("REQUEST_METHOD", http.request.command());
+    variables.set("SCRIPT_NAME", script.name.as_str());
+    variables.set("SCRIPT_FILENAME", [&server.root, &*script.name].concat());
+    variables.set("PATH_INFO", script.path_info.as_str());
+    variables.set(
+        "PATH_TRANSLATED",
+        [&server.root, &*script.path_info].concat(),
+    );
+    variables.set("QUERY_STRING", query);
+    variables.set("REMOTE_ADDR", http.client_address.address.as_str());
+    variables.set("REMOTE_HOST", "");
+    if http.is_encrypted {
+        // Not of the RFC, but what scripts look for.
+        variables.set("HTTPS", "on");
+    }
+    if let Some((scheme, user)) = authorization(headers) {
+        variables.set("AUTH_TYPE", scheme);
+        if let Some(user) = user {
+            variables.set("REMOTE_USER", user);
+        }
+    }
+    let content_type = headers.get("Content-Type");
+    variables.set("CONTENT_TYPE", content_type.unwrap_or("text/plain".into()));
+    let length = headers.get("Content-Length").unwrap_or_default();
+    variables.set("CONTENT_LENGTH", length);
+    variables.set("HTTP_ACCEPT", joined(headers, "Accept", ","));
+    variables.set("HTTP_COOKIE", joined(headers, "Cookie", ", "));
+    variables.set("HTTP_USER_AGENT", "");
+    variables.set("HTTP_REFERER", "");
+    for (name, value) in headers.iter().filter(|(name, _)| is_passed(name)) {
+        let name = format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"));
+        variables.add(&name, &value);
+    }
+    variables.0
+}
+
+struct Variables(Vec<(String, String)>);
+
+impl Variables {
+    fn set<'v>(&mut self, name: &str, value: impl Into<Cow<'v, str>>) {
+        self.0.push((name.into(), value.into().into_owned()));
+    }
+
+    /// One of maybe several field lines of this name, which are one list (RFC 9110 5.3).
+    fn add(&mut self, name: &str, value: &str) {
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, list)) if list.is_empty() => list.push_str(value),
+            Some((_, list)) => list.extend([", ", value]),
+            None => self.set(name, value),
+        }
+    }
+}
+
+/// Whether the field `name` becomes a variable. Names with other characters than letters, digits and
+/// `-` do not: `X_A` would be taken for `X-A`.
+fn is_passed(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    name.bytes().all(is_plain) && !NOT_PASSED.iter().any(|no| name.eq_ignore_ascii_case(no))
+}
+
+fn joined(headers: Headers, name: &str, separator: &str) -> String {
+    let values: Vec<_> = headers.get_all(name).collect();
+    values.join(separator)
+}
+
+/// The scheme of `Authorization`, and the user of Basic (RFC 7617 2). Nothing here checks who that is.
+fn authorization(headers: Headers) -> Option<(String, Option<String>)> {
+    let value = headers.get("Authorization")?;
+    let mut words = value.split_ascii_whitespace();
+    let (scheme, credentials) = (words.next()?, words.next()?);
+    if words.next().is_some() || !is_token(scheme) {
+        return None;
+    }
+    let is_basic = scheme.eq_ignore_ascii_case("basic");
+    let user = is_basic.then(|| user(credentials)).flatten();
+    Some((scheme.to_owned(), user))
+}
+
+fn user(credentials: &str) -> Option<String> {
+    let decoded = Base64::decode_vec(credentials).ok()?;
+    let decoded = String::from_utf8(decoded).ok()?;
+    let (user, _) = decoded.split_once(':')?;
+    let has_controls = user.chars().any(char::is_control);
+    (!has_controls).then(|| user.to_owned())
+}
+
+/// An address as it stands in a URL (RFC 3875 4.1.14).
+fn host_name(address: &str) -> Cow<'_, str> {
+    match address.contains(':') {
+        true => format!("[{address}]").into(),
+        false => address.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::parse::{Parsed, parse};
+    use crate::http1::request::Request;
+
+    fn request(fields: &str) -> Request {
+        match parse(format!("GET / HTTP/1.0\r\n{fields}\r\n").as_bytes()) {
+            Parsed::Complete(request, _) => request,
+            _ => panic!("{fields}"),
+        }
+    }
+
+    #[test]
+    fn only_plain_names_become_variables() {
+        for (name, expected) in [
+            ("Host", true),
+            ("X-Forwarded-For", true),
+            ("x-1", true),
+            ("X_Forwarded_For", false),
+            ("X.Y", false),
+            ("Proxy", false),
+            ("PROXY", false),
+            ("Authorization", false),
+            ("Transfer-Encoding", false),
+            ("Content-Length", false),
+        ] {
+            assert_eq!(is_passed(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_user_is_that_of_basic() {
+        for (value, expected) in [
+            ("Basic dXNlcjpwYXNz", Some(("Basic", Some("user")))),
+            ("bAsIc dTpwOnE=", Some(("bAsIc", Some("u")))),
+            ("Basic dXNlcg==", Some(("Basic", None))),
+            ("Basic ****", Some(("Basic", None))),
+            // A line feed in the name.
+            ("Basic YQpiOmM=", Some(("Basic", None))),
+            ("Bearer abc", Some(("Bearer", None))),
+            ("Basic", None),
+            ("Digest a, b", None),
+            ("a(b c", None),
+        ] {
+            let request = request(&format!("Authorization: {value}\r\n"));
+            let found = authorization(request.headers());
+            let found = found.as_ref().map(|(a, b)| (a.as_str(), b.as_deref()));
+            assert_eq!(found, expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Which script a request target names, and what is left of the target for it: pure text, but for one
+//! question to the file system.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use crate::http1::target::Target;
+
+/// A script, as a request names it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Script {
+    /// Its path from the root, from a slash on (`SCRIPT_NAME`).
+    pub(super) name: String,
+    /// What follows its name in the path, empty or from a slash on (`PATH_INFO`).
+    pub(super) path_info: String,
+}
+
+/// The path of `target` beneath one of `directories`, as that directory and the rest behind the slash
+/// (`is_cgi`). It names the same file as for `translate_path`, so that no other way of writing it shows
+/// the text of a script.
+pub(super) fn cgi_info(target: &str, directories: &[Cow<str>]) -> Option<(String, String)> {
+    let path = collapse(target);
+    let is_known = |directory: &str, rest: &str| match directory {
+        // `/` has the scripts right beneath it only.
+        "" => !rest.contains('/') && directories.iter().any(|known| known == "/"),
+        _ => directories.iter().any(|known| known == directory),
+    };
+    path.match_indices('/')
+        .map(|(at, _)| (&path[..at], &path[at + 1..]))
+        .find(|(directory, rest)| is_known(directory, rest))
+        .map(|(directory, rest)| (directory.to_owned(), rest.to_owned()))
+}
+
+/// The script that `rest` begins with in `directory`, or in a directory beneath it that `is_directory`
+/// knows by its path from the root (the first half of `run_cgi`).
+pub(super) fn script(directory: &str, rest: &str, is_directory: impl Fn(&str) -> bool) -> Script {
+    let path = format!("{directory}/{rest}");
+    let mut start = directory.len() + 1;
+    while let Some(length) = path[start..].find('/')
+        && is_directory(&path[..start + length])
+    {
+        start += length + 1;
+    }
+    let end = path[start..].find('/').map_or(path.len(), |at| start + at);
+    Script {
+        path_info: path[end..].to_owned(),
+        name: path[..end].to_owned(),
+    }
+}
+
+/// The decoded path of `target` with empty parts, `.` and `..` resolved (`_url_collapse_path`). What
+/// leads above the root stays there, where Python fails.
+fn collapse(target: &str) -> String {
+    let path = percent_decode_str(Target::new(target).path).decode_utf8_lossy();
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    let mut collapsed = String::with_capacity(path.len() + 1);
+    for part in &parts {
+        collapsed.push('/');
+        collapsed.push_str(part);
+    }
+    let is_directory = matches!(path.rsplit('/').next(), Some("" | "." | ".."));
+    if is_directory || parts.is_empty() {
+        collapsed.push('/');
+    }
+    collapsed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directories(list: &[&'static str]) -> Vec<Cow<'static, str>> {
+        list.iter().map(|&directory| directory.into()).collect()
+    }
+
+    #[test]
+    fn what_is_beneath_a_directory_of_scripts_is_for_a_script() {
+        let known = directories(&["/cgi-bin", "/htbin"]);
+        // What Python 3.13 says, but for the four that follow.
+        for (target, expected) in [
+            ("/cgi-bin/a", Some(("/cgi-bin", "a"))),
+            ("/cgi-bin/a?x/../..", Some(("/cgi-bin", "a"))),
+            ("/cgi-bin", None),
+            ("/cgi-bin/", Some(("/cgi-bin", ""))),
+            ("/a/../cgi-bin/x", Some(("/cgi-bin", "x"))),
+            ("/cgi-bin/../x", None),
+            ("//cgi-bin/x", Some(("/cgi-bin", "x"))),
+            ("/cgi-bin//x", Some(("/cgi-bin", "x"))),
+            ("/cgi-bin/./x", Some(("/cgi-bin", "x"))),
+            ("/cgi-bin/x/", Some(("/cgi-bin", "x/"))),
+            ("/cgi-bin/x/..", Some(("/cgi-bin", ""))),
+            ("/cgi-bin/x/.", Some(("/cgi-bin", "x/"))),
+            ("/x", None),
+            ("/", None),
+            ("/cgi-bin%2fx", Some(("/cgi-bin", "x"))),
+            ("/cgi%2dbin/x", Some(("/cgi-bin", "x"))),
+            ("/htbin/x/y/z?a=b?c", Some(("/htbin", "x/y/z"))),
+            ("/cgi-bin/a%2520b", Some(("/cgi-bin", "a%20b"))),
+            ("/CGI-BIN/x", None),
+            ("/cgi-bin/sub/x/", Some(("/cgi-bin", "sub/x/"))),
+            ("/cgi-bin/x//y", Some(("/cgi-bin", "x/y"))),
+            ("/a/cgi-bin/x", None),
+            ("/cgi-bins/x", None),
+            // Python: an exception; the script of `translate_path`; a query of its own.
+            ("/../cgi-bin/x", Some(("/cgi-bin", "x"))),
+            ("/../x", None),
+            ("/cgi-bin/x#f", Some(("/cgi-bin", "x"))),
+            ("/cgi-bin/x%3fy", Some(("/cgi-bin", "x?y"))),
+        ] {
+            let found = cgi_info(target, &known);
+            let found = found.as_ref().map(|(a, b)| (a.as_str(), b.as_str()));
+            assert_eq!(found, expected, "{target}");
+        }
+        let known = directories(&["/", "/a/b"]);
+        for (target, expected) in [
+            ("/x", Some(("", "x"))),
+            ("/a/x", None),
+            ("/a/b/x", Some(("/a/b", "x"))),
+        ] {
+            let found = cgi_info(target, &known);
+            let found = found.as_ref().map(|(a, b)| (a.as_str(), b.as_str()));
+            assert_eq!(found, expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_script_is_the_first_name_that_is_no_directory() {
+        let is_directory = |path: &str| matches!(path, "/cgi-bin/sub" | "/cgi-bin/sub/deep");
+        for (rest, name, path_info) in [
+            ("a", "/cgi-bin/a", ""),
+            ("a/", "/cgi-bin/a", "/"),
+            ("a/b/c", "/cgi-bin/a", "/b/c"),
+            ("sub", "/cgi-bin/sub", ""),
+            ("sub/", "/cgi-bin/sub/", ""),
+            ("sub/a", "/cgi-bin/sub/a", ""),
+            ("sub/a/b", "/cgi-bin/sub/a", "/b"),
+            ("sub/deep/a/deep/", "/cgi-bin/sub/deep/a", "/deep/"),
+            ("", "/cgi-bin/", ""),
+        ] {
+            let found = script("/cgi-bin", rest, is_directory);
+            let (name, path_info) = (name.to_owned(), path_info.to_owned());
+            assert_eq!(found, Script { name, path_info }, "{rest}");
+        }
+        assert_eq!(script("", "a/b", is_directory).name, "/a");
+    }
+}

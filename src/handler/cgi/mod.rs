@@ -1,0 +1,157 @@
+//! `CGIHTTPRequestHandler`: scripts in some directories, files everywhere else.
+//!
+//! As in [`base`](crate::base), the functions are what the methods do unless overridden. The host runs the
+//! scripts, so a handler of this kind needs one that offers `sandserve:http/cgi`.
+
+mod environment;
+mod locate;
+mod relay;
+mod response;
+
+use std::borrow::Cow;
+use std::io;
+
+use wasi::filesystem::types::DescriptorType;
+
+use crate::bindings::sandserve::http::cgi::{Refusal, root, start};
+use crate::files::dotfiles;
+use crate::files::open;
+use crate::handler::exchange::Exchange;
+use crate::handler::simple::{self, Content, SimpleHttpRequestHandler};
+use crate::http1::parse::repr;
+
+use environment::{Server, environment};
+
+/// The directories of scripts unless others are named (`cgi_directories`).
+pub const CGI_DIRECTORIES: [Cow<'static, str>; 2] =
+    [Cow::Borrowed("/cgi-bin"), Cow::Borrowed("/htbin")];
+
+/// Serves GET and HEAD from files, and GET, HEAD and POST from scripts. `do_post` of the base trait and
+/// `send_head` of the simple one call [`do_post`] and [`send_head`] here.
+pub trait CgiHttpRequestHandler: SimpleHttpRequestHandler {
+    /// The directories whose files are scripts: paths from the root, with a slash before and none
+    /// behind.
+    fn cgi_directories(&self) -> &[Cow<'static, str>] {
+        &CGI_DIRECTORIES
+    }
+
+    /// The directory of scripts that the request in hand names something in, and the rest of its path
+    /// (`cgi_info`); `None` for all other requests.
+    fn is_cgi(&self, http: &Exchange) -> Option<(String, String)> {
+        is_cgi(self, http)
+    }
+
+    /// Answers with the output of the script that `rest` begins with in `directory`.
+    fn run_cgi(&mut self, http: &mut Exchange, directory: &str, rest: &str) -> io::Result<()> {
+        run_cgi(self, http, directory, rest)
+    }
+}
+
+/// Serves a POST request.
+pub fn do_post<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
+where
+    H: CgiHttpRequestHandler + ?Sized,
+{
+    match handler.is_cgi(http) {
+        Some((directory, rest)) => handler.run_cgi(http, &directory, &rest),
+        None => handler.send_error(http, 501, Some("Can only POST to CGI scripts"), None),
+    }
+}
+
+/// Does what [`simple::send_head`] does, but for scripts, which answer completely.
+pub fn send_head<H>(handler: &mut H, http: &mut Exchange) -> io::Result<Option<Content>>
+where
+    H: CgiHttpRequestHandler + ?Sized,
+{
+    match handler.is_cgi(http) {
+        Some((directory, rest)) => {
+            handler.run_cgi(http, &directory, &rest)?;
+            Ok(None)
+        }
+        None => simple::send_head(handler, http),
+    }
+}
+
+/// See [`CgiHttpRequestHandler::is_cgi`].
+pub fn is_cgi<H>(handler: &H, http: &Exchange) -> Option<(String, String)>
+where
+    H: CgiHttpRequestHandler + ?Sized,
+{
+    locate::cgi_info(http.request.path(), handler.cgi_directories())
+}
+
+/// See [`CgiHttpRequestHandler::run_cgi`].
+pub fn run_cgi<H>(
+    handler: &mut H,
+    http: &mut Exchange,
+    directory: &str,
+    rest: &str,
+) -> io::Result<()>
+where
+    H: CgiHttpRequestHandler + ?Sized,
+{
+    let files = handler.files();
+    let beneath_root = |path: &str| format!("{}{path}", files.directory);
+    let kind = |path: &str| Some(open::stat(&beneath_root(path))?.type_);
+    let script = locate::script(directory, rest, |path| {
+        kind(path) == Some(DescriptorType::Directory)
+    });
+    let (path, name) = (beneath_root(&script.name), repr(&script.name));
+    // No variable and no argument can hold a NUL.
+    let is_hidden = dotfiles::hides(files, &path) || script.path_info.contains('\0');
+    match kind(&script.name).filter(|_| !is_hidden) {
+        Some(DescriptorType::RegularFile) => {}
+        Some(_) => {
+            let message = format!("CGI script is not a plain file ({name})");
+            return handler.send_error(http, 403, Some(&message), None);
+        }
+        None => return send_missing(handler, http, &name),
+    }
+    let query = http.request.target().query.unwrap_or_default();
+    let variables = environment(http, server(handler), &script, query);
+    match start(&path, &arguments(query), &variables) {
+        Ok(running) => relay::relay(handler, http, &name, running),
+        Err(Refusal::NotFound) => send_missing(handler, http, &name),
+        Err(Refusal::NotExecutable) => {
+            let message = format!("CGI script is not executable ({name})");
+            handler.send_error(http, 403, Some(&message), None)
+        }
+        Err(Refusal::Failed(reason)) => {
+            handler.log_error(http, &format!("CGI script {name} does not start: {reason}"));
+            let message = format!("CGI script does not start ({name})");
+            handler.send_error(http, 403, Some(&message), None)
+        }
+    }
+}
+
+fn send_missing<H>(handler: &mut H, http: &mut Exchange, name: &str) -> io::Result<()>
+where
+    H: CgiHttpRequestHandler + ?Sized,
+{
+    let message = format!("No such CGI script ({name})");
+    handler.send_error(http, 404, Some(&message), None)
+}
+
+fn server<H>(handler: &H) -> Server
+where
+    H: CgiHttpRequestHandler + ?Sized,
+{
+    let directory = &handler.files().directory;
+    Server {
+        software: handler.version_string(),
+        protocol: handler.protocol_version(),
+        root: match &**directory {
+            "." => root(),
+            directory => format!("{}/{directory}", root()),
+        },
+    }
+}
+
+/// The query as an argument, unless it looks like a form (RFC 3875 4.4). As in Python, an empty one is
+/// an argument too.
+fn arguments(query: &str) -> Vec<String> {
+    match query.contains('=') {
+        true => Vec::new(),
+        false => vec![query.replace('+', " ")],
+    }
+}

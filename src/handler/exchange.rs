@@ -1,0 +1,278 @@
+//! What Python keeps in `self` while it handles a request: the request, the two streams, the head
+//! being built. One value lives as long as its connection.
+
+use std::borrow::Cow;
+use std::io;
+
+use crate::files::open::OpenAt;
+use crate::http1::request::{Request, Version};
+use crate::http1::rfile::Rfile;
+use crate::http1::wfile::{Content, Wfile};
+use crate::log::access::Access;
+use crate::text::excerpt::excerpt;
+
+/// What most heads have room in, in bytes.
+const HEAD_SIZE: usize = 512;
+/// The most bytes that a reason phrase has, which is for people to read, if anybody does.
+const MAX_REASON: usize = 256;
+
+/// An address and a port; the port is 0 where there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Endpoint {
+    /// An IP address; `-` where the host does not tell.
+    pub address: String,
+    /// A TCP port.
+    pub port: u16,
+}
+
+/// A request and the response to it, on a connection that may bring more of them.
+pub struct Exchange<'a> {
+    /// Who asks (`client_address`).
+    pub client_address: Endpoint,
+    /// Who answers (`server.server_name`, `server.server_port`).
+    pub server: Endpoint,
+    /// Whether what goes between the two is encrypted (`https`).
+    pub is_encrypted: bool,
+    /// Whether the connection closes after this exchange.
+    pub close_connection: bool,
+    /// The request in hand.
+    pub request: Request,
+    /// The content of the request.
+    pub rfile: Rfile<'a>,
+    /// Where the response goes.
+    pub wfile: Wfile<'a>,
+    /// How the host opens files.
+    pub(crate) open_at: OpenAt,
+    /// What is still to be logged.
+    pub(crate) access: Access,
+    headers_buffer: Vec<u8>,
+    head: Head,
+}
+
+/// What is to be known of the head being built.
+#[derive(Default)]
+struct Head {
+    version: Version,
+    code: u16,
+    /// Whether it has these fields.
+    has_connection: bool,
+    has_transfer_encoding: bool,
+    content_length: Option<u64>,
+}
+
+impl<'a> Exchange<'a> {
+    pub(crate) fn new(
+        client_address: Endpoint,
+        server: Endpoint,
+        is_encrypted: bool,
+        rfile: Rfile<'a>,
+        wfile: Wfile<'a>,
+        open_at: OpenAt,
+    ) -> Self {
+        Exchange {
+            client_address,
+            server,
+            is_encrypted,
+            close_connection: true,
+            request: Request::default(),
+            rfile,
+            wfile,
+            open_at,
+            access: Access::default(),
+            headers_buffer: Vec::new(),
+            head: Head::default(),
+        }
+    }
+
+    /// Adds the status line to the head being built.
+    pub(crate) fn push_status_line(&mut self, version: Version, code: u16, message: &str) {
+        self.head = Head {
+            version,
+            code,
+            ..Head::default()
+        };
+        self.headers_buffer.reserve(HEAD_SIZE);
+        let code = [
+            b'0' + (code / 100 % 10) as u8,
+            b'0' + (code / 10 % 10) as u8,
+            b'0' + (code % 10) as u8,
+        ];
+        self.push_text(version.as_str());
+        self.push(&[b' ', code[0], code[1], code[2], b' ']);
+        self.push_text(&reason_phrase(message));
+        self.push(b"\r\n");
+    }
+
+    /// Adds a field line to the head being built. `Connection` decides [`Self::close_connection`].
+    pub(crate) fn push_header(&mut self, keyword: &str, value: &str) {
+        self.push_text(keyword);
+        self.push(b": ");
+        self.push_text(value);
+        self.push(b"\r\n");
+        let is = |name: &str| keyword.eq_ignore_ascii_case(name);
+        // Most names differ in their length already.
+        match keyword.len() {
+            10 if is("connection") => {
+                self.head.has_connection = true;
+                if value.eq_ignore_ascii_case("close") {
+                    self.close_connection = true;
+                } else if value.eq_ignore_ascii_case("keep-alive") {
+                    self.close_connection = false;
+                }
+            }
+            14 if is("content-length") => self.head.content_length = value.trim().parse().ok(),
+            17 if is("transfer-encoding") => self.head.has_transfer_encoding = true,
+            _ => {}
+        }
+    }
+
+    /// Forgets the head being built.
+    pub(crate) fn drop_head(&mut self) {
+        self.headers_buffer.clear();
+    }
+
+    /// Ends the head being built with an empty line, and writes it.
+    pub(crate) fn write_head(&mut self) -> io::Result<()> {
+        if self.is_interim() {
+            self.push(b"\r\n");
+            return self.flush_headers();
+        }
+        let content = self.frame_content();
+        self.push_connection();
+        self.push(b"\r\n");
+        self.flush_headers()?;
+        self.wfile.begin_content(content);
+        Ok(())
+    }
+
+    /// Whether the head built last is an interim (1xx) one.
+    pub(crate) fn is_interim(&self) -> bool {
+        self.head.code < 200
+    }
+
+    /// The size of the content that the head built last announces, in bytes, if it does.
+    pub(crate) fn content_size(&self) -> Option<u64> {
+        match self.head {
+            _ if self.has_no_content() => Some(0),
+            Head {
+                has_transfer_encoding: true,
+                ..
+            } => None,
+            Head { content_length, .. } => content_length,
+        }
+    }
+
+    fn has_no_content(&self) -> bool {
+        self.request.command() == "HEAD" || matches!(self.head.code, 204 | 205 | 304)
+    }
+
+    /// Decides how the content of the response is delimited, and adds the field that says so where
+    /// the handler has not (RFC 9112 6.3).
+    fn frame_content(&mut self) -> Content {
+        let Head {
+            version,
+            code,
+            has_transfer_encoding,
+            content_length,
+            ..
+        } = self.head;
+        if code == 205 && content_length.is_none() {
+            // Unlike the others it is not known by its status to have none (RFC 9110 15.3.6).
+            self.push(b"Content-Length: 0\r\n");
+        }
+        if self.has_no_content() {
+            return Content::None;
+        }
+        match content_length {
+            _ if has_transfer_encoding || self.wfile.is_framed_by_host() => Content::AsWritten,
+            Some(length) => Content::Length(length),
+            None if version.min(self.request.request_version()) >= Version::Http11 => {
+                self.push(b"Transfer-Encoding: chunked\r\n");
+                Content::Chunked(None)
+            }
+            None => {
+                self.close_connection = true;
+                Content::AsWritten
+            }
+        }
+    }
+
+    /// Says what becomes of the connection where the versions do not imply it (RFC 9112 9.3, 9.6).
+    fn push_connection(&mut self) {
+        if self.head.has_connection || self.head.version < Version::Http11 {
+            return;
+        }
+        if self.close_connection {
+            self.push(b"Connection: close\r\n");
+        } else if self.request.request_version() < Version::Http11 {
+            self.push(b"Connection: keep-alive\r\n");
+        }
+    }
+
+    /// Writes the head built so far, if there is one.
+    pub(crate) fn flush_headers(&mut self) -> io::Result<()> {
+        let is_whole = self.headers_buffer.ends_with(b"\r\n\r\n");
+        if is_whole || !(self.headers_buffer.is_empty() || self.wfile.is_framed_by_host()) {
+            self.wfile.write_head(&mut self.headers_buffer)?;
+            self.headers_buffer.clear();
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.headers_buffer.extend_from_slice(bytes);
+    }
+
+    /// Adds text as Latin-1, leaving out what would end the line: a head cannot be split.
+    fn push_text(&mut self, text: &str) {
+        if is_plain(text.as_bytes()) {
+            self.push(text.as_bytes());
+        } else {
+            let bytes = text
+                .chars()
+                .filter(|char| !matches!(char, '\r' | '\n' | '\0'));
+            self.headers_buffer
+                .extend(bytes.map(|char| u8::try_from(char).unwrap_or(b'?')));
+        }
+    }
+}
+
+/// Returns `message` as a status line can have it, the ends of one that is long.
+pub(crate) fn reason_phrase(message: &str) -> Cow<'_, str> {
+    excerpt(message, MAX_REASON, String::push_str)
+}
+
+/// Whether `text` is ASCII without control characters, but for DEL; looked at in words, as every head
+/// passes through here.
+fn is_plain(text: &[u8]) -> bool {
+    const CONTROLS: u64 = u64::from_ne_bytes([0x20; 8]);
+    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let is_plain = |word: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*word);
+        (word | word.wrapping_sub(CONTROLS)) & HIGH_BITS == 0
+    };
+    match text.last_chunk() {
+        // The last word may overlap the one before.
+        Some(last) => is_plain(last) && text.as_chunks().0.iter().all(is_plain),
+        None => text.iter().all(|byte| matches!(byte, b' '..=b'\x7f')),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_byte_that_is_not_plain_is_found_wherever_it_is() {
+        for length in 0..20 {
+            for byte in 0..=u8::MAX {
+                for at in 0..length {
+                    let mut text = vec![b'a'; length];
+                    text[at] = byte;
+                    assert_eq!(is_plain(&text), matches!(byte, b' '..=b'\x7f'), "{text:?}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,491 @@
+//! `SimpleHTTPRequestHandler`: files and directories beneath a root, one step a method.
+//!
+//! As in [`base`](crate::base), the functions are what the methods do unless overridden.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use wasi::filesystem::types::{Descriptor, ErrorCode};
+
+use crate::files::Files;
+use crate::files::coding::{self, Representation};
+use crate::files::compress;
+use crate::files::conditions::Validators;
+use crate::files::content_type;
+use crate::files::dotfiles;
+use crate::files::listing::{Entries, Listing, UploadForm};
+use crate::files::multipart::Multipart;
+use crate::files::open::{File, OpenAt, Opened, Unopened, open};
+use crate::files::outcome::{self, Outcome};
+use crate::files::path;
+use crate::files::ranges::ByteRange;
+use crate::handler::base::BaseHttpRequestHandler;
+use crate::handler::exchange::Exchange;
+
+/// Content up to this size, in bytes, is read into the write of its head, or of the parts around it.
+/// Beyond, the host does better with a stream, which need not enter the sandbox.
+const SMALL_FILE: u64 = 4 * 1024;
+
+/// What follows a head, if anything does.
+#[non_exhaustive]
+pub enum Content {
+    /// A file, or a part of it.
+    File(File, ByteRange),
+    /// Several parts of a file.
+    Parts(File, Multipart),
+    /// A page made for this response.
+    Page(String),
+    /// A directory.
+    Listing(Listing),
+    /// All of a file, compressed for this response.
+    Compressed(Vec<u8>),
+}
+
+impl Content {
+    /// All of `file`.
+    pub fn whole(file: File) -> Content {
+        let all = ByteRange {
+            start: 0,
+            end: file.size,
+        };
+        Content::File(file, all)
+    }
+}
+
+/// Serves GET and HEAD from files. `do_get` and `do_head` of the base trait call [`do_get`] and
+/// [`do_head`] here.
+pub trait SimpleHttpRequestHandler: BaseHttpRequestHandler {
+    /// What is served.
+    fn files(&self) -> &Files;
+
+    /// Sends the head of the response to GET or HEAD, and returns the content that belongs to it;
+    /// `None` where the response is already complete.
+    fn send_head(&mut self, http: &mut Exchange) -> io::Result<Option<Content>> {
+        send_head(self, http)
+    }
+
+    /// Sends the response to a request for a file that does not exist; returns what `send_head` does.
+    /// Python does this within `send_head`.
+    fn send_not_found(&mut self, http: &mut Exchange) -> io::Result<Option<Content>> {
+        send_not_found(self, http)
+    }
+
+    /// Sends the head of a listing of `directory`, and returns the listing. The directory is `None` where
+    /// the host may not read it.
+    fn list_directory(
+        &mut self,
+        http: &mut Exchange,
+        directory: Option<&Descriptor>,
+    ) -> io::Result<Option<Content>> {
+        list_directory(self, http, directory)
+    }
+
+    /// The file that a request target names, relative to the root.
+    fn translate_path(&self, path: &str) -> String {
+        translate_path(self, path)
+    }
+
+    /// The content type of the file `path`.
+    fn guess_type(&self, path: &str) -> Cow<'_, str> {
+        guess_type(self, path)
+    }
+
+    /// Writes `content` as the content of the response.
+    fn copyfile(&mut self, http: &mut Exchange, content: Content) -> io::Result<()> {
+        copyfile(http, content)
+    }
+}
+
+/// Serves a GET request.
+pub fn do_get<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    match handler.send_head(http)? {
+        Some(content) => handler.copyfile(http, content),
+        None => Ok(()),
+    }
+}
+
+/// Serves a HEAD request.
+pub fn do_head<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    handler.send_head(http).map(drop)
+}
+
+/// See [`SimpleHttpRequestHandler::send_head`].
+pub fn send_head<H>(handler: &mut H, http: &mut Exchange) -> io::Result<Option<Content>>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    let path = handler.translate_path(http.request.path());
+    if dotfiles::hides(handler.files(), &path) {
+        return handler.send_not_found(http);
+    }
+    match open(&path, http.open_at) {
+        Ok(Opened::File(file)) if !path.ends_with('/') => {
+            send_file_head(handler, http, &path, file)
+        }
+        Ok(Opened::Directory(directory)) => {
+            if !http.request.target().path.ends_with('/') {
+                return redirect_to_directory(handler, http);
+            }
+            match open_index_page(&handler.files().index_pages, &path, http.open_at) {
+                Ok(Some((path, file))) => send_file_head(handler, http, &path, file),
+                Ok(None) => handler.list_directory(http, directory.as_ref()),
+                Err(unopened) => send_unopened(handler, http, unopened),
+            }
+        }
+        Ok(Opened::File(_)) => handler.send_not_found(http),
+        Err(unopened) => send_unopened(handler, http, unopened),
+    }
+}
+
+/// Answers for a path that gives nothing to serve. Only one that is not there, or as good as not there, is
+/// 404, which mirrors and caches take for gone.
+fn send_unopened<H>(
+    handler: &mut H,
+    http: &mut Exchange,
+    unopened: Unopened,
+) -> io::Result<Option<Content>>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    let (code, reason) = match unopened {
+        Unopened::NotThere | Unopened::Forbidden => return handler.send_not_found(http),
+        Unopened::Exhausted => (503, "the host has no descriptors or no memory left"),
+        Unopened::Broken => (500, "the file system has failed"),
+    };
+    handler.log_error(http, &format!("cannot open the file: {reason}"));
+    handler.send_error(http, code, None, None)?;
+    Ok(None)
+}
+
+/// See [`SimpleHttpRequestHandler::send_not_found`].
+pub fn send_not_found<H>(handler: &mut H, http: &mut Exchange) -> io::Result<Option<Content>>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    handler.send_error(http, 404, Some("File not found"), None)?;
+    Ok(None)
+}
+
+/// Sends the head of the response to a request for `file`, which is at `path`, and returns its content.
+pub(crate) fn send_file_head<H>(
+    handler: &mut H,
+    http: &mut Exchange,
+    path: &str,
+    file: File,
+) -> io::Result<Option<Content>>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    let content_type = handler.guess_type(path).into_owned();
+    let compress = handler.files().compress;
+    let representation = coding::choose(
+        &http.request,
+        path,
+        &content_type,
+        file,
+        compress,
+        http.open_at,
+    );
+    let validators = representation.validators();
+    let outcome = outcome::decide(&http.request, &representation, &validators);
+    let code = outcome.status();
+    if code == 412 {
+        handler.send_error(http, code, None, None)?;
+        return Ok(None);
+    }
+    let is_whole = outcome == Outcome::Whole;
+    let size = representation.file.size;
+    let Representation {
+        file,
+        coding,
+        varies,
+        ..
+    } = representation;
+    let (fields, content) = match outcome {
+        Outcome::Whole => (
+            ContentFields::new(content_type, size),
+            Some(Content::whole(file)),
+        ),
+        Outcome::Part(range) => (
+            ContentFields {
+                range: Some(range.content_range(size)),
+                ..ContentFields::new(content_type, range.length())
+            },
+            Some(Content::File(file, range)),
+        ),
+        Outcome::Parts(ranges) => {
+            let parts = Multipart::new(boundary(&validators), &ranges, &content_type, size);
+            (
+                ContentFields::new(parts.content_type(), parts.length()),
+                Some(Content::Parts(file, parts)),
+            )
+        }
+        // Nothing is compressed for HEAD, which is therefore not told its length (RFC 9110 9.3.2).
+        Outcome::Coded if http.request.command() == "HEAD" => (
+            ContentFields {
+                content_type: Some(content_type),
+                ..ContentFields::default()
+            },
+            None,
+        ),
+        Outcome::Coded => {
+            let coded = compress::gzip(&file)?;
+            (
+                ContentFields::new(content_type, coded.len() as u64),
+                Some(Content::Compressed(coded)),
+            )
+        }
+        Outcome::RangeNotSatisfiable => (
+            ContentFields {
+                length: Some(0),
+                range: Some(format!("bytes */{size}")),
+                ..ContentFields::default()
+            },
+            None,
+        ),
+        Outcome::NotModified | Outcome::PreconditionFailed => (ContentFields::default(), None),
+    };
+    handler.send_response(http, code, None);
+    if code != 416 {
+        let cache_control = handler.files().cache_control.clone();
+        if let Some(cache_control) = cache_control {
+            handler.send_header(http, "Cache-Control", &cache_control);
+        }
+    }
+    fields.send(handler, http);
+    if code != 416 {
+        send_validators(handler, http, &validators, coding, varies);
+    }
+    if is_whole {
+        handler.send_header(http, "Accept-Ranges", "bytes");
+    }
+    handler.end_headers(http)?;
+    Ok(content)
+}
+
+/// The fields of a response that say what its content is, as far as there is something to say.
+#[derive(Default)]
+struct ContentFields {
+    content_type: Option<String>,
+    length: Option<u64>,
+    range: Option<String>,
+}
+
+impl ContentFields {
+    fn new(content_type: String, length: u64) -> Self {
+        ContentFields {
+            content_type: Some(content_type),
+            length: Some(length),
+            range: None,
+        }
+    }
+
+    fn send<H>(&self, handler: &mut H, http: &mut Exchange)
+    where
+        H: SimpleHttpRequestHandler + ?Sized,
+    {
+        if let Some(content_type) = &self.content_type {
+            handler.send_header(http, "Content-type", content_type);
+        }
+        if let Some(length) = self.length {
+            handler.send_header(http, "Content-Length", &length.to_string());
+        }
+        if let Some(range) = &self.range {
+            handler.send_header(http, "Content-Range", range);
+        }
+    }
+}
+
+/// Sends what tells a representation from others: the same with 200, 206 and 304.
+fn send_validators<H>(
+    handler: &mut H,
+    http: &mut Exchange,
+    validators: &Validators,
+    coding: Option<&'static str>,
+    varies: bool,
+) where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    if validators.last_modified.is_some() {
+        let date = handler.date_time_string(validators.last_modified);
+        handler.send_header(http, "Last-Modified", &date);
+    }
+    if let Some(etag) = &validators.etag {
+        handler.send_header(http, "ETag", etag);
+    }
+    if let Some(coding) = coding {
+        handler.send_header(http, "Content-Encoding", coding);
+    }
+    if varies {
+        handler.send_header(http, "Vary", "Accept-Encoding");
+    }
+}
+
+/// A line that is in no file: none that was written before this nanosecond foresaw it.
+fn boundary(validators: &Validators) -> String {
+    let now = wasi::clocks::wall_clock::now();
+    let tag = validators.etag.as_deref().unwrap_or_default();
+    format!(
+        "{:x}-{:x}-{}",
+        now.seconds,
+        now.nanoseconds,
+        tag.trim_matches('"')
+    )
+}
+
+/// Relative links in a directory's page need the slash.
+fn redirect_to_directory<H>(handler: &mut H, http: &mut Exchange) -> io::Result<Option<Content>>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    let location = http.request.target().with_trailing_slash();
+    handler.send_response(http, 301, None);
+    handler.send_header(http, "Location", &location);
+    handler.send_header(http, "Content-Length", "0");
+    handler.end_headers(http)?;
+    Ok(None)
+}
+
+/// The index page of the directory `path`, which ends in a slash. It is opened from the root, so that
+/// a link may lead anywhere inside it.
+fn open_index_page(
+    index_pages: &[Cow<str>],
+    path: &str,
+    open_at: OpenAt,
+) -> Result<Option<(String, File)>, Unopened> {
+    for name in index_pages {
+        let path = format!("{path}{name}");
+        match open(&path, open_at) {
+            Ok(Opened::File(file)) => return Ok(Some((path, file))),
+            Ok(Opened::Directory(_)) | Err(Unopened::NotThere) => {}
+            // A page that is there and cannot be read stands for the directory all the same: its names are not
+            // told.
+            Err(unopened) => return Err(unopened),
+        }
+    }
+    Ok(None)
+}
+
+/// See [`SimpleHttpRequestHandler::list_directory`].
+pub fn list_directory<H>(
+    handler: &mut H,
+    http: &mut Exchange,
+    directory: Option<&Descriptor>,
+) -> io::Result<Option<Content>>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    match read_directory(handler, http, directory)? {
+        Some(entries) => send_listing(handler, http, entries, UploadForm::No).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Reads all entries of `directory`, also those that are not shown; `None` where that fails, and the response is
+/// complete.
+pub(crate) fn read_directory<H>(
+    handler: &mut H,
+    http: &mut Exchange,
+    directory: Option<&Descriptor>,
+) -> io::Result<Option<Entries>>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    let path = handler.translate_path(http.request.path());
+    let (code, message) = match directory.map(|directory| Entries::read(directory, &path)) {
+        Some(Ok(entries)) => return Ok(Some(entries)),
+        Some(Err(ErrorCode::InsufficientMemory)) => (500, "Too many entries to list"),
+        Some(Err(_)) | None => (404, "No permission to list directory"),
+    };
+    handler.send_error(http, code, Some(message), None)?;
+    Ok(None)
+}
+
+/// Sends the head of a listing of `entries`, and returns the listing.
+pub(crate) fn send_listing<H>(
+    handler: &mut H,
+    http: &mut Exchange,
+    mut entries: Entries,
+    form: UploadForm,
+) -> io::Result<Content>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    entries.retain(|name| !dotfiles::hides(handler.files(), name));
+    let listing = Listing::new(&http.request, entries, form);
+    handler.send_response(http, 200, None);
+    handler.send_header(http, "Content-type", listing.content_type());
+    handler.send_header(http, "Content-Length", &listing.size().to_string());
+    handler.send_header(http, "Vary", "Accept");
+    let policy = listing.content_security_policy();
+    handler.send_header(http, "Content-Security-Policy", policy);
+    handler.end_headers(http)?;
+    Ok(Content::Listing(listing))
+}
+
+/// See [`SimpleHttpRequestHandler::translate_path`].
+pub fn translate_path<H>(handler: &H, path: &str) -> String
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    path::translate_path(&handler.files().directory, path)
+}
+
+/// See [`SimpleHttpRequestHandler::guess_type`].
+pub fn guess_type<'h, H>(handler: &'h H, path: &str) -> Cow<'h, str>
+where
+    H: SimpleHttpRequestHandler + ?Sized,
+{
+    Cow::Borrowed(content_type::guess_type(
+        path,
+        &handler.files().extensions_map,
+    ))
+}
+
+/// See [`SimpleHttpRequestHandler::copyfile`].
+pub fn copyfile(http: &mut Exchange, content: Content) -> io::Result<()> {
+    match content {
+        Content::Page(page) => http.wfile.write_all(page.as_bytes()),
+        Content::Listing(listing) => listing.send(&mut http.wfile),
+        Content::Compressed(bytes) => http.wfile.write_all(&bytes),
+        Content::File(file, range) => copy_range(http, &file, range),
+        Content::Parts(file, parts) => {
+            for (head, range) in parts.parts() {
+                http.wfile.write_all(head.as_bytes())?;
+                copy_range(http, &file, range)?;
+            }
+            http.wfile.write_all(parts.end().as_bytes())
+        }
+    }
+}
+
+fn copy_range(http: &mut Exchange, file: &File, range: ByteRange) -> io::Result<()> {
+    match range.length() {
+        0 => Ok(()),
+        length @ ..=SMALL_FILE => {
+            let (bytes, _) = file
+                .descriptor
+                .read(length, range.start)
+                .map_err(unreadable)?;
+            // A file that has become shorter leaves the response short, and the connection closes.
+            http.wfile.write_all(&bytes)
+        }
+        length => {
+            let stream = file
+                .descriptor
+                .read_via_stream(range.start)
+                .map_err(unreadable)?;
+            http.wfile.splice(&stream, length)
+        }
+    }
+}
+
+fn unreadable(error: ErrorCode) -> io::Error {
+    io::Error::other(error.message())
+}

@@ -1,0 +1,527 @@
+//! Bytes in, request out: the request line and the field lines of RFC 9112, and what of them must be
+//! refused. How the content is read, and what is answered, is decided elsewhere.
+
+use std::ops::Range;
+
+use agreed::escape;
+use agreed::head::{MAX_EMPTY, MAX_FIELDS, MAX_HEAD, MAX_LINE, is_text};
+use agreed::syntax::is_tchar;
+
+use crate::http1::request::{Field, Framing, Request, Version, latin1};
+use crate::http1::target::Ends;
+use crate::text::excerpt::excerpt;
+
+/// Field lines that nearly every request stays under; parsed without a larger array.
+const FEW_FIELDS: usize = 24;
+/// Bytes that [`repr`] has between its quotes at most: four times what Python was recorded with, and with the
+/// words around it no longer than a reason phrase may be.
+const MAX_REPR: usize = 200;
+
+/// The explanation of a head beyond [`MAX_HEAD`].
+const HEAD_TOO_LARGE: &str = "got more than 256 KiB of headers";
+
+/// Why a head is refused: the arguments of `send_error`, and the line to log.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) requestline: Vec<u8>,
+    pub(crate) code: u16,
+    pub(crate) message: String,
+    pub(crate) explain: Option<String>,
+}
+
+/// What the bytes received so far amount to.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    /// A request, and how many bytes its head took.
+    Complete(Request, usize),
+    /// The head goes on.
+    Partial,
+    Refused(Refusal),
+}
+
+/// Parses the head at the start of `bytes`, skipping empty lines before it (RFC 9112 2.2).
+pub(crate) fn parse(bytes: &[u8]) -> Parsed {
+    match Parser::new(bytes).and_then(Parser::parse) {
+        Ok((request, used)) => Parsed::Complete(request, used),
+        Err(Stop::Partial) => Parsed::Partial,
+        Err(Stop::Refused(refusal)) => Parsed::Refused(refusal),
+    }
+}
+
+/// Whether a head may end in `bytes`, of which the first `scanned` were partial before: an empty
+/// line is there, or a line end has become due.
+pub(crate) fn may_be_complete(bytes: &[u8], scanned: usize) -> bool {
+    let from = scanned.saturating_sub(2);
+    let ends = |at: usize| bytes[at..].starts_with(b"\n\n") || bytes[at..].starts_with(b"\n\r\n");
+    (from..bytes.len()).any(ends) || bytes.len() / MAX_LINE > scanned / MAX_LINE
+}
+
+/// The refusal of a head that the client will not finish; `None` if it has not begun one.
+pub(crate) fn refuse_truncated(bytes: &[u8]) -> Option<Refusal> {
+    let line = bytes
+        .trim_ascii_start()
+        .split(|&byte| byte == b'\n')
+        .next()?;
+    match bad_syntax(line.trim_ascii_end()) {
+        Stop::Refused(refusal) if !line.is_empty() => Some(refusal),
+        _ => None,
+    }
+}
+
+enum Stop {
+    Partial,
+    Refused(Refusal),
+}
+
+struct Parser<'a> {
+    bytes: &'a [u8],
+    /// Whether empty lines came first: an old client, treated with the leniency of RFC 9112 2.2.
+    lenient: bool,
+    /// The request line, without its line end.
+    line: Range<usize>,
+    /// Where the field lines start.
+    fields: usize,
+}
+
+impl<'a> Parser<'a> {
+    /// Finds the request line.
+    fn new(bytes: &'a [u8]) -> Result<Self, Stop> {
+        let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        let Some(start) = bytes.iter().position(|byte| !is_line_end(byte)) else {
+            return Err(match bytes.len() <= MAX_EMPTY {
+                true => Stop::Partial,
+                false => bad_syntax(b""),
+            });
+        };
+        if start > MAX_EMPTY {
+            return Err(bad_syntax(b""));
+        }
+        let Some(length) = bytes[start..].iter().position(|&byte| byte == b'\n') else {
+            let rest = &bytes[start..];
+            if rest.len() >= MAX_LINE {
+                return Err(uri_too_long());
+            }
+            // What cannot become a request is refused before it ends: a TLS greeting, for one.
+            if !rest.iter().all(|&byte| is_text(byte)) {
+                return Err(bad_syntax(rest));
+            }
+            return Err(Stop::Partial);
+        };
+        if length + 1 > MAX_LINE {
+            return Err(uri_too_long());
+        }
+        let fields = start + length + 1;
+        let end = fields - 1 - usize::from(bytes[start..fields].ends_with(b"\r\n"));
+        Ok(Parser {
+            bytes,
+            lenient: start > 0,
+            line: start..end,
+            fields,
+        })
+    }
+
+    fn parse(self) -> Result<(Request, usize), Stop> {
+        let (command, target, version) = self.request_line()?;
+        let (fields, used) = self.field_lines()?;
+        let mut request = Request {
+            bytes: self.bytes[..used].to_vec(),
+            requestline: self.line.clone(),
+            command,
+            path: 0..0,
+            target: Ends::default(),
+            version,
+            fields,
+            framing: Framing::None,
+            user: None,
+        };
+        request.path = self.origin_form(&mut request, target)?;
+        request.target = Ends::of(&request.bytes[request.path.clone()]);
+        self.check_host(&request)?;
+        request.framing = self.framing(&request)?;
+        Ok((request, used))
+    }
+
+    /// method SP request-target SP HTTP-version (RFC 9112 3).
+    fn request_line(&self) -> Result<(Range<usize>, Range<usize>, Version), Stop> {
+        let line = &self.bytes[self.line.clone()];
+        let mut parts = line.split(|&byte| byte == b' ');
+        let (Some(command), Some(target), Some(version), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(bad_syntax(line));
+        };
+        let version = match version {
+            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'] => Version::Http10,
+            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Version::Http11,
+            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+                if major.is_ascii_digit() && minor.is_ascii_digit() =>
+            {
+                let number = latin1(&version[5..]);
+                return Err(self.refuse(505, format!("Invalid HTTP version ({number})")));
+            }
+            _ => {
+                let version = repr(&latin1(version));
+                return Err(self.refuse(400, format!("Bad request version ({version})")));
+            }
+        };
+        let is_command = !command.is_empty() && command.iter().all(|&byte| is_tchar(byte));
+        let is_target = !target.is_empty() && target.iter().all(u8::is_ascii_graphic);
+        if !is_command || !is_target {
+            return Err(bad_syntax(line));
+        }
+        let command_end = self.line.start + command.len();
+        let target_start = command_end + 1;
+        Ok((
+            self.line.start..command_end,
+            target_start..target_start + target.len(),
+            version,
+        ))
+    }
+
+    /// The field lines, and where the head ends.
+    fn field_lines(&self) -> Result<(Vec<Field>, usize), Stop> {
+        let section = &self.bytes[self.fields..];
+        let mut few = [httparse::EMPTY_HEADER; FEW_FIELDS];
+        let mut many;
+        let mut parsed = httparse::parse_headers(section, &mut few);
+        if let Err(httparse::Error::TooManyHeaders) = parsed {
+            many = [httparse::EMPTY_HEADER; MAX_FIELDS];
+            parsed = httparse::parse_headers(section, &mut many);
+        }
+        let (used, headers) = match parsed {
+            Ok(httparse::Status::Complete(complete)) => complete,
+            Ok(httparse::Status::Partial) => {
+                self.check_line_lengths(section)?;
+                // No end of it can come that is within the limit.
+                if section.len() >= MAX_HEAD {
+                    return Err(self.too_large(HEAD_TOO_LARGE));
+                }
+                return Err(Stop::Partial);
+            }
+            Err(httparse::Error::TooManyHeaders) => {
+                return Err(self.refuse_with(431, "Too many headers", "got more than 100 headers"));
+            }
+            Err(_) => {
+                self.check_line_lengths(section)?;
+                return Err(self.refuse(400, "Bad header line".into()));
+            }
+        };
+        self.check_line_lengths(&section[..used])?;
+        if used > MAX_HEAD {
+            return Err(self.too_large(HEAD_TOO_LARGE));
+        }
+        let fields = headers
+            .iter()
+            .map(|header| Field {
+                name: offset(self.bytes, header.name.as_bytes()),
+                value: offset(self.bytes, header.value),
+            })
+            .collect();
+        Ok((fields, self.fields + used))
+    }
+
+    fn check_line_lengths(&self, section: &[u8]) -> Result<(), Stop> {
+        if section.len() >= MAX_LINE
+            && section
+                .split(|&byte| byte == b'\n')
+                .any(|line| line.len() + 1 > MAX_LINE)
+        {
+            return Err(self.too_large("got more than 65536 bytes when reading header line"));
+        }
+        Ok(())
+    }
+
+    /// The path and query of any form of target that a server must take (RFC 9112 3.2).
+    fn origin_form(
+        &self,
+        request: &mut Request,
+        target: Range<usize>,
+    ) -> Result<Range<usize>, Stop> {
+        let bytes = &self.bytes[target.clone()];
+        if bytes.starts_with(b"/") {
+            let extra = bytes.iter().take_while(|&&byte| byte == b'/').count() - 1;
+            return Ok(target.start + extra..target.end);
+        }
+        if let Some(authority) = after_scheme(bytes) {
+            let rest = authority
+                .iter()
+                .position(|byte| matches!(byte, b'/' | b'?' | b'#'))
+                .map_or(target.end, |length| target.end - authority.len() + length);
+            if self.bytes[rest..target.end].starts_with(b"/") {
+                return self.origin_form(request, rest..target.end);
+            }
+            // `http://host?query`: the empty path is the root.
+            let start = request.bytes.len();
+            request.bytes.push(b'/');
+            request
+                .bytes
+                .extend_from_slice(&self.bytes[rest..target.end]);
+            return Ok(start..request.bytes.len());
+        }
+        match request.command() {
+            "OPTIONS" if bytes == b"*" => Ok(target),
+            "CONNECT" => Ok(target),
+            _ => {
+                let target = repr(&latin1(bytes));
+                Err(self.refuse(400, format!("Bad request target ({target})")))
+            }
+        }
+    }
+
+    /// HTTP/1.1 needs one Host, no request may have two (RFC 9112 3.2).
+    fn check_host(&self, request: &Request) -> Result<(), Stop> {
+        let hosts = request.headers().values("Host").count();
+        let needs_one = request.version >= Version::Http11 && !self.lenient;
+        if hosts > 1 || (hosts == 0 && needs_one) {
+            return Err(self.refuse(400, "Bad Host header".into()));
+        }
+        Ok(())
+    }
+
+    /// RFC 9112 6.3, refusing all that two implementations might read differently.
+    fn framing(&self, request: &Request) -> Result<Framing, Stop> {
+        let mut lengths = request.headers().values("Content-Length");
+        let mut codings = request.headers().values("Transfer-Encoding");
+        match (lengths.next(), codings.next()) {
+            (None, None) => Ok(Framing::None),
+            (Some(length), None) => {
+                let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+                let parsed = digits.then(|| latin1(length).parse().ok()).flatten();
+                match parsed {
+                    Some(parsed) if lengths.all(|other| other == length) => {
+                        Ok(Framing::Length(parsed))
+                    }
+                    _ => Err(self.refuse(400, "Bad Content-Length header".into())),
+                }
+            }
+            (None, Some(coding)) => {
+                if request.version < Version::Http11 || codings.next().is_some() {
+                    Err(self.refuse(400, "Bad Transfer-Encoding header".into()))
+                } else if coding.eq_ignore_ascii_case(b"chunked") {
+                    Ok(Framing::Chunked)
+                } else {
+                    let coding = repr(&latin1(coding));
+                    Err(self.refuse(501, format!("Unsupported transfer coding ({coding})")))
+                }
+            }
+            (Some(_), Some(_)) => {
+                Err(self.refuse(400, "Both Content-Length and Transfer-Encoding".into()))
+            }
+        }
+    }
+
+    fn too_large(&self, explain: &str) -> Stop {
+        self.refuse_with(431, "Line too long", explain)
+    }
+
+    fn refuse(&self, code: u16, message: String) -> Stop {
+        Stop::Refused(Refusal {
+            requestline: self.bytes[self.line.clone()].to_vec(),
+            code,
+            message,
+            explain: None,
+        })
+    }
+
+    fn refuse_with(&self, code: u16, message: &str, explain: &str) -> Stop {
+        match self.refuse(code, message.into()) {
+            Stop::Refused(refusal) => Stop::Refused(Refusal {
+                explain: Some(explain.into()),
+                ..refusal
+            }),
+            stop => stop,
+        }
+    }
+}
+
+fn uri_too_long() -> Stop {
+    Stop::Refused(Refusal {
+        requestline: Vec::new(),
+        code: 414,
+        message: "URI Too Long".into(),
+        explain: None,
+    })
+}
+
+fn bad_syntax(line: &[u8]) -> Stop {
+    Stop::Refused(Refusal {
+        requestline: line.to_vec(),
+        code: 400,
+        message: format!("Bad request syntax ({})", repr(&latin1(line))),
+        explain: None,
+    })
+}
+
+/// What follows `http://` or `https://`.
+fn after_scheme(target: &[u8]) -> Option<&[u8]> {
+    ["http://", "https://"].iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start
+            .eq_ignore_ascii_case(scheme.as_bytes())
+            .then_some(rest)
+    })
+}
+
+/// Where `part`, a piece of `whole`, lies in it.
+fn offset(whole: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+    start..start + part.len()
+}
+
+/// Returns `text` as Python's `%r` shows it: quoted, with what cannot be printed escaped. Of a long text
+/// both ends are shown, as `reprlib` does it.
+pub(crate) fn repr(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
+    let escape = |out: &mut String, text: &str| escape::python_string(out, text, quote);
+    let mut out = String::from(quote);
+    escape(&mut out, &excerpt(text, MAX_REPR, escape));
+    out.push(quote);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `head` comes to: command, path, and how many bytes it took; or the code and the message.
+    fn outcome(head: &[u8]) -> Result<(String, String, usize), (u16, String)> {
+        match parse(head) {
+            Parsed::Complete(request, used) => {
+                Ok((request.command().into(), request.path().into(), used))
+            }
+            Parsed::Partial => Err((0, "partial".into())),
+            Parsed::Refused(Refusal { code, message, .. }) => Err((code, message)),
+        }
+    }
+
+    #[test]
+    fn a_head_is_taken_and_nothing_behind_it() {
+        let cases: &[(&[u8], &str, &str)] = &[
+            (b"GET / HTTP/1.0\r\n\r\n", "GET", "/"),
+            (
+                b"GET /a?b=c#d HTTP/1.1\r\nHost: x\r\n\r\n",
+                "GET",
+                "/a?b=c#d",
+            ),
+            (b"GET /a HTTP/1.1\nhost:x\n\n", "GET", "/a"),
+            (b"\r\n\r\nHEAD ///a//b HTTP/1.0\r\n\r\n", "HEAD", "/a//b"),
+            (b"GET http://x HTTP/1.0\r\n\r\n", "GET", "/"),
+            (b"GET HTTPS://x/a?b HTTP/1.0\r\n\r\n", "GET", "/a?b"),
+            (b"GET http://x?b HTTP/1.0\r\n\r\n", "GET", "/?b"),
+            (b"GET http://x//y/ HTTP/1.0\r\n\r\n", "GET", "/y/"),
+            (b"OPTIONS * HTTP/1.0\r\n\r\n", "OPTIONS", "*"),
+            (b"CONNECT x:1 HTTP/1.0\r\n\r\n", "CONNECT", "x:1"),
+            (
+                b"!#$%&'*+-.^_`|~09 / HTTP/1.0\r\n\r\n",
+                "!#$%&'*+-.^_`|~09",
+                "/",
+            ),
+        ];
+        for (head, command, path) in cases {
+            let wanted = Ok((command.to_string(), path.to_string(), head.len()));
+            assert_eq!(outcome(head), wanted, "{}", head.escape_ascii());
+            assert_eq!(
+                outcome(&[head, b"GET".as_slice()].concat()),
+                wanted,
+                "{}",
+                head.escape_ascii()
+            );
+            let partial = Err((0, "partial".into()));
+            for end in 0..head.len() {
+                assert_eq!(
+                    outcome(&head[..end]),
+                    partial,
+                    "{}",
+                    head[..end].escape_ascii()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_two_servers_might_read_differently_is_refused() {
+        let cases: &[(&[u8], u16, &str)] = &[
+            (b"GET\r\n", 400, "Bad request syntax ('GET')"),
+            (b"GET /\r\n", 400, "Bad request syntax ('GET /')"),
+            (b"GET  / HTTP/1.1\r\n", 400, "Bad request syntax ('GET  / HTTP/1.1')"),
+            (b"G\"T / HTTP/1.1\r\n", 400, "Bad request syntax ('G\"T / HTTP/1.1')"),
+            (b"GET /\x7f HTTP/1.1\r\n", 400, "Bad request syntax ('GET /\\x7f HTTP/1.1')"),
+            (b"GET / HTTP/1.10\r\n", 400, "Bad request version ('HTTP/1.10')"),
+            (b"GET / HTTP/2.0\r\n", 505, "Invalid HTTP version (2.0)"),
+            (b"\x16\x03\x01", 400, "Bad request syntax ('\\x16\\x03\\x01')"),
+            (b"GET a HTTP/1.0\r\n\r\n", 400, "Bad request target ('a')"),
+            (b"GET ftp://x/ HTTP/1.0\r\n\r\n", 400, "Bad request target ('ftp://x/')"),
+            (b"GET / HTTP/1.1\r\n\r\n", 400, "Bad Host header"),
+            (b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", 400, "Bad Host header"),
+            (b"GET / HTTP/1.0\r\nA : b\r\n\r\n", 400, "Bad header line"),
+            (b"GET / HTTP/1.0\r\nA: b\r\n c\r\n\r\n", 400, "Bad header line"),
+            (b"GET / HTTP/1.0\r\nContent-Length: +1\r\n\r\n", 400, "Bad Content-Length header"),
+            (
+                b"GET / HTTP/1.0\r\nContent-Length: 99999999999999999999\r\n\r\n",
+                400,
+                "Bad Content-Length header",
+            ),
+            (
+                b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+                400,
+                "Bad Transfer-Encoding header",
+            ),
+            (
+                b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                501,
+                "Unsupported transfer coding ('gzip, chunked')",
+            ),
+            (
+                b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
+                400,
+                "Both Content-Length and Transfer-Encoding",
+            ),
+        ];
+        for (head, code, message) in cases {
+            let wanted = Err((*code, message.to_string()));
+            assert_eq!(outcome(head), wanted, "{}", head.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn text_is_shown_as_python_shows_it() {
+        let cases = [
+            ("a", "'a'"),
+            ("it's", "\"it's\""),
+            ("'\"", "'\\'\"'"),
+            (
+                "\\\r\n\t\0\u{7f}\u{a0}\u{ad}\u{fc}",
+                "'\\\\\\r\\n\\t\\x00\\x7f\\xa0\\xad\u{fc}'",
+            ),
+        ];
+        for (text, shown) in cases {
+            assert_eq!(repr(text), shown);
+        }
+    }
+
+    #[test]
+    fn of_a_long_text_both_ends_are_shown() {
+        let end = |unit: &str| unit.repeat(98 / unit.len());
+        for (unit, shown) in [
+            ("a", "a"),
+            ("\x1b", "\\x1b"),
+            ("\\", "\\\\"),
+            ("\u{fc}", "\u{fc}"),
+        ] {
+            let text = format!("'{}'", unit.repeat(60_000));
+            let shown = end(shown);
+            let text = repr(&text);
+            let (start, rest) = text.split_once("...").expect(&text);
+            assert!(start.starts_with("\"'") && rest.ends_with("'\""), "{text}");
+            assert!(start.len() <= 2 + shown.len(), "{text}");
+            assert!(
+                start.contains(&shown[..90]) && rest.contains(&shown[..90]),
+                "{text}"
+            );
+        }
+    }
+}

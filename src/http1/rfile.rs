@@ -1,0 +1,333 @@
+//! Bytes in: the heads and the content that a client sends, from either transport.
+
+use std::io::{self, Read};
+
+use wasi::io::streams::{InputStream, StreamError};
+
+use agreed::head::{MAX_EMPTY, MAX_HEAD, MAX_LINE};
+
+use crate::http1::chunked::Decoder;
+use crate::http1::parse::{Parsed, Refusal, may_be_complete, parse, refuse_truncated};
+use crate::http1::request::{Framing, Request};
+
+/// Bytes of content that are asked of a stream at once.
+const READ_SIZE: u64 = 64 * 1024;
+/// Bytes that are asked for a head: more than any has.
+const HEAD_SIZE: u64 = (MAX_EMPTY + MAX_LINE + MAX_HEAD) as u64;
+/// Most bytes of chunked content that are read for nothing but to save a connection.
+const SKIP_LIMIT: usize = 256 * 1024;
+
+/// What the bytes of a client begin with.
+pub(crate) enum Head {
+    Request(Request),
+    Refused(Refusal),
+    /// The client has said all it had to say.
+    End,
+}
+
+/// The content of the request in hand: [`Read`] gives exactly that, and 0 bytes at its end.
+pub struct Rfile<'a> {
+    source: Source<'a>,
+    buffer: Vec<u8>,
+    /// Where in `buffer` the unread bytes start.
+    start: usize,
+    content: Content,
+    /// More of a head may come than has.
+    head_goes_on: bool,
+}
+
+enum Source<'a> {
+    Connection(&'a InputStream),
+    Content(InputStream),
+    Empty,
+}
+
+/// What is left of the content in hand.
+enum Content {
+    Length(u64),
+    Chunked(Decoder),
+    /// Up to the end of the stream: the host has already taken the framing off.
+    Stream,
+    /// Nobody can tell: its framing is broken, or the head before it.
+    Broken,
+}
+
+impl Content {
+    fn is_finished(&self) -> bool {
+        match self {
+            Content::Length(left) => *left == 0,
+            Content::Chunked(decoder) => decoder.is_finished(),
+            Content::Stream | Content::Broken => false,
+        }
+    }
+
+    /// Returns how many bytes it has at least: reading no more leaves the next request where it is.
+    fn least_left(&self) -> u64 {
+        match self {
+            Content::Length(left) => *left,
+            Content::Chunked(decoder) => decoder.least_left(),
+            Content::Stream | Content::Broken => u64::MAX,
+        }
+    }
+}
+
+impl<'a> Rfile<'a> {
+    /// Reads from a connection, on which no more of the first head will come than has, unless it
+    /// `goes_on`.
+    pub(crate) fn connection(input: &'a InputStream, goes_on: bool) -> Self {
+        Rfile {
+            head_goes_on: goes_on,
+            ..Rfile::new(Source::Connection(input), Content::Length(0))
+        }
+    }
+
+    /// The content of one request that a host has parsed; `None` where it has none.
+    pub(crate) fn content(stream: Option<InputStream>) -> Self {
+        Rfile::new(
+            stream.map_or(Source::Empty, Source::Content),
+            Content::Stream,
+        )
+    }
+
+    fn new(source: Source<'a>, content: Content) -> Self {
+        Rfile {
+            source,
+            buffer: Vec::new(),
+            start: 0,
+            content,
+            head_goes_on: true,
+        }
+    }
+
+    /// Whether another request is at hand, or comes so soon that the host has waited for it.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        // What ails the connection is for the host to see.
+        self.start < self.buffer.len()
+            || matches!(self.fill(InputStream::read, HEAD_SIZE), Ok(Fill::Some))
+    }
+
+    /// Waits for the head of the next request, and makes its content the one in hand.
+    ///
+    /// # Errors
+    /// Any failure of the connection; a head that breaks the rules is not an error but refused.
+    pub(crate) fn read_head(&mut self) -> io::Result<Head> {
+        let mut ended = false;
+        loop {
+            // A head is parsed when it is whole, so that one sent byte by byte costs no more.
+            let unread = &self.buffer[self.start..];
+            match parse(unread) {
+                Parsed::Complete(request, used) => {
+                    self.start += used;
+                    self.head_goes_on = true;
+                    self.content = match request.framing() {
+                        Framing::None => Content::Length(0),
+                        Framing::Length(length) => Content::Length(length),
+                        Framing::Chunked => Content::Chunked(Decoder::default()),
+                    };
+                    return Ok(Head::Request(request));
+                }
+                Parsed::Refused(refusal) => {
+                    // Where this request ends is anyone's guess.
+                    self.content = Content::Broken;
+                    return Ok(Head::Refused(refusal));
+                }
+                Parsed::Partial if ended => {
+                    return Ok(refuse_truncated(unread).map_or(Head::End, Head::Refused));
+                }
+                Parsed::Partial => {}
+            }
+            let mut scanned = self.buffer.len() - self.start;
+            loop {
+                match self.fill(InputStream::blocking_read, HEAD_SIZE)? {
+                    Fill::Nothing => continue,
+                    Fill::End => ended = true,
+                    Fill::Some => ended = !self.head_goes_on,
+                }
+                let unread = &self.buffer[self.start..];
+                // The first piece is mostly the whole head, which parsing tells as well.
+                if ended || scanned == 0 || may_be_complete(unread, scanned) {
+                    break;
+                }
+                scanned = unread.len();
+            }
+        }
+    }
+
+    /// Skips what the handler left of the content, as far as it has come, so that the next request starts
+    /// where it should. False where that cannot be done: the connection must then close.
+    ///
+    /// Content of known length is left to the host, where some has not come ([`Self::left_to_skip`]).
+    pub(crate) fn skip_rest(&mut self) -> bool {
+        match &mut self.content {
+            Content::Length(left) => {
+                let here = self.buffer.len() - self.start;
+                let skipped = usize::try_from(*left).map_or(here, |left| left.min(here));
+                *left -= skipped as u64;
+                self.start += skipped;
+                true
+            }
+            Content::Chunked(_) => self.skip_chunks(),
+            Content::Stream => true,
+            Content::Broken => false,
+        }
+    }
+
+    /// Reads chunks that have come. False if the last of them is not among them.
+    fn skip_chunks(&mut self) -> bool {
+        let mut skipped = 0;
+        let mut scratch = [0; 4096];
+        while skipped <= SKIP_LIMIT {
+            match self.read_ready(&mut scratch) {
+                Ok(Some(0)) => return true,
+                Ok(Some(length)) => skipped += length,
+                Ok(None) | Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    /// Returns how many bytes of the content in hand are still to come; `None` if nobody knows.
+    pub(crate) fn left_to_skip(&self) -> Option<u64> {
+        match &self.content {
+            Content::Length(left) => Some(*left),
+            Content::Chunked(decoder) if decoder.is_finished() => Some(0),
+            Content::Stream => Some(0),
+            Content::Chunked(_) | Content::Broken => None,
+        }
+    }
+
+    /// Whether the content in hand is framed as no content can be.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self.content, Content::Broken)
+    }
+
+    /// Whether some of the content in hand has not been read.
+    pub(crate) fn has_unread(&self) -> bool {
+        !matches!(self.content, Content::Stream) && !self.content.is_finished()
+    }
+
+    /// Reads what has come of the content into `out`; 0 bytes at its end, `None` if there is nothing yet.
+    pub(crate) fn read_ready(&mut self, out: &mut [u8]) -> io::Result<Option<usize>> {
+        // A read that does not block is the host's to wait in, for another request.
+        self.read_with(out, |stream, size| match stream.subscribe().ready() {
+            true => stream.blocking_read(size),
+            false => Ok(Vec::new()),
+        })
+    }
+
+    /// What is ready when more of the content has come; `None` if there is none.
+    #[cfg(feature = "cgi")]
+    pub(crate) fn subscribe(&self) -> Option<wasi::io::poll::Pollable> {
+        self.stream().map(InputStream::subscribe)
+    }
+
+    fn stream(&self) -> Option<&InputStream> {
+        match &self.source {
+            Source::Connection(stream) => Some(stream),
+            Source::Content(stream) => Some(stream),
+            Source::Empty => None,
+        }
+    }
+
+    /// Takes one piece of up to `size` bytes from the stream into the buffer.
+    fn fill(
+        &mut self,
+        read: impl Fn(&InputStream, u64) -> Received,
+        size: u64,
+    ) -> io::Result<Fill> {
+        let Some(stream) = self.stream() else {
+            return Ok(Fill::End);
+        };
+        match read(stream, size) {
+            Ok(bytes) if bytes.is_empty() => Ok(Fill::Nothing),
+            Ok(bytes) => {
+                if self.start == self.buffer.len() {
+                    self.buffer = bytes;
+                    self.start = 0;
+                } else {
+                    self.buffer.drain(..std::mem::take(&mut self.start));
+                    self.buffer.extend_from_slice(&bytes);
+                }
+                Ok(Fill::Some)
+            }
+            Err(StreamError::Closed) => Ok(Fill::End),
+            Err(StreamError::LastOperationFailed(error)) => {
+                let reason = error.to_debug_string();
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason))
+            }
+        }
+    }
+
+    /// Reads content into `out` with what `read` gives; `None` where that is nothing.
+    fn read_with(
+        &mut self,
+        out: &mut [u8],
+        read: impl Fn(&InputStream, u64) -> Received,
+    ) -> io::Result<Option<usize>> {
+        let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        loop {
+            if out.is_empty() || self.content.is_finished() {
+                return Ok(Some(0));
+            }
+            if self.is_broken() {
+                let reason = "the framing of the content is broken";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            }
+            // Taken out while the buffer is borrowed; what fails leaves it broken.
+            let mut content = std::mem::replace(&mut self.content, Content::Broken);
+            if self.start == self.buffer.len()
+                && let Fill::Nothing = self.fill(&read, content.least_left().min(READ_SIZE))?
+            {
+                self.content = content;
+                return Ok(None);
+            }
+            let unread = &self.buffer[self.start..];
+            let (used, written) = match &mut content {
+                Content::Length(_) if unread.is_empty() => return Err(ended()),
+                Content::Length(left) => {
+                    let length = copy(unread, out, *left);
+                    *left -= length as u64;
+                    (length, length)
+                }
+                Content::Chunked(_) if unread.is_empty() => return Err(ended()),
+                Content::Chunked(decoder) => decoder.decode(unread, out)?,
+                Content::Stream | Content::Broken => {
+                    let length = copy(unread, out, u64::MAX);
+                    (length, length)
+                }
+            };
+            let at_end = matches!(content, Content::Stream) && used == 0;
+            self.content = content;
+            self.start += used;
+            if written > 0 || at_end {
+                return Ok(Some(written));
+            }
+        }
+    }
+}
+
+/// What a stream gives.
+type Received = Result<Vec<u8>, StreamError>;
+
+enum Fill {
+    Some,
+    Nothing,
+    End,
+}
+
+impl Read for Rfile<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(length) = self.read_with(out, InputStream::blocking_read)? {
+                return Ok(length);
+            }
+        }
+    }
+}
+
+fn copy(from: &[u8], to: &mut [u8], limit: u64) -> usize {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let length = from.len().min(to.len()).min(limit);
+    to[..length].copy_from_slice(&from[..length]);
+    length
+}
