@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::io;
 
 use crate::access_log::Access;
+use crate::auth::Guesses;
 use crate::excerpt::excerpt;
 use crate::open::OpenAt;
 use crate::request::{Request, Version};
@@ -45,6 +46,8 @@ pub struct Exchange<'a> {
     pub(crate) open_at: OpenAt,
     /// What is still to be logged.
     pub(crate) access: Access,
+    /// The passwords of this connection.
+    pub(crate) guesses: Guesses,
     headers_buffer: Vec<u8>,
     head: Head,
 }
@@ -79,6 +82,7 @@ impl<'a> Exchange<'a> {
             wfile,
             open_at,
             access: Access::default(),
+            guesses: Guesses::default(),
             headers_buffer: Vec::new(),
             head: Head::default(),
         }
