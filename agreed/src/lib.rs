@@ -8,6 +8,7 @@
 //! | [`fields`] | the fields of every response |
 //! | [`head`] | the largest head of a request |
 //! | [`credentials`] | users and passwords |
+//! | [`proxies`] | proxies that are trusted |
 //! | [`incomplete`] | names of files that are still being received |
 //! | [`escape`] | text that cannot break out of where it is written |
 
@@ -16,5 +17,6 @@ pub mod escape;
 pub mod fields;
 pub mod head;
 pub mod incomplete;
+pub mod proxies;
 pub mod settings;
 pub mod syntax;

@@ -3,6 +3,7 @@
 //! this table; components find their settings by the same variables under every WASI host.
 
 use crate::credentials;
+use crate::proxies::TrustedProxy;
 use crate::syntax;
 
 /// The version that is answered in.
@@ -315,6 +316,25 @@ pub const SETTINGS: &[Setting] = {
             "Listen on this Unix socket instead of a port",
         )
         .excludes(&[(PORT, ""), ("bind", ""), ("open", ""), ("qr", "")]),
+        Setting::new(
+            Listening,
+            Host,
+            ("trusted-proxy", "SANDSERVE_TRUSTED_PROXY"),
+            Kind::Lines {
+                value: "ADDRESS",
+                check: |value| TrustedProxy::parse(value).map(drop).map_err(str::to_owned),
+            },
+            "Believe this address, network (10.0.0.0/8) or `unix` who its clients are, by X-Forwarded-For; may be \
+             repeated",
+        ),
+        Setting::new(
+            Listening,
+            Host,
+            ("proxy-protocol", "SANDSERVE_PROXY_PROTOCOL"),
+            Kind::Switch,
+            "Expect the PROXY protocol (1 or 2) from trusted proxies instead of X-Forwarded-For",
+        )
+        .needs("trusted-proxy"),
         Setting::new(
             Serving,
             Host,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agreed::{fields, settings, syntax};
-use sandserve_host::{DirAccess, Pace};
+use sandserve_host::{DirAccess, Forwarding, Pace, TrustedProxies, TrustedProxy};
 
 use crate::command_line::Given;
 
@@ -14,6 +14,8 @@ pub(crate) struct Options {
     pub(crate) port: u16,
     pub(crate) bind: Option<String>,
     pub(crate) unix_socket: Option<PathBuf>,
+    /// Who is believed that speaks for others.
+    pub(crate) trusted_proxies: Option<TrustedProxies>,
     pub(crate) directory: PathBuf,
     pub(crate) handler: Option<PathBuf>,
     /// One connection at a time, in one instance.
@@ -83,6 +85,7 @@ impl Options {
             port: u16::try_from(port).unwrap_or_default(),
             bind: given.text("bind").map(str::to_owned),
             unix_socket: given.path("unix-socket"),
+            trusted_proxies: trusted_proxies(given),
             directory: given.path("directory").unwrap_or_default(),
             handler: given.path("handler"),
             single: given.is_on("single"),
@@ -117,6 +120,18 @@ impl Options {
     pub(crate) fn asks_for_passwords(&self) -> bool {
         self.auth || self.auth_file.is_some()
     }
+}
+
+fn trusted_proxies(given: &Given) -> Option<TrustedProxies> {
+    let values = given.lines("trusted-proxy");
+    let form = match given.is_on("proxy-protocol") {
+        true => Forwarding::ProxyProtocol,
+        false => Forwarding::XForwardedFor,
+    };
+    let proxies = values
+        .iter()
+        .filter_map(|value| TrustedProxy::parse(value).ok());
+    (!values.is_empty()).then(|| TrustedProxies::new(proxies, form))
 }
 
 fn tls(given: &Given) -> Option<Tls> {

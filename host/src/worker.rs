@@ -162,6 +162,9 @@ fn server(
     if let Some(max) = options.max_per_address {
         server = server.max_per_address(max);
     }
+    if let Some(proxies) = &options.trusted_proxies {
+        server = server.trusted_proxies(proxies.clone());
+    }
     let tls = match &options.tls {
         None => None,
         Some(Tls::SelfSigned) => self_signed.cloned(),

@@ -85,9 +85,13 @@ pub mod exports {
                 /// Who is on the other end, who on ours, and whether the bytes are encrypted between the two.
                 #[derive(Clone)]
                 pub struct Info {
+                    /// The client, which a proxy may speak for: then its port is 0 where the proxy does not tell it. All
+                    /// requests of one call are of this client.
                     pub client: Endpoint,
                     pub server: Endpoint,
                     pub encrypted: bool,
+                    /// Seconds that the client has to wait until a password is looked at, mostly 0: it has sent wrong ones.
+                    pub wait: u32,
                 }
                 impl ::core::fmt::Debug for Info {
                     fn fmt(
@@ -98,6 +102,7 @@ pub mod exports {
                             .field("client", &self.client)
                             .field("server", &self.server)
                             .field("encrypted", &self.encrypted)
+                            .field("wait", &self.wait)
                             .finish()
                     }
                 }
@@ -167,6 +172,59 @@ pub mod exports {
                         }
                     }
                 }
+                /// The password that was looked at last in a call. The host remembers it for the client.
+                #[repr(u8)]
+                #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+                pub enum Password {
+                    /// There was none, or none was looked at.
+                    None,
+                    Right,
+                    Wrong,
+                }
+                impl ::core::fmt::Debug for Password {
+                    fn fmt(
+                        &self,
+                        f: &mut ::core::fmt::Formatter<'_>,
+                    ) -> ::core::fmt::Result {
+                        match self {
+                            Password::None => f.debug_tuple("Password::None").finish(),
+                            Password::Right => f.debug_tuple("Password::Right").finish(),
+                            Password::Wrong => f.debug_tuple("Password::Wrong").finish(),
+                        }
+                    }
+                }
+                impl Password {
+                    #[doc(hidden)]
+                    pub unsafe fn _lift(val: u8) -> Password {
+                        if !cfg!(debug_assertions) {
+                            return unsafe { ::core::mem::transmute(val) };
+                        }
+                        match val {
+                            0 => Password::None,
+                            1 => Password::Right,
+                            2 => Password::Wrong,
+                            _ => panic!("invalid enum discriminant"),
+                        }
+                    }
+                }
+                /// The outcome of `serve`.
+                #[repr(C)]
+                #[derive(Clone, Copy)]
+                pub struct Served {
+                    pub next: Next,
+                    pub password: Password,
+                }
+                impl ::core::fmt::Debug for Served {
+                    fn fmt(
+                        &self,
+                        f: &mut ::core::fmt::Formatter<'_>,
+                    ) -> ::core::fmt::Result {
+                        f.debug_struct("Served")
+                            .field("next", &self.next)
+                            .field("password", &self.password)
+                            .finish()
+                    }
+                }
                 #[doc(hidden)]
                 #[allow(non_snake_case, unused_unsafe)]
                 pub unsafe fn _export_serve_cabi<T_: Guest>(
@@ -180,6 +238,7 @@ pub mod exports {
                     arg7: i32,
                     arg8: i32,
                     arg9: i32,
+                    arg10: i32,
                 ) -> *mut u8 {
                     unsafe {
                         #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
@@ -209,24 +268,26 @@ pub mod exports {
                                         port: arg5 as u16,
                                     },
                                     encrypted: _rt::bool_lift(arg6 as u8),
+                                    wait: arg7 as u32,
                                 },
-                                Head::_lift(arg7 as u8),
+                                Head::_lift(arg8 as u8),
                                 {
                                     handle2 = super::super::super::super::__with_name3::InputStream::from_handle(
-                                        arg8 as u32,
+                                        arg9 as u32,
                                     );
                                     &handle2
                                 },
                                 {
                                     handle3 = super::super::super::super::__with_name3::OutputStream::from_handle(
-                                        arg9 as u32,
+                                        arg10 as u32,
                                     );
                                     &handle3
                                 },
                             )
                         };
                         let ptr5 = (&raw mut _RET_AREA.0).cast::<u8>();
-                        match result4 {
+                        let Served { next: next6, password: password6 } = result4;
+                        match next6 {
                             Next::KeepAlive => {
                                 *ptr5.add(0).cast::<u8>() = (0i32) as u8;
                             }
@@ -241,19 +302,21 @@ pub mod exports {
                                 *ptr5.add(0).cast::<u8>() = (3i32) as u8;
                             }
                         }
+                        *ptr5.add(16).cast::<u8>() = (password6.clone() as i32) as u8;
                         ptr5
                     }
                 }
                 pub trait Guest {
                     /// Serve every request that is ready on this connection or comes soon, the first of which begins with
-                    /// `head`, then return. `keep-alive` and `skip` mean that every byte read so far has been answered.
+                    /// `head`, then return: at once behind a wrong password. `keep-alive` and `skip` mean that every byte
+                    /// read so far has been answered.
                     #[allow(async_fn_in_trait)]
                     fn serve(
                         info: Info,
                         head: Head,
                         input: &InputStream,
                         output: &OutputStream,
-                    ) -> Next;
+                    ) -> Served;
                 }
                 #[doc(hidden)]
                 #[macro_export]
@@ -263,17 +326,17 @@ pub mod exports {
                         "sandserve:http/connection@0.2.0#serve")] unsafe extern "C" fn
                         export_serve(arg0 : * mut u8, arg1 : usize, arg2 : i32, arg3 : *
                         mut u8, arg4 : usize, arg5 : i32, arg6 : i32, arg7 : i32, arg8 :
-                        i32, arg9 : i32,) -> * mut u8 { unsafe { $($path_to_types)*::
-                        _export_serve_cabi::<$ty > (arg0, arg1, arg2, arg3, arg4, arg5,
-                        arg6, arg7, arg8, arg9) } } };
+                        i32, arg9 : i32, arg10 : i32,) -> * mut u8 { unsafe {
+                        $($path_to_types)*:: _export_serve_cabi::<$ty > (arg0, arg1,
+                        arg2, arg3, arg4, arg5, arg6, arg7, arg8, arg9, arg10) } } };
                     };
                 }
                 #[doc(hidden)]
                 pub use __export_sandserve_http_connection_0_2_0_cabi;
                 #[repr(align(8))]
-                struct _RetArea([::core::mem::MaybeUninit<u8>; 16]);
+                struct _RetArea([::core::mem::MaybeUninit<u8>; 24]);
                 static mut _RET_AREA: _RetArea = _RetArea(
-                    [::core::mem::MaybeUninit::uninit(); 16],
+                    [::core::mem::MaybeUninit::uninit(); 24],
                 );
             }
         }
@@ -427,9 +490,9 @@ macro_rules! __export_file_server_impl {
         (link_section =
         "component-type:wit-bindgen:0.57.1:sandserve:http@0.2.0:file-server:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 10176] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 10247] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xbeN\x01A\x02\x01A\"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x85O\x01A\x02\x01A\"\
 \x01B\x0a\x01o\x02ss\x01p\0\x01@\0\0\x01\x04\0\x0fget-environment\x01\x02\x01ps\x01\
 @\0\0\x03\x04\0\x0dget-arguments\x01\x04\x01ks\x01@\0\0\x05\x04\0\x0binitial-cwd\
 \x01\x06\x03\0\x1bwasi:cli/environment@0.2.12\x05\0\x01B\x04\x04\0\x05error\x03\x01\
@@ -616,20 +679,21 @@ uture-incoming-response.subscribe\x01\x85\x01\x01i,\x01j\x01\x86\x01\x01\x1b\x01
 j\x01\x87\x01\0\x01k\x88\x01\x01@\x01\x04self\x84\x01\0\x89\x01\x04\0$[method]fu\
 ture-incoming-response.get\x01\x8a\x01\x01h\x07\x01k\x1b\x01@\x01\x03err\x8b\x01\
 \0\x8c\x01\x04\0\x0fhttp-error-code\x01\x8d\x01\x03\0\x16wasi:http/types@0.2.12\x05\
-\x11\x01B\x10\x02\x03\x02\x01\x09\x04\0\x0cinput-stream\x03\0\0\x02\x03\x02\x01\x06\
+\x11\x01B\x14\x02\x03\x02\x01\x09\x04\0\x0cinput-stream\x03\0\0\x02\x03\x02\x01\x06\
 \x04\0\x0doutput-stream\x03\0\x02\x01r\x02\x07addresss\x04port{\x04\0\x08endpoin\
-t\x03\0\x04\x01r\x03\x06client\x05\x06server\x05\x09encrypted\x7f\x04\0\x04info\x03\
-\0\x06\x01m\x02\x05whole\x0aunfinished\x04\0\x04head\x03\0\x08\x01q\x04\x0akeep-\
-alive\0\0\x04skip\x01w\0\x05close\0\0\x06linger\0\0\x04\0\x04next\x03\0\x0a\x01h\
-\x01\x01h\x03\x01@\x04\x04info\x07\x04head\x09\x05input\x0c\x06output\x0d\0\x0b\x04\
-\0\x05serve\x01\x0e\x04\0\x1fsandserve:http/connection@0.2.0\x05\x12\x02\x03\0\x09\
-\x10incoming-request\x02\x03\0\x09\x11response-outparam\x01B\x08\x02\x03\x02\x01\
-\x13\x04\0\x10incoming-request\x03\0\0\x02\x03\x02\x01\x14\x04\0\x11response-out\
-param\x03\0\x02\x01i\x01\x01i\x03\x01@\x02\x07request\x04\x0cresponse-out\x05\x01\
-\0\x04\0\x06handle\x01\x06\x04\0!wasi:http/incoming-handler@0.2.12\x05\x15\x04\0\
-\x20sandserve:http/file-server@0.2.0\x04\0\x0b\x11\x01\0\x0bfile-server\x03\0\0\0\
-G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.247.0\x10wit-bindge\
-n-rust\x060.57.1";
+t\x03\0\x04\x01r\x04\x06client\x05\x06server\x05\x09encrypted\x7f\x04waity\x04\0\
+\x04info\x03\0\x06\x01m\x02\x05whole\x0aunfinished\x04\0\x04head\x03\0\x08\x01q\x04\
+\x0akeep-alive\0\0\x04skip\x01w\0\x05close\0\0\x06linger\0\0\x04\0\x04next\x03\0\
+\x0a\x01m\x03\x04none\x05right\x05wrong\x04\0\x08password\x03\0\x0c\x01r\x02\x04\
+next\x0b\x08password\x0d\x04\0\x06served\x03\0\x0e\x01h\x01\x01h\x03\x01@\x04\x04\
+info\x07\x04head\x09\x05input\x10\x06output\x11\0\x0f\x04\0\x05serve\x01\x12\x04\
+\0\x1fsandserve:http/connection@0.2.0\x05\x12\x02\x03\0\x09\x10incoming-request\x02\
+\x03\0\x09\x11response-outparam\x01B\x08\x02\x03\x02\x01\x13\x04\0\x10incoming-r\
+equest\x03\0\0\x02\x03\x02\x01\x14\x04\0\x11response-outparam\x03\0\x02\x01i\x01\
+\x01i\x03\x01@\x02\x07request\x04\x0cresponse-out\x05\x01\0\x04\0\x06handle\x01\x06\
+\x04\0!wasi:http/incoming-handler@0.2.12\x05\x15\x04\0\x20sandserve:http/file-se\
+rver@0.2.0\x04\0\x0b\x11\x01\0\x0bfile-server\x03\0\0\0G\x09producers\x01\x0cpro\
+cessed-by\x02\x0dwit-component\x070.247.0\x10wit-bindgen-rust\x060.57.1";
         };
     };
 }

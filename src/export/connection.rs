@@ -1,7 +1,7 @@
 //! The export `sandserve:http/connection`: raw bytes of one connection, parsed in here.
 
 use crate::bindings::exports::sandserve::http::connection::{
-    Endpoint as WitEndpoint, Guest, Head, Info, Next,
+    Endpoint as WitEndpoint, Guest, Head, Info, Next, Password, Served,
 };
 use crate::export::Component;
 use crate::files::open::OpenAt;
@@ -9,11 +9,12 @@ use crate::handler::base::BaseHttpRequestHandler;
 use crate::handler::exchange::{Endpoint, Exchange};
 use crate::http1::rfile::Rfile;
 use crate::http1::wfile::Wfile;
+use crate::settings::users::Verdict;
 
 use wasi::io::streams::{InputStream, OutputStream};
 
 impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
-    fn serve(info: Info, head: Head, input: &InputStream, output: &OutputStream) -> Next {
+    fn serve(info: Info, head: Head, input: &InputStream, output: &OutputStream) -> Served {
         let mut http = Exchange::new(
             endpoint(info.client),
             endpoint(info.server),
@@ -22,9 +23,10 @@ impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
             Wfile::connection(output),
             OpenAt::NeverBlocks,
         );
+        http.guesses.wait = info.wait;
         let mut handler = H::default();
         // An error here is a connection that has failed: there is nobody left to tell.
-        match handler.handle(&mut http) {
+        let next = match handler.handle(&mut http) {
             Err(_) => Next::Linger,
             Ok(()) => match (http.close_connection, http.rfile.left_to_skip()) {
                 (false, Some(0)) => Next::KeepAlive,
@@ -32,7 +34,13 @@ impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
                 (true, Some(0)) => Next::Close,
                 (_, _) => Next::Linger,
             },
-        }
+        };
+        let password = match http.guesses.last {
+            None => Password::None,
+            Some(Verdict::Right) => Password::Right,
+            Some(Verdict::Wrong) => Password::Wrong,
+        };
+        Served { next, password }
     }
 }
 

@@ -29,7 +29,7 @@ use crate::handler::cgi::{self, CgiHttpRequestHandler};
 use crate::handler::exchange::Exchange;
 use crate::handler::simple::{self, Content, SimpleHttpRequestHandler};
 use crate::settings::Settings;
-use crate::settings::users;
+use crate::settings::users::{self, Admission};
 
 /// `python -m http.server`: the handler of the component that this package is, and what flags add.
 #[derive(Debug)]
@@ -60,26 +60,36 @@ impl Default for FileServer {
 }
 
 impl FileServer {
-    /// Whether the request in hand may go on; otherwise 401 is the answer.
-    fn admit(&self, http: &mut Exchange) -> bool {
+    /// Lets the request in hand go on.
+    ///
+    /// # Errors
+    /// The status to answer with otherwise.
+    fn admit(&self, http: &mut Exchange) -> Result<(), u16> {
         let Some(users) = &self.settings.users else {
-            return true;
+            return Ok(());
         };
         // Browsers send preflight requests without credentials (Fetch 4.8), and learn of no file by one.
         if self.settings.cors && cross_origin::is_preflight(&http.request) {
-            return true;
+            return Ok(());
         }
-        if http.request.user.is_none() {
-            http.request.user = users.authenticate(&http.request);
+        if http.request.user.is_some() {
+            return Ok(());
         }
-        http.request.user.is_some()
+        match users.admit(&http.request, &mut http.guesses) {
+            Admission::User(user) => {
+                http.request.user = Some(user);
+                Ok(())
+            }
+            Admission::Nobody => Err(401),
+            Admission::TooSoon => Err(429),
+        }
     }
 }
 
 impl BaseHttpRequestHandler for FileServer {
     fn handle_expect_100(&mut self, http: &mut Exchange) -> io::Result<bool> {
-        if !self.admit(http) {
-            return self.send_error(http, 401, None, None).map(|()| false);
+        if let Err(code) = self.admit(http) {
+            return self.send_error(http, code, None, None).map(|()| false);
         }
         let is_upload = matches!(http.request.command(), "PUT" | "POST") && self.settings.upload;
         if is_upload && upload::refuse_early(self, http, self.settings)? {
@@ -90,8 +100,8 @@ impl BaseHttpRequestHandler for FileServer {
 
     fn do_command(&mut self, http: &mut Exchange) -> io::Result<()> {
         match self.admit(http) {
-            true => base::do_command(self, http),
-            false => self.send_error(http, 401, None, None),
+            Ok(()) => base::do_command(self, http),
+            Err(code) => self.send_error(http, code, None, None),
         }
     }
 
@@ -148,6 +158,10 @@ impl BaseHttpRequestHandler for FileServer {
         }
         if code == 401 {
             self.send_header(http, "WWW-Authenticate", users::CHALLENGE);
+        }
+        let wait = http.guesses.wait;
+        if code == 429 && wait > 0 {
+            self.send_header(http, "Retry-After", &wait.to_string());
         }
         if code == 405 {
             // RFC 9110 15.5.6. It is files that are put, and forms that are sent to directories.

@@ -9,6 +9,7 @@ use crate::http1::request::{Request, Version};
 use crate::http1::rfile::Rfile;
 use crate::http1::wfile::{Content, Wfile};
 use crate::log::access::Access;
+use crate::settings::users::Guesses;
 use crate::text::excerpt::excerpt;
 
 /// What most heads have room in, in bytes.
@@ -46,6 +47,8 @@ pub struct Exchange<'a> {
     pub(crate) open_at: OpenAt,
     /// What is still to be logged.
     pub(crate) access: Access,
+    /// The passwords of this connection.
+    pub(crate) guesses: Guesses,
     headers_buffer: Vec<u8>,
     head: Head,
 }
@@ -80,6 +83,7 @@ impl<'a> Exchange<'a> {
             wfile,
             open_at,
             access: Access::default(),
+            guesses: Guesses::default(),
             headers_buffer: Vec::new(),
             head: Head::default(),
         }

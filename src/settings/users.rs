@@ -17,6 +17,33 @@ pub(crate) const CHALLENGE: &str = "Basic realm=\"sandserve\", charset=\"UTF-8\"
 /// The longest password that is hashed, in bytes: the time that takes grows with its square.
 const MAX_PASSWORD: usize = 256;
 
+/// The passwords of a connection, for its host, which counts those of each client.
+#[derive(Debug, Default)]
+pub(crate) struct Guesses {
+    /// Seconds that the client has to wait until a password is looked at.
+    pub(crate) wait: u32,
+    /// The verdict on the password that was looked at last.
+    pub(crate) last: Option<Verdict>,
+}
+
+/// What a password has turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Right,
+    Wrong,
+}
+
+/// The way in for a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// This user has proved to be one.
+    User(String),
+    /// Nobody has, with a password that was wrong or without one (401).
+    Nobody,
+    /// Whoever it is has to wait (429).
+    TooSoon,
+}
+
 /// The users that there are.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Users {
@@ -41,19 +68,40 @@ impl Users {
         self.entries.push_str(entries);
     }
 
-    /// The user whose name and password came with `request`, if they are right. How long that takes
-    /// tells neither who is a user nor anything of a password.
-    pub(crate) fn authenticate(&self, request: &Request) -> Option<String> {
-        let sent = sent(request.headers())?;
-        let digest = Sha256::digest(&sent).into();
-        let (user, password) = sent.split_once(':')?;
-        if !self.is_known(&digest) {
-            if !self.is_right(user, password) {
-                return None;
-            }
-            self.known.borrow_mut().push(digest);
+    /// Returns whether the user may come in whose name and password came with `request`. How long that takes
+    /// tells neither who is a user nor anything of a password; nor does the answer to who has to wait, whatever
+    /// the password is.
+    pub(crate) fn admit(&self, request: &Request, guesses: &mut Guesses) -> Admission {
+        let sent = sent(request.headers());
+        let Some((user, password)) = sent.as_deref().and_then(|sent| sent.split_once(':')) else {
+            return Admission::Nobody;
+        };
+        if guesses.wait > 0 {
+            return Admission::TooSoon;
         }
-        Some(user.to_owned())
+        let verdict = self.judge(user, password);
+        guesses.last = Some(verdict);
+        match verdict {
+            Verdict::Right => Admission::User(user.to_owned()),
+            Verdict::Wrong => Admission::Nobody,
+        }
+    }
+
+    fn judge(&self, user: &str, password: &str) -> Verdict {
+        let digest = Sha256::new()
+            .chain_update(user)
+            .chain_update(":")
+            .chain_update(password)
+            .finalize()
+            .into();
+        if self.is_known(&digest) {
+            return Verdict::Right;
+        }
+        if !self.is_right(user, password) {
+            return Verdict::Wrong;
+        }
+        self.known.borrow_mut().push(digest);
+        Verdict::Right
     }
 
     fn is_known(&self, digest: &[u8; 32]) -> bool {
@@ -115,6 +163,15 @@ mod tests {
         }
     }
 
+    /// Returns who is let in by `request` that has not guessed before.
+    fn let_in(users: &Users, request: &Request) -> Option<String> {
+        match users.admit(request, &mut Guesses::default()) {
+            Admission::User(user) => Some(user),
+            Admission::Nobody => None,
+            Admission::TooSoon => panic!("nobody has to wait"),
+        }
+    }
+
     fn basic(user_and_password: &str) -> Request {
         let encoded = Base64::encode_string(user_and_password.as_bytes());
         request(&format!("Authorization: Basic {encoded}"))
@@ -141,12 +198,12 @@ mod tests {
                 ("six:", None),
                 ("seven:pass:word", None),
             ] {
-                let found = users.authenticate(&basic(sent));
+                let found = let_in(&users, &basic(sent));
                 assert_eq!(found.as_deref(), user, "{sent}");
             }
         }
         let endless = format!("five:{}", "x".repeat(MAX_PASSWORD + 1));
-        assert_eq!(users.authenticate(&basic(&endless)), None);
+        assert_eq!(let_in(&users, &basic(&endless)), None);
     }
 
     #[test]
@@ -167,7 +224,7 @@ mod tests {
             ("Authorization: Basic gIA6gA==", None),
             ("X: y", None),
         ] {
-            let found = users.authenticate(&request(field));
+            let found = let_in(&users, &request(field));
             assert_eq!(found.as_deref(), expected, "{field}");
         }
     }
@@ -177,7 +234,28 @@ mod tests {
         let mut users = Users::default();
         users.add_entries("a:b\n/etc/users\n");
         for sent in ["", ":", "a:b", "a:", "/etc/users:"] {
-            assert_eq!(users.authenticate(&basic(sent)), None, "{sent:?}");
+            assert_eq!(let_in(&users, &basic(sent)), None, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_has_to_wait_learns_nothing_of_a_password() {
+        let mut users = Users::default();
+        users.add_password("a:b");
+        let user = || Admission::User("a".into());
+        use Admission::{Nobody, TooSoon};
+        for (sent, wait, admission, last) in [
+            (basic("a:b"), 0, user(), Some(Verdict::Right)),
+            (basic("a:c"), 0, Nobody, Some(Verdict::Wrong)),
+            (basic("a:b"), 1, TooSoon, None),
+            (basic("a:c"), 1, TooSoon, None),
+            (basic("a"), 1, Nobody, None),
+            (request("X: y"), 1, Nobody, None),
+            (request("Authorization: Bearer YTpi"), 0, Nobody, None),
+        ] {
+            let mut guesses = Guesses { wait, last: None };
+            assert_eq!(users.admit(&sent, &mut guesses), admission, "{sent:?}");
+            assert_eq!(guesses.last, last, "{sent:?}");
         }
     }
 }

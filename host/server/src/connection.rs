@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,18 +11,21 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep};
 
-use crate::burst::Burst;
+use crate::burst::{Alike, Burst};
 use crate::cohort;
-use crate::connections::Place;
+use crate::connections::{Counted, Place, TooMany};
+use crate::forwarded;
+use crate::guesses::{Guesses, Turn};
 use crate::idle;
-use crate::instances::{Shortage, TakenBack};
+use crate::instances::{Client, Shortage, TakenBack};
 use crate::listen::Address;
 use crate::log;
 use crate::memory::OutOfMemory;
 use crate::pace::Patience;
+use crate::proxies::{Forwarding, TrustedProxies};
 use crate::refusal::Refusal;
-use crate::sandbox::{Endpoint, Head, Info, Instance, Next, Sandbox};
-use crate::socket::{Arrived, Progress, Socket};
+use crate::sandbox::{Endpoint, Head, Info, Instance, Next, Sandbox, Served};
+use crate::socket::{Arrived, Prefaced, Progress, Socket};
 use crate::strikes::{Limit, strike};
 use crate::tls::{Spoken, TlsConfig};
 use crate::turns;
@@ -46,9 +49,25 @@ pub(crate) enum Keep {
 pub(crate) struct Connection {
     sandbox: Arc<Sandbox>,
     socket: Arc<Socket>,
-    info: Info,
+    peer: Party,
+    /// How the peer says whom it speaks for, if it is trusted.
+    proxy: Option<Arc<TrustedProxies>>,
     tls: Option<TlsConfig>,
-    _place: Place,
+    place: Place,
+}
+
+/// Whose a request is, for the sandbox and for limits.
+struct Party {
+    info: Info,
+    client: Client,
+}
+
+/// The client that a proxy speaks for.
+struct Behind {
+    party: Party,
+    address: IpAddr,
+    /// The connection counts as one of its.
+    counted: Option<Counted>,
 }
 
 impl Connection {
@@ -72,16 +91,25 @@ impl Connection {
             client: name,
             server,
             encrypted: tls.is_some(),
+            wait: 0,
         };
-        let socket = Socket::new(stream, place.client(), sandbox.terms().clone());
+        let client = place.client();
+        let socket = Socket::new(stream, client, sandbox.terms().clone());
         place.occupy(&socket);
         Connection {
             socket,
             sandbox,
-            info,
+            peer: Party { info, client },
+            proxy: None,
             tls,
-            _place: place,
+            place,
         }
+    }
+
+    /// The same of a peer that is one of `proxies`, and speaks for others.
+    pub(crate) fn of_proxy(mut self, proxies: Arc<TrustedProxies>) -> Self {
+        self.proxy = Some(proxies);
+        self
     }
 
     /// Serves it in instances of its own, one for each burst of requests, until either side closes it
@@ -104,10 +132,11 @@ impl Connection {
         let mut farewell = None;
         // Ready when the server stops and no request is on its way, or not for long any more.
         let mut parting = |cx: &mut Context| self.poll_parting(cx, end.as_mut(), &mut farewell);
-        if let Some(tls) = &self.tls {
+        let mut behind = None;
+        if self.tls.is_some() || self.has_preface() {
             let greeted = tokio::select! {
                 biased;
-                greeted = Box::pin(self.greet(tls)) => greeted,
+                greeted = Box::pin(self.greet(&mut behind)) => greeted,
                 () = poll_fn(&mut parting) => false,
             };
             if !greeted {
@@ -128,22 +157,30 @@ impl Connection {
                 Ok(Arrived::Unfinished) => Some(Head::Unfinished),
                 Ok(Arrived::Late) => None,
                 Ok(Arrived::Nothing) => {
-                    self.tell_struck();
+                    self.tell_struck(self.party(&behind));
                     return self.end().await;
                 }
                 Err(_) => return,
             };
-            let outcome = match head {
-                Some(head) => {
-                    let burst = (keep == Keep::ForBurst).then(|| {
-                        let comes_back = left.is_some_and(|left| left.elapsed() < idle::SOON);
-                        self.sandbox.new_burst(comes_back, stop.clone())
-                    });
-                    // In a box, as are other short or rare states, so that idle connections are small.
-                    Box::pin(self.serve_ready(instance, burst, head)).await
+            let outcome = match (head, self.learn_from_head(head, &mut behind)) {
+                (_, Err(TooMany)) => {
+                    self.strike(self.party(&behind), Limit::PerAddress);
+                    self.refuse(Refusal::ServiceUnavailable)
                 }
-                None => {
-                    self.tell_struck();
+                (Some(head), Ok(())) => {
+                    let following = match keep {
+                        Keep::Always => None,
+                        Keep::ForBurst => Some(Following {
+                            comes_back: left.is_some_and(|left| left.elapsed() < idle::SOON),
+                            stopping: stop.clone(),
+                        }),
+                    };
+                    let served = self.serve_ready(instance, behind.as_deref(), head, following);
+                    // In a box, as are other short or rare states, so that idle connections are small.
+                    Box::pin(served).await
+                }
+                (None, Ok(())) => {
+                    self.tell_struck(self.party(&behind));
                     self.refuse(Refusal::RequestTimeout)
                 }
             };
@@ -162,13 +199,14 @@ impl Connection {
                 Err(error) => Err(error),
             };
             if let Err(error) = sent {
-                self.tell_struck();
+                self.tell_struck(self.party(&behind));
                 // Nor does it wait for what is on its way to a client that takes nothing.
                 if error.kind() == io::ErrorKind::TimedOut {
                     self.socket.reset();
                 }
                 return;
             }
+            self.release_client(&mut behind);
             match outcome {
                 Outcome::Next(Next::KeepAlive) => to_skip = 0,
                 Outcome::Next(Next::Skip(size)) if size <= self.sandbox.terms().pace.skip => {
@@ -211,8 +249,123 @@ impl Connection {
         }
     }
 
+    /// Returns whether the connection begins with the words of a proxy.
+    fn has_preface(&self) -> bool {
+        let proxy = self.proxy.as_deref();
+        proxy.is_some_and(|proxies| proxies.form() == Forwarding::ProxyProtocol)
+    }
+
+    /// Returns those who are believed, if each request tells of its client.
+    fn names_clients(&self) -> Option<&Arc<TrustedProxies>> {
+        let proxy = self.proxy.as_ref();
+        proxy.filter(|proxies| proxies.form() == Forwarding::XForwardedFor)
+    }
+
+    /// Returns whom a request is of that comes now.
+    fn party<'c>(&'c self, behind: &'c Option<Box<Behind>>) -> &'c Party {
+        behind.as_deref().map_or(&self.peer, |behind| &behind.party)
+    }
+
+    /// Learns whose the request is that has come with `head`. One whose head is not whole is the proxy's own: the
+    /// client that it names may be hearsay.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    fn learn_from_head(
+        &self,
+        head: Option<Head>,
+        behind: &mut Option<Box<Behind>>,
+    ) -> Result<(), TooMany> {
+        let Some(proxies) = self.names_clients() else {
+            return Ok(());
+        };
+        let named = |head: &[u8]| forwarded::client(head, |address| proxies.has(address));
+        let address = match head {
+            Some(Head::Whole) => self.socket.look_at_head(named),
+            Some(Head::Unfinished) | None => None,
+        };
+        match address {
+            Some(address) => self.speak_for(SocketAddr::new(address, 0), behind),
+            None => {
+                *behind = None;
+                self.socket.set_client(self.peer.client);
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes that the proxy speaks for `address` from now on.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    fn speak_for(
+        &self,
+        address: SocketAddr,
+        behind: &mut Option<Box<Behind>>,
+    ) -> Result<(), TooMany> {
+        let client = Client::of(Some(address));
+        self.socket.set_client(client);
+        let info = Info {
+            client: endpoint(address),
+            ..self.peer.info.clone()
+        };
+        let behind = behind.insert(Box::new(Behind {
+            party: Party { info, client },
+            address: address.ip(),
+            counted: None,
+        }));
+        behind.counted = self.place.count(client)?;
+        Ok(())
+    }
+
+    /// Counts the connection as the proxy's own again, where requests of several clients come on it.
+    fn release_client(&self, behind: &mut Option<Box<Behind>>) {
+        if let Some(behind) = behind
+            && self.names_clients().is_some()
+        {
+            behind.counted = None;
+            self.socket.set_client(self.peer.client);
+        }
+    }
+
+    /// Learns from a proxy whose the connection is, and agrees with the client on TLS. False if either fails.
+    async fn greet(&self, behind: &mut Option<Box<Behind>>) -> bool {
+        if self.has_preface() && !self.learn_from_preface(behind).await {
+            return false;
+        }
+        match &self.tls {
+            Some(tls) => self.start_tls(tls, self.party(behind)).await,
+            None => true,
+        }
+    }
+
+    /// Learns from a proxy whose the connection is. False if it does not say, or if that client has too many.
+    async fn learn_from_preface(&self, behind: &mut Option<Box<Behind>>) -> bool {
+        let address = match self.socket.receive_preface().await {
+            Ok(Prefaced::By(Some(address))) => address,
+            Ok(Prefaced::By(None)) => return true,
+            Ok(Prefaced::Wrong) => {
+                self.strike(&self.peer, Limit::Preface);
+                return false;
+            }
+            Ok(Prefaced::Nothing) | Err(_) => return false,
+        };
+        let spoken_for = self.speak_for(address, behind);
+        if spoken_for.is_err() {
+            self.strike(self.party(behind), Limit::PerAddress);
+            // In TLS it would have to agree on keys first.
+            if self.tls.is_none() {
+                self.refuse(Refusal::ServiceUnavailable);
+                if self.socket.send().await.is_ok() {
+                    self.socket.linger().await;
+                }
+            }
+        }
+        spoken_for.is_ok()
+    }
+
     /// Agrees with the client on TLS. False if it speaks something else, or fails to.
-    async fn greet(&self, tls: &TlsConfig) -> bool {
+    async fn start_tls(&self, tls: &TlsConfig, party: &Party) -> bool {
         match self.socket.start_tls(tls).await {
             Ok(Spoken::Tls) => true,
             Ok(Spoken::SomethingElse) => {
@@ -223,21 +376,21 @@ impl Connection {
                 false
             }
             Err(_) => {
-                self.tell_struck();
+                self.tell_struck(party);
                 false
             }
         }
     }
 
     /// Logs the limit that the client has come to, if it has come to one.
-    fn tell_struck(&self) {
+    fn tell_struck(&self, party: &Party) {
         if let Some(limit) = self.socket.take_struck() {
-            self.strike(limit);
+            self.strike(party, limit);
         }
     }
 
-    fn strike(&self, limit: Limit) {
-        strike(&self.info.client.address, limit);
+    fn strike(&self, party: &Party, limit: Limit) {
+        strike(&party.info.client.address, limit);
     }
 
     /// Tells the client that what it got is all there is.
@@ -270,14 +423,29 @@ impl Connection {
         }
     }
 
-    /// Serves what has come. A handler that fails is logged.
+    /// Serves what has come from `behind` a proxy, or from the peer itself, and what is `following`, if that may be.
+    /// A handler that fails is logged.
     async fn serve_ready(
         &self,
         instance: &mut Option<Instance>,
-        burst: Option<Burst>,
+        behind: Option<&Behind>,
         head: Head,
+        following: Option<Following>,
     ) -> Outcome {
-        let call = self.call(instance, burst, head);
+        let party = behind.map_or(&self.peer, |behind| &behind.party);
+        let turn = match self.sandbox.guesses() {
+            Some(guesses) => Some(Box::pin(self.turn(guesses, party)).await),
+            None => None,
+        };
+        let burst = self.burst(turn.as_ref(), behind, following);
+        let info = Info {
+            wait: match turn {
+                Some(Turn::Wait(seconds)) => seconds,
+                _ => 0,
+            },
+            ..party.info.clone()
+        };
+        let call = self.call(instance, party.client, burst, head, info);
         let called = match self.sandbox.runs_scripts() {
             true => call.await,
             false => match self.socket.watch(call).await {
@@ -287,7 +455,12 @@ impl Connection {
         };
         self.socket.release_instance();
         let error = match called {
-            Ok(next) => return Outcome::Next(next),
+            Ok(Served { next, password }) => {
+                if let Some(guesses) = self.sandbox.guesses() {
+                    guesses.note(party.client, password);
+                }
+                return Outcome::Next(next);
+            }
             Err(error) => error,
         };
         *instance = None;
@@ -296,7 +469,7 @@ impl Connection {
             return Outcome::Reset;
         }
         if let Some((limit, refusal)) = struck(&error) {
-            self.strike(limit);
+            self.strike(party, limit);
             return match is_answered {
                 true => Outcome::Reset,
                 false => self.refuse(refusal),
@@ -304,7 +477,7 @@ impl Connection {
         }
         let (handler, reason) = (self.sandbox.name(), error.root_cause());
         let message = format_args!("handler `{handler}` failed: {reason}");
-        log::connection(&self.info.client.address, message);
+        log::connection(&party.info.client.address, message);
         match is_answered {
             true => Outcome::Cut,
             false => self.refuse(Refusal::InternalServerError),
@@ -318,13 +491,58 @@ impl Connection {
         Outcome::Next(Next::Linger)
     }
 
+    /// Waits for the turn of a request that may have a password.
+    async fn turn<'s>(&self, guesses: &'s Guesses, party: &Party) -> Turn<'s> {
+        let has_credentials = self.socket.look_at_head(forwarded::has_credentials);
+        let turn = guesses.turn(party.client, has_credentials).await;
+        if has_credentials && matches!(turn, Turn::Wait(_)) {
+            self.strike(party, Limit::Passwords);
+        }
+        turn
+    }
+
+    /// Returns which requests one call may serve: of one client, and with one password where `turn` is for one.
+    fn burst(
+        &self,
+        turn: Option<&Turn>,
+        behind: Option<&Behind>,
+        following: Option<Following>,
+    ) -> Option<Burst> {
+        let Some(Following {
+            comes_back,
+            stopping,
+        }) = following
+        else {
+            return self.names_clients().map(|_| Burst::One);
+        };
+        let without_credentials = match turn {
+            Some(Turn::Guess(_)) => return Some(Burst::One),
+            Some(Turn::NoPassword) => true,
+            Some(Turn::Proved | Turn::Wait(_)) | None => false,
+        };
+        // The connection counts as the client's as long as a request is in hand, and no longer.
+        if self.names_clients().is_some() && behind.is_some_and(|behind| behind.counted.is_some()) {
+            return Some(Burst::One);
+        }
+        let alike = match self.names_clients() {
+            Some(proxies) => Some(Alike::Named {
+                proxies: proxies.clone(),
+                client: behind.map(|behind| behind.address),
+                without_credentials,
+            }),
+            None => without_credentials.then_some(Alike::WithoutCredentials),
+        };
+        Some(self.sandbox.new_burst(comes_back, stopping, alike))
+    }
+
     async fn call(
         &self,
         instance: &mut Option<Instance>,
+        client: Client,
         burst: Option<Burst>,
         head: Head,
-    ) -> wasmtime::Result<Next> {
-        let client = self.socket.client();
+        info: Info,
+    ) -> wasmtime::Result<Served> {
         turns::begin(client, self.sandbox.terms().pace.instance).await?;
         let instance = match instance {
             Some(instance) => instance,
@@ -334,9 +552,16 @@ impl Connection {
                 instance.insert(new)
             }
         };
-        let info = self.info.clone();
         instance.serve(&self.socket, info, head, burst).await
     }
+}
+
+/// Requests that may follow in one call.
+struct Following {
+    /// The client has come back soon.
+    comes_back: bool,
+    /// Turns true when there are to be none any more.
+    stopping: watch::Receiver<bool>,
 }
 
 /// The result of serving a request.

@@ -95,15 +95,33 @@ impl Connections {
         core: usize,
         client: Client,
     ) -> Result<Place, TooMany> {
-        let counted = Counted::new(self, client)?;
+        let counted = self.count(client)?;
+        let mut place = self.admit_proxy(core, client).await;
+        place._counted = counted;
+        Ok(place)
+    }
+
+    /// Takes a place on `core` for a connection of `proxy`, or waits for one. A proxy may have any number, as they
+    /// are its clients'.
+    pub(crate) async fn admit_proxy(self: &Arc<Self>, core: usize, proxy: Client) -> Place {
         if !self.take() {
             Box::pin(self.wait()).await;
         }
-        Ok(Place {
-            counted,
+        Place {
+            connections: self.clone(),
+            client: proxy,
+            _counted: None,
             core: core % self.cores.len(),
             index: None,
-        })
+        }
+    }
+
+    /// Counts a connection of `client`, where a client may not have any number.
+    fn count(self: &Arc<Self>, client: Client) -> Result<Option<Counted>, TooMany> {
+        match self.max_per_client {
+            Some(max) => Counted::new(self, client, max).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Takes one place, or none.
@@ -232,23 +250,22 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A connection of a client, counted where the client may not have any number.
+/// A connection of a client that may not have any number.
 #[derive(Debug)]
-struct Counted {
+pub(crate) struct Counted {
     connections: Arc<Connections>,
     client: Client,
 }
 
 impl Counted {
-    fn new(connections: &Arc<Connections>, client: Client) -> Result<Self, TooMany> {
-        if let Some(max) = connections.max_per_client {
-            let mut clients = lock(&connections.clients);
-            let count = clients.entry(client).or_default();
-            if *count >= max {
-                return Err(TooMany);
-            }
-            *count += 1;
+    fn new(connections: &Arc<Connections>, client: Client, max: usize) -> Result<Self, TooMany> {
+        let mut clients = lock(&connections.clients);
+        let count = clients.entry(client).or_default();
+        if *count >= max {
+            return Err(TooMany);
         }
+        *count += 1;
+        drop(clients);
         Ok(Counted {
             connections: connections.clone(),
             client,
@@ -258,9 +275,6 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        if self.connections.max_per_client.is_none() {
-            return;
-        }
         let mut clients = lock(&self.connections.clients);
         if let Entry::Occupied(mut count) = clients.entry(self.client) {
             *count.get_mut() -= 1;
@@ -274,7 +288,9 @@ impl Drop for Counted {
 /// The place of one connection, free again when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
-    counted: Counted,
+    connections: Arc<Connections>,
+    client: Client,
+    _counted: Option<Counted>,
     core: usize,
     /// Where its socket is among those of its core.
     index: Option<u32>,
@@ -283,12 +299,20 @@ pub(crate) struct Place {
 impl Place {
     /// Returns who the place is for.
     pub(crate) fn client(&self) -> Client {
-        self.counted.client
+        self.client
+    }
+
+    /// Counts the connection as one of `client`, where a client may not have any number.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub(crate) fn count(&self, client: Client) -> Result<Option<Counted>, TooMany> {
+        self.connections.count(client)
     }
 
     /// Lets `socket` be found when it is idle and others need the place.
     pub(crate) fn occupy(&mut self, socket: &Arc<Socket>) {
-        let connections = &self.counted.connections;
+        let connections = &self.connections;
         let mut sockets = lock(&connections.cores[self.core]);
         self.index = Some(sockets.insert(Arc::downgrade(socket)));
         if !mem::replace(&mut sockets.are_watched, true) {
@@ -299,7 +323,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let connections = &self.counted.connections;
+        let connections = &self.connections;
         if let Some(index) = self.index {
             lock(&connections.cores[self.core]).remove(index);
         }

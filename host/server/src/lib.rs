@@ -13,7 +13,8 @@
 //! calls are not worth waiting for, and `refusal` what the host says then.
 //! How long an instance stays with a connection is a matter of `burst` and `idle`, counted in rounds
 //! (`round`), as is how long a file stays open; `memory` is what all instances may have. `cohort` keeps connections in step that are ready at
-//! once. `cgi` runs scripts for a component that may ask for them. `log` is beside the way, as are `strikes`, its lines of limits.
+//! once. `proxies` says which peers are believed that speak for others, by a `preface` or a field that is
+//! `forwarded`, and `guesses` who has to wait as its passwords were wrong. `cgi` runs scripts for a component that may ask for them. `log` is beside the way, as are `strikes`, its lines of limits.
 
 mod burst;
 mod cgi;
@@ -23,6 +24,8 @@ mod connection;
 mod connections;
 mod directory;
 mod filesystem;
+mod forwarded;
+mod guesses;
 mod head;
 mod idle;
 mod inherited;
@@ -37,6 +40,8 @@ mod memory;
 mod open_files;
 mod outbox;
 mod pace;
+mod preface;
+mod proxies;
 mod received;
 mod refusal;
 mod round;
@@ -61,6 +66,7 @@ pub use inherited::inherited;
 pub use listen::{Address, listen};
 pub use log::{flush_log, log_json, log_to, reopen_log, say, takes_more};
 pub use pace::{Pace, Rate};
+pub use proxies::{Forwarding, TrustedProxies, TrustedProxy};
 pub use received::remove_received;
 pub use sandbox::{Grant, Sandbox};
 pub use server::{HttpServer, Load, Shutdown};

@@ -2,9 +2,11 @@
 //!
 //! | who waits | for what | how long |
 //! | --- | --- | --- |
+//! | a connection of a proxy | the words that say whose it is | [`Pace::head`] |
 //! | a connection | agreeing on keys | [`Pace::handshake`] |
 //! | a connection | the first byte of a request | [`Pace::idle`], silently |
 //! | a connection | the rest of its head | [`Pace::head`], then 408 |
+//! | a connection | its turn at a password (`guesses`) | 10 s, then 429 |
 //! | a connection | an instance | [`Pace::instance`], then 503 |
 //! | an instance | content that its handler reads | [`Pace::content`], or until others need the instance |
 //! | an instance | room for an answer that the outbox does not hold | [`Pace::reading`], or until others need it |

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use agreed::settings;
 use tokio::sync::watch;
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentType, InstancePre, Lift, Linker, Lower, Resource,
@@ -17,11 +18,12 @@ use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
-use crate::burst::Burst;
+use crate::burst::{Alike, Burst};
 use crate::cgi::{self, Scripts};
 use crate::clock::{self, Clock};
 use crate::directory;
 use crate::filesystem;
+use crate::guesses::Guesses;
 use crate::instances::{Client, Instances, Permit};
 use crate::lock::lock;
 use crate::log::Log;
@@ -63,6 +65,8 @@ pub struct Sandbox {
     /// Instances that the engine has room for.
     max_instances: usize,
     memory: Arc<Budget>,
+    /// Guesses of passwords, where it asks for them.
+    guesses: Option<Guesses>,
     /// WASI contexts of instances that have gone, for those to come. An instance cannot change its
     /// own, and making one takes longer than making an instance.
     contexts: Arc<Mutex<Vec<WasiCtx>>>,
@@ -169,6 +173,9 @@ impl Sandbox {
         }
         check_version(component)?;
         let pre = linker.instantiate_pre(component)?;
+        let asks =
+            |(name, _): &(String, _)| [settings::AUTH, settings::AUTH_FILE].contains(&&**name);
+        let asks_for_passwords = grant.environment.iter().any(asks);
         let serve = component
             .get_export_index(None, CONNECTION)
             .and_then(|interface| component.get_export_index(Some(&interface), "serve"))
@@ -186,6 +193,7 @@ impl Sandbox {
             runs_scripts,
             max_instances,
             memory: Budget::new(None),
+            guesses: asks_for_passwords.then(Guesses::default),
             contexts: Arc::default(),
             clock: Clock::start(engine.clone()),
         })
@@ -250,10 +258,21 @@ impl Sandbox {
         &self.name
     }
 
-    /// What lets an instance wait for more requests, until `stopping` turns true; longer where the client
-    /// `comes_back` soon.
-    pub(crate) fn new_burst(&self, comes_back: bool, stopping: watch::Receiver<bool>) -> Burst {
-        Burst::new(self.terms.instances.clone(), comes_back, stopping)
+    /// Returns the guesses of its clients, if it asks for passwords.
+    pub(crate) fn guesses(&self) -> Option<&Guesses> {
+        self.guesses.as_ref()
+    }
+
+    /// What lets an instance wait for more requests that are `alike`, until `stopping` turns true; longer where the
+    /// client `comes_back` soon.
+    pub(crate) fn new_burst(
+        &self,
+        comes_back: bool,
+        stopping: watch::Receiver<bool>,
+        alike: Option<Alike>,
+    ) -> Burst {
+        let instances = self.terms.instances.clone();
+        Burst::new(instances, comes_back, stopping, alike)
     }
 
     /// Makes a fresh instance for `client`, when there is room for one.
@@ -375,7 +394,7 @@ type Arguments = (
 pub(crate) struct Instance {
     /// `None` only while it is dropped.
     store: Option<Store<State>>,
-    serve: TypedFunc<Arguments, (Next,)>,
+    serve: TypedFunc<Arguments, (Served,)>,
     contexts: Arc<Mutex<Vec<WasiCtx>>>,
     _permit: Permit,
 }
@@ -392,7 +411,7 @@ impl Instance {
         info: Info,
         head: Head,
         burst: Option<Burst>,
-    ) -> Result<Next> {
+    ) -> Result<Served> {
         let Some(store) = &mut self.store else {
             return Err(Error::msg("the instance has gone"));
         };
@@ -406,8 +425,8 @@ impl Instance {
             Resource::new_borrow(input),
             Resource::new_borrow(output),
         );
-        let (next,) = self.serve.call_async(store, arguments).await?;
-        Ok(next)
+        let (served,) = self.serve.call_async(store, arguments).await?;
+        Ok(served)
     }
 
     /// Takes the connection away, which the instance has finished with.
@@ -442,6 +461,8 @@ pub(crate) struct Info {
     pub(crate) server: Endpoint,
     /// Whether the bytes are encrypted between the two.
     pub(crate) encrypted: bool,
+    /// Seconds that the peer has to wait until a password is looked at.
+    pub(crate) wait: u32,
 }
 
 /// An IP address and a port.
@@ -465,6 +486,33 @@ pub(crate) enum Head {
     /// All that will be had of it.
     #[component(name = "unfinished")]
     Unfinished,
+}
+
+/// The outcome of a call (`served` of `wit/connection.wit`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
+#[component(record)]
+pub(crate) struct Served {
+    /// What to do with the connection.
+    pub(crate) next: Next,
+    /// The password that was looked at last.
+    pub(crate) password: Password,
+}
+
+/// A password that was looked at (`password` of `wit/connection.wit`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
+#[component(enum)]
+#[repr(u8)]
+#[allow(dead_code, reason = "made by the component")]
+pub(crate) enum Password {
+    /// None was.
+    #[component(name = "none")]
+    None,
+    /// It is that of a user.
+    #[component(name = "right")]
+    Right,
+    /// It is nobody's.
+    #[component(name = "wrong")]
+    Wrong,
 }
 
 /// What to do with a connection (`next` of `wit/connection.wit`).

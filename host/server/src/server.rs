@@ -21,6 +21,7 @@ use crate::instances::Client;
 use crate::listen::{Address, listen_on};
 use crate::lock::lock;
 use crate::log;
+use crate::proxies::TrustedProxies;
 use crate::refusal::{Refusal, turn_away};
 use crate::sandbox::{Instance, Sandbox};
 use crate::socket::Terms;
@@ -44,6 +45,7 @@ pub struct HttpServer {
     sandbox: Arc<Sandbox>,
     max_connections: usize,
     max_per_address: Option<usize>,
+    proxies: Option<Arc<TrustedProxies>>,
     stopping: watch::Sender<bool>,
     /// The time of grace has begun.
     ending: watch::Sender<bool>,
@@ -120,6 +122,7 @@ impl HttpServer {
             sandbox: Arc::new(sandbox),
             max_connections: connections::default_max(),
             max_per_address: None,
+            proxies: None,
             stopping: watch::Sender::new(false),
             ending: watch::Sender::new(false),
             inherited: false,
@@ -154,6 +157,13 @@ impl HttpServer {
     /// one that have the first 64 bits in common.
     pub fn max_per_address(mut self, max: usize) -> Self {
         self.max_per_address = Some(max);
+        self
+    }
+
+    /// Believes `proxies` who their clients are: limits, the log and handlers then know those. No number of
+    /// connections is too many for a proxy.
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies = Some(Arc::new(proxies));
         self
     }
 
@@ -263,7 +273,7 @@ impl HttpServer {
                 ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
             });
             let (stream, client) = accepted.await?;
-            let place = self.connections().admit(0, Client::of(client)).await;
+            let place = self.admit(&self.connections(), 0, client).await;
             let Some(connection) = self.connection((stream, client), place) else {
                 return Ok(());
             };
@@ -278,6 +288,20 @@ impl HttpServer {
     fn connections(&self) -> Arc<Connections> {
         let cores = self.listeners.len();
         Connections::new(self.max_connections, self.max_per_address, cores)
+    }
+
+    /// Takes a place on `core` for a connection from `address`, or waits for one.
+    async fn admit(
+        &self,
+        room: &Arc<Connections>,
+        core: usize,
+        address: Option<SocketAddr>,
+    ) -> Result<Place, TooMany> {
+        let client = Client::of(address);
+        match &self.proxies {
+            Some(proxies) if proxies.has_peer(address) => Ok(room.admit_proxy(core, client).await),
+            _ => room.admit(core, client).await,
+        }
     }
 
     /// Returns what is to be served, if there is a `place` for it.
@@ -298,7 +322,11 @@ impl HttpServer {
             return None;
         };
         let (sandbox, tls) = (self.sandbox.clone(), self.tls.clone());
-        Some(Connection::new(sandbox, stream, address, tls, place))
+        let connection = Connection::new(sandbox, stream, address, tls, place);
+        Some(match &self.proxies {
+            Some(proxies) if proxies.has_peer(address) => connection.of_proxy(proxies.clone()),
+            _ => connection,
+        })
     }
 
     /// One core: a runtime of its own, and connections that never leave it.
@@ -311,7 +339,7 @@ impl HttpServer {
             loop {
                 let next = async {
                     let accepted = accept(&listener).await;
-                    let place = room.admit(number, Client::of(accepted.1)).await;
+                    let place = self.admit(room, number, accepted.1).await;
                     (accepted, place)
                 };
                 let (accepted, place) = tokio::select! {
@@ -335,7 +363,7 @@ impl HttpServer {
                 while let Ok(accepted) = accept_now(listener.get_ref()) {
                     let place = tokio::select! {
                         biased;
-                        place = room.admit(number, Client::of(accepted.1)) => Some(place),
+                        place = self.admit(room, number, accepted.1) => Some(place),
                         () = ready(()) => None,
                     };
                     let connection = place.and_then(|place| self.connection(accepted, place));

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -27,6 +27,7 @@ use crate::instances::{Client, Holding, Instances, TakenBack};
 use crate::lock::lock;
 use crate::outbox::{Outbox, SEND_SIZE, Sent};
 use crate::pace::{Allowance, PRESSED, Pace};
+use crate::preface::{self, Preface};
 use crate::stream::{More, Stream};
 use crate::strikes::Limit;
 use crate::tls::{Spoken, TlsConfig};
@@ -47,7 +48,6 @@ pub(crate) struct Terms {
 #[derive(Debug)]
 pub(crate) struct Socket {
     terms: Arc<Terms>,
-    client: Client,
     state: Mutex<State>,
     /// The call that goes on is abandoned.
     is_abandoned: AtomicBool,
@@ -55,6 +55,8 @@ pub(crate) struct Socket {
 
 #[derive(Debug)]
 struct State {
+    /// Whose the connection is, or the request in hand.
+    client: Client,
     transport: Transport,
     /// Received and not yet read.
     inbox: BytesMut,
@@ -96,6 +98,17 @@ struct State {
     holding: Option<(Holding, u64)>,
 }
 
+/// The preface of a connection of a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prefaced {
+    /// The connection is this client's, or the proxy's own.
+    By(Option<SocketAddr>),
+    /// Something else has come, or not all of it in time.
+    Wrong,
+    /// Nothing has come before the end.
+    Nothing,
+}
+
 /// The part of a request that has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrived {
@@ -113,6 +126,7 @@ impl Socket {
     /// Takes over an accepted connection of `client`.
     pub(crate) fn new(stream: TcpStream, client: Client, terms: Arc<Terms>) -> Arc<Self> {
         let state = State {
+            client,
             transport: Transport::Plain(Stream::new(stream)),
             inbox: BytesMut::new(),
             head: Head::default(),
@@ -136,15 +150,19 @@ impl Socket {
         };
         Arc::new(Socket {
             terms,
-            client,
             state: Mutex::new(state),
             is_abandoned: AtomicBool::new(false),
         })
     }
 
-    /// Returns who is on the other end.
+    /// Returns whose the connection is, or the request in hand.
     pub(crate) fn client(&self) -> Client {
-        self.client
+        self.lock().client
+    }
+
+    /// Notes that a proxy speaks for `client` from now on.
+    pub(crate) fn set_client(&self, client: Client) {
+        self.lock().client = client;
     }
 
     fn pace(&self) -> &Pace {
@@ -157,7 +175,12 @@ impl Socket {
     /// Any failure of the connection, what is not as TLS should be, and a client that takes longer
     /// than [`Pace::handshake`].
     pub(crate) async fn start_tls(&self, config: &TlsConfig) -> io::Result<Spoken> {
-        self.lock().transport.start_tls(config)?;
+        {
+            let mut state = self.lock();
+            // What has come behind a preface.
+            let come = mem::take(&mut state.inbox);
+            state.transport.start_tls(config, come)?;
+        }
         let handshake = poll_fn(|cx| {
             let mut state = self.lock();
             let shaken = state.transport.poll_handshake(cx);
@@ -169,6 +192,38 @@ impl Socket {
         match timeout(self.pace().handshake, handshake).await {
             Ok(spoken) => spoken,
             Err(_) => Err(self.lock().fail_by(Limit::Handshake)),
+        }
+    }
+
+    /// Waits for the preface of a proxy, for [`Pace::head`].
+    ///
+    /// # Errors
+    /// Any failure of the connection.
+    pub(crate) async fn receive_preface(&self) -> io::Result<Prefaced> {
+        let preface = async {
+            loop {
+                if !self.receive_more().await? {
+                    let is_begun = self.has_unread();
+                    return Ok(if is_begun {
+                        Prefaced::Wrong
+                    } else {
+                        Prefaced::Nothing
+                    });
+                }
+                let mut state = self.lock();
+                match preface::look(&state.inbox) {
+                    Preface::Incomplete => {}
+                    Preface::Wrong => return Ok(Prefaced::Wrong),
+                    Preface::Whole { size, client } => {
+                        state.discard(size as u64);
+                        return Ok(Prefaced::By(client));
+                    }
+                }
+            }
+        };
+        match timeout(self.pace().head, preface).await {
+            Ok(prefaced) => prefaced,
+            Err(_) => Ok(Prefaced::Wrong),
         }
     }
 
@@ -473,6 +528,12 @@ impl Socket {
         Ok(length)
     }
 
+    /// Returns what `look` finds in the head that a sandbox is to read, or in the part of it that will be had.
+    pub(crate) fn look_at_head<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        let state = self.lock();
+        look(&state.inbox[..state.handed.min(state.inbox.len())])
+    }
+
     /// What has come, up to `size` bytes and up to the end of a request, without waiting.
     pub(crate) fn read(&self, size: usize) -> StreamResult<Vec<u8>> {
         let mut state = self.lock();
@@ -629,8 +690,8 @@ impl Socket {
 
     /// Returns what others see of the instance, and how many bytes have been moved since they do.
     fn holding<'s>(&self, state: &'s mut State) -> (&'s Holding, u64) {
-        let moved = state.received + state.sent;
-        let register = || (self.terms.instances.register(self.client), moved);
+        let (moved, client) = (state.received + state.sent, state.client);
+        let register = || (self.terms.instances.register(client), moved);
         let (holding, before) = state.holding.get_or_insert_with(register);
         (holding, moved - *before)
     }

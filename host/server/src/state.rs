@@ -92,6 +92,7 @@ impl State {
         if let Some(attached) = &mut self.attached
             && Arc::ptr_eq(&attached.socket, socket)
         {
+            attached.client = client.clone();
             attached.burst = burst;
             return Ok((attached.input, attached.output));
         }

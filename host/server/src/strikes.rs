@@ -48,6 +48,10 @@ pub(crate) enum Limit {
     Connections,
     /// The connections that one client may have.
     PerAddress,
+    /// The time for a trusted proxy to say whose a connection is, or what it said instead.
+    Preface,
+    /// The wrong passwords that a client may send without having to wait.
+    Passwords,
     /// What the system has for connections to come: the error by its number.
     Accepting(i32),
 }
@@ -68,6 +72,8 @@ impl fmt::Display for Limit {
             Limit::Slow => "others needed a connection that moved few bytes",
             Limit::Connections => "cannot accept connections: there are as many as may be",
             Limit::PerAddress => "too many connections of one address",
+            Limit::Preface => "no PROXY protocol from a trusted proxy",
+            Limit::Passwords => "too many wrong passwords",
             Limit::Accepting(error) => {
                 let error = io::Error::from_raw_os_error(error).to_string();
                 let (reason, _) = error.split_once(" (os error").unwrap_or((&error, ""));

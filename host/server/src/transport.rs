@@ -6,6 +6,8 @@ use std::mem;
 use std::net::TcpStream;
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
+
 use crate::stream::{More, Peer, Stream};
 use crate::tls::{Spoken, TlsConfig, TlsStream};
 
@@ -17,14 +19,14 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Makes it one that is encrypted; a handshake comes next.
+    /// Makes it one that is encrypted; a handshake comes next, which begins with the bytes that have `come`.
     ///
     /// # Errors
     /// A connection that is encrypted already, and those of [`TlsStream::new`].
-    pub(crate) fn start_tls(&mut self, config: &TlsConfig) -> io::Result<()> {
+    pub(crate) fn start_tls(&mut self, config: &TlsConfig, come: BytesMut) -> io::Result<()> {
         match mem::replace(self, Transport::Plain(Stream::Lost)) {
             Transport::Plain(stream) => {
-                *self = Transport::Tls(Box::new(TlsStream::new(stream, config)?));
+                *self = Transport::Tls(Box::new(TlsStream::new(stream, config, come)?));
                 Ok(())
             }
             Transport::Tls(_) => Err(io::ErrorKind::AlreadyExists.into()),

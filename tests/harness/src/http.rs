@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 /// How long any test waits for bytes before it fails.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -91,6 +93,20 @@ impl fmt::Debug for Response {
 /// A connection to `port` of the loopback interface.
 pub fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server accepts");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+    stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout");
+    stream
+}
+
+/// The same from 127.0.0.`host`: another client.
+pub fn connect_from(host: u8, port: u16) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let address = |host, port| SocketAddr::from(([127, 0, 0, host], port)).into();
+    socket.bind(&address(host, 0)).expect("an address of ours");
+    socket
+        .connect(&address(1, port))
+        .expect("the server accepts");
+    let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout");
     stream

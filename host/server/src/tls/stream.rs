@@ -9,6 +9,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, BytesMut};
 use rustls::{InvalidMessage, ServerConnection};
 
 use super::TlsConfig;
@@ -21,6 +22,8 @@ const PIECE_SIZE: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct TlsStream {
     stream: Stream,
+    /// What had come before, to be read first.
+    come: BytesMut,
     tls: ServerConnection,
     /// Something has come.
     is_begun: bool,
@@ -36,12 +39,15 @@ pub(crate) enum Spoken {
 }
 
 impl TlsStream {
+    /// The server's end on `stream`, of which the bytes `come` were read already.
+    ///
     /// # Errors
     /// A configuration that `rustls` does not take.
-    pub(crate) fn new(stream: Stream, config: &TlsConfig) -> io::Result<Self> {
+    pub(crate) fn new(stream: Stream, config: &TlsConfig, come: BytesMut) -> io::Result<Self> {
         let tls = ServerConnection::new(config.config.clone()).map_err(io::Error::other)?;
         Ok(TlsStream {
             stream,
+            come,
             tls,
             is_begun: false,
         })
@@ -193,6 +199,9 @@ impl TlsStream {
 
     /// Reads what has come, 0 bytes at the end.
     fn poll_read_tls(&mut self, cx: &mut Context) -> Poll<io::Result<usize>> {
+        if self.come.has_remaining() {
+            return Poll::Ready(self.tls.read_tls(&mut (&mut self.come).reader()));
+        }
         let stream = &mut self.stream;
         match self.tls.read_tls(&mut Incoming { stream, cx }) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
