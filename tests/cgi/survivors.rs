@@ -183,3 +183,43 @@ fn a_starter_that_has_stopped_holds_up_no_file() {
     signal("CONT");
     assert_eq!(harness::read_head(&mut stream).status, 200);
 }
+
+#[test]
+fn orphans_are_reaped_by_a_server_that_is_the_first_process() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let site = Site::empty();
+    site.write("file", "served");
+    let mut command = std::process::Command::new("unshare");
+    command
+        .args(["--pid", "--fork", "--kill-child", super::SANDSERVE])
+        .args(["--cgi", "--bind", "127.0.0.1", "--directory"])
+        .args([site.root().as_os_str(), "0".as_ref()]);
+    let server = Server::spawn(command);
+    // The server is the only child of `unshare`.
+    let first = server.workers()[0];
+    let orphan = std::process::Command::new("nsenter")
+        .args(["--target", &first.to_string(), "--pid"])
+        .args(["sh", "-c", "sleep 1000 </dev/null >/dev/null 2>&1 &"])
+        .status();
+    assert!(orphan.expect("nsenter runs").success());
+    // Dead ones included.
+    let orphans = || -> Vec<u32> {
+        let entries = fs::read_dir("/proc").expect("processes").flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        ids.filter(|id: &u32| {
+            let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            let parent = stat
+                .rsplit(") ")
+                .next()
+                .and_then(|rest| rest.split(' ').nth(1));
+            stat.contains("(sleep)") && parent == Some(&*first.to_string())
+        })
+        .collect()
+    };
+    wait_until("the orphan is its child", || orphans().len() == 1);
+    kill(orphans()[0]);
+    wait_until("the orphan is reaped", || orphans().is_empty());
+    assert_eq!(get(server.port, "/file").text(), "served");
+}

@@ -239,14 +239,13 @@ mod tests {
             .collect();
         let one_more = slots.take_or_wait(A).expect_err("no room");
         assert!(one_more.await.is_err(), "refused at once");
-        drop(waiting.remove(0));
+        waiting.remove(0);
         let in_its_place = slots.take_or_wait(B).expect_err("it waits");
         drop(first);
-        // The other client has none yet, and neither has this one: the first come.
-        let slot = waiting.remove(0).await.expect("room");
-        drop(slot);
-        let slot = in_its_place.await;
-        drop((slot, waiting));
+        // None of them has any yet: the first come.
+        for told in waiting.into_iter().chain([in_its_place]) {
+            drop(told.await.expect("room"));
+        }
         assert_eq!(lock(&slots.ledger).running, 0);
     }
 }

@@ -437,3 +437,156 @@ fn send_now(socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
         SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
     )?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::fs;
+    use std::io::{IoSlice, Read, Write, pipe};
+    use std::os::fd::BorrowedFd;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+    use std::thread::JoinHandle;
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, sendmsg};
+
+    use super::*;
+
+    /// A worker that says what it wants, and its starter.
+    struct Fallen {
+        socket: OwnedFd,
+        _keeper: UnixStream,
+        starter: JoinHandle<io::Result<()>>,
+    }
+
+    impl Fallen {
+        fn new(root: &Path) -> Fallen {
+            let (ours, theirs) = starter_socket().expect("a socket");
+            let socket = rustix::io::dup(ours.socket()).expect("a descriptor");
+            let (keeper, of_starter) = UnixStream::pair().expect("a stream");
+            let starter = ScriptStarter::new(root, ScriptLimits::default(), 16).expect("a starter");
+            let serve = move || {
+                // It can be read from at any time: children are looked at all the time.
+                starter.serve(theirs, of_starter, File::open("/dev/zero")?)
+            };
+            let starter = thread::spawn(serve);
+            ours.wait_until_ready().expect("ready");
+            Fallen {
+                socket,
+                _keeper: keeper,
+                starter,
+            }
+        }
+
+        fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd]) {
+            send_with(&self.socket, bytes, descriptors);
+        }
+
+        /// Begins an order. Returns the socket of the script.
+        fn begin(&self) -> UnixStream {
+            let (ours, theirs) = UnixStream::pair().expect("a stream");
+            self.send(&[SCRIPT], &[theirs.as_fd()]);
+            ours
+        }
+
+        fn is_out_of_turn(self) -> bool {
+            let ended = self.starter.join().expect("no panic");
+            ended.is_err_and(|error| error.kind() == io::ErrorKind::InvalidData)
+        }
+    }
+
+    fn send_with(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd]) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(descriptors));
+        let bytes = [IoSlice::new(bytes)];
+        sendmsg(socket, &bytes, &mut control, SendFlags::NOSIGNAL).expect("sent");
+    }
+
+    fn order(path: &str, variable: &str) -> Vec<u8> {
+        let order = Order {
+            path: path.into(),
+            arguments: vec![],
+            environment: vec![(variable.into(), OsString::new())],
+        };
+        order.encode().expect("short")
+    }
+
+    /// Sends an order with three descriptors, and returns what is answered.
+    fn answer(fallen: &Fallen, path: &str) -> Option<Answer> {
+        let mut script = fallen.begin();
+        let null = File::open("/dev/null").expect("a file");
+        send_with(&script, &order(path, "HTTPS"), &[null.as_fd(); 3]);
+        let mut answer = [0; 2];
+        script.read_exact(&mut answer).ok()?;
+        Answer::decode(&answer).map(|(answer, _)| answer)
+    }
+
+    // One test, as all scripts are children of the process, and are ended with each starter.
+    #[test]
+    fn a_worker_that_has_fallen_starts_nothing_but_scripts_of_the_root() {
+        let place = tempfile::tempdir().expect("a directory");
+        let root = place.path().join("root");
+        fs::create_dir(&root).expect("a directory");
+        for name in ["root/script", "outside"] {
+            let path = place.path().join(name);
+            fs::write(&path, "#!/bin/sh\n").expect("a script");
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode");
+        }
+        let fallen = Fallen::new(&root);
+        assert_eq!(answer(&fallen, "./script"), Some(Answer::Started));
+        for path in ["../outside", "/bin/sh", "./../outside", "", "."] {
+            let answer = answer(&fallen, path);
+            assert!(
+                matches!(answer, Some(Answer::Refused(_))),
+                "{path}: {answer:?}"
+            );
+        }
+        // It gives up an order in the middle.
+        let mut given_up = fallen.begin();
+        given_up.write_all(&[1, 2]).expect("sent");
+        drop(given_up);
+        assert_eq!(answer(&fallen, "./script"), Some(Answer::Started));
+        fallen.send(&[FAREWELL], &[]);
+        assert!(fallen.starter.join().expect("no panic").is_ok());
+
+        let (reader, _writer) = pipe().expect("a pipe");
+        let null = File::open("/dev/null").expect("a file");
+        type Attack<'a> = &'a dyn Fn(&Fallen);
+        let with = |fallen: &Fallen, bytes: &[u8], count: usize| {
+            send_with(fallen.begin(), bytes, &vec![null.as_fd(); count]);
+        };
+        let attacks: [(&str, Attack); 11] = [
+            ("another word", &|fallen| fallen.send(b"x", &[])),
+            ("a longer word", &|fallen| {
+                fallen.send(b"ss", &[null.as_fd()])
+            }),
+            ("no socket", &|fallen| fallen.send(&[SCRIPT], &[])),
+            ("two sockets", &|fallen| {
+                fallen.send(&[SCRIPT], &[null.as_fd(); 2])
+            }),
+            ("many sockets", &|fallen| {
+                fallen.send(&[SCRIPT], &[null.as_fd(); 8])
+            }),
+            ("a pipe", &|fallen| {
+                fallen.send(&[SCRIPT], &[reader.as_fd(), null.as_fd()])
+            }),
+            ("no stdio", &|fallen| {
+                with(fallen, &order("./script", "HTTPS"), 0)
+            }),
+            ("much stdio", &|fallen| {
+                with(fallen, &order("./script", "HTTPS"), 4)
+            }),
+            ("a long order", &|fallen| with(fallen, &[0xff; 8], 3)),
+            ("no order", &|fallen| with(fallen, &[1, 0, 0, 0, 7], 3)),
+            ("a loader", &|fallen| {
+                with(fallen, &order("./script", "LD_PRELOAD"), 3)
+            }),
+        ];
+        for (name, attack) in attacks {
+            let fallen = Fallen::new(&root);
+            attack(&fallen);
+            assert!(fallen.is_out_of_turn(), "{name}");
+        }
+    }
+}

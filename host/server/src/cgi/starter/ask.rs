@@ -47,6 +47,11 @@ impl ToStarter {
         ToStarter(Arc::new(socket))
     }
 
+    #[cfg(test)]
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.0
+    }
+
     /// Waits until the starter is there. Returns which directory its scripts are beneath, as device and inode.
     ///
     /// # Errors
