@@ -625,6 +625,63 @@ pub const SETTINGS: &[Setting] = {
         Setting::new(
             Cgi,
             HostForFiles,
+            ("cgi-max-scripts", "SANDSERVE_CGI_MAX_SCRIPTS"),
+            Kind::Number {
+                value: "NUMBER",
+                least: 1,
+                most: u32::MAX as u64,
+            },
+            "Run at most so many scripts at once; three times as many wait for a moment (503)",
+        )
+        .default("64")
+        .needs("cgi"),
+        Setting::new(
+            Cgi,
+            HostForFiles,
+            ("cgi-max-memory", "SANDSERVE_CGI_MAX_MEMORY"),
+            Kind::Number {
+                value: "BYTES",
+                least: 1,
+                most: u64::MAX,
+            },
+            "Let each process of a script have so much address space [default: no limit]",
+        )
+        .needs("cgi"),
+        Setting::new(
+            Cgi,
+            HostForFiles,
+            ("cgi-max-cpu", "SANDSERVE_CGI_MAX_CPU"),
+            SECONDS,
+            "Let each process of a script compute for so long [default: no limit]",
+        )
+        .needs("cgi"),
+        Setting::new(
+            Cgi,
+            HostForFiles,
+            ("cgi-max-processes", "SANDSERVE_CGI_MAX_PROCESSES"),
+            Kind::Number {
+                value: "NUMBER",
+                least: 1,
+                most: u32::MAX as u64,
+            },
+            "Let the user that scripts run as have so many processes and threads [default: no limit]",
+        )
+        .needs("cgi"),
+        Setting::new(
+            Cgi,
+            HostForFiles,
+            ("cgi-max-file-size", "SANDSERVE_CGI_MAX_FILE_SIZE"),
+            Kind::Number {
+                value: "BYTES",
+                least: 0,
+                most: u64::MAX,
+            },
+            "Let scripts write files of at most this size [default: no limit]",
+        )
+        .needs("cgi"),
+        Setting::new(
+            Cgi,
+            HostForFiles,
             ("cgi-dir-access", "SANDSERVE_CGI_DIR_ACCESS"),
             Kind::Lines {
                 value: "DIR",

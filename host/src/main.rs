@@ -4,7 +4,8 @@
 //! 2. `bind`: listeners.
 //! 3. `supervisor`, `signals`: the process that stays.
 //! 4. `worker`: the process that serves, with what `auth_file` and `https` read.
-//! 5. `reach`: ways to the server, for people.
+//! 5. `scripts`: the process that starts scripts for it.
+//! 6. `reach`: ways to the server, for people.
 //!
 //! `generate` and `new` are the other commands.
 
@@ -16,6 +17,7 @@ mod https;
 mod new;
 mod options;
 mod reach;
+mod scripts;
 mod signals;
 mod supervisor;
 mod worker;
@@ -34,6 +36,7 @@ use sandserve_host::{
 use bind::{Bound, Origin, bind};
 use command_line::Asked;
 use options::{Options, Tls};
+use scripts::Plan;
 use signals::Signals;
 use supervisor::{Ended, Kept, Supervisor};
 
@@ -96,13 +99,14 @@ fn serve(options: &Options) -> Result<ExitCode, String> {
     }
     let announce = || announce(options, &addresses);
     let are_inherited = matches!(origin, Origin::Inherited);
-    let work = |stream, listeners| {
+    let work = |stream, listeners, starter| {
         worker::work(
             options,
             self_signed.as_ref(),
             are_inherited,
             stream,
             listeners,
+            starter,
         )
     };
     let kept = Kept {
@@ -111,6 +115,11 @@ fn serve(options: &Options) -> Result<ExitCode, String> {
         grace: options.grace,
         // Another worker would not have the state of the one instance.
         renews: !options.single,
+        scripts: options.cgi.as_ref().map(|cgi| Plan {
+            root: options.directory.clone(),
+            limits: cgi.limits.clone(),
+            max_scripts: cgi.max_scripts,
+        }),
     };
     let ended = Supervisor::new(kept, &work)
         .run(announce)

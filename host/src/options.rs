@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agreed::{fields, settings, syntax};
-use sandserve_host::{DirAccess, Forwarding, Pace, TrustedProxies, TrustedProxy};
+use sandserve_host::{DirAccess, Forwarding, Pace, ScriptLimits, TrustedProxies, TrustedProxy};
 
 use crate::command_line::Given;
 
@@ -69,6 +69,9 @@ pub(crate) struct TlsFiles {
 pub(crate) struct Cgi {
     /// The time after which a script is ended.
     pub(crate) timeout: Duration,
+    /// Scripts that run at once.
+    pub(crate) max_scripts: usize,
+    pub(crate) limits: ScriptLimits,
     /// The directories of scripts that are WebAssembly.
     pub(crate) dir_access: Vec<DirAccess>,
 }
@@ -166,8 +169,15 @@ fn pace(given: &Given) -> Pace {
 
 fn cgi(given: &Given) -> Cgi {
     let directories = given.lines("cgi-dir-access").into_iter();
+    let mut limits = ScriptLimits::default();
+    limits.memory = given.number("cgi-max-memory");
+    limits.cpu = given.number("cgi-max-cpu");
+    limits.processes = given.number("cgi-max-processes");
+    limits.file_size = given.number("cgi-max-file-size");
     Cgi {
         timeout: Duration::from_secs(given.number("cgi-timeout").unwrap_or_default()),
+        max_scripts: count(given, "cgi-max-scripts").unwrap_or_default(),
+        limits,
         dir_access: directories
             .filter_map(|value| syntax::dir_access(value).ok())
             .map(|access| DirAccess {

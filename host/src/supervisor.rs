@@ -1,5 +1,6 @@
 //! The process that stays: it has the names of everything (root, certificates, log), the listeners and the
-//! signals, and touches no byte of a client. Workers, one process each, do the serving.
+//! signals, and touches no byte of a client. Workers, one process each, do the serving; `scripts` starts scripts for
+//! them.
 //!
 //! A reload, a root that has come to mean another directory, and a worker that has died are one thing: a new
 //! generation. A worker starts with everything opened anew; once it serves, those before it stop accepting
@@ -17,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions, WaitStatus, kill_process, wait};
-use sandserve_host::{reopen_log, say};
+use sandserve_host::{ToStarter, reopen_log, say, starter_socket};
 
+use crate::scripts::{self, Plan};
 use crate::signals::{Signal, Signals};
 
 /// The time that a worker has to start. A handler is compiled in it.
@@ -58,9 +60,9 @@ pub(crate) enum Ended {
     NeverServed,
 }
 
-/// The work of a worker, with its end of the stream to the supervisor and the listeners. Returns the exit
-/// status of the process.
-pub(crate) type Work<'w> = dyn Fn(UnixStream, Vec<TcpListener>) -> u8 + 'w;
+/// The work of a worker, with its end of the stream to the supervisor, the listeners, and its end of the socket to
+/// the process that starts its scripts. Returns the exit status of the process.
+pub(crate) type Work<'w> = dyn Fn(UnixStream, Vec<TcpListener>, Option<ToStarter>) -> u8 + 'w;
 
 /// The things that outlive a worker.
 pub(crate) struct Kept {
@@ -70,6 +72,8 @@ pub(crate) struct Kept {
     pub(crate) grace: Duration,
     /// Reloads make a new generation.
     pub(crate) renews: bool,
+    /// Scripts that workers may have started.
+    pub(crate) scripts: Option<Plan>,
 }
 
 /// Keeps a worker serving until a signal ends that.
@@ -78,6 +82,8 @@ pub(crate) struct Supervisor<'w> {
     work: &'w Work<'w>,
     /// The oldest first.
     workers: Vec<Worker>,
+    starters: Vec<Starter>,
+    scripts: Option<Plan>,
     /// This process belongs to a terminal. One that is gone cannot be asked for any more.
     has_terminal: bool,
     renews: bool,
@@ -95,8 +101,17 @@ struct Failed {
     back_off: Duration,
 }
 
+/// The process that keeps the one which starts scripts. It has gone when they have.
+struct Starter {
+    id: Pid,
+    /// Its end tells that process to end them.
+    stream: Option<UnixStream>,
+}
+
 struct Worker {
     id: Pid,
+    /// The process that keeps its starter of scripts.
+    starter: Option<Pid>,
     stream: UnixStream,
     /// The stream has come to its end: the worker is about to, too.
     is_silent: bool,
@@ -118,6 +133,8 @@ impl<'w> Supervisor<'w> {
         Supervisor {
             work,
             workers: Vec::new(),
+            starters: Vec::new(),
+            scripts: kept.scripts.clone(),
             has_terminal: fs::File::open("/dev/tty").is_ok(),
             renews: kept.renews,
             grace: kept.grace,
@@ -284,6 +301,7 @@ impl<'w> Supervisor<'w> {
     fn reap(&mut self, is_first: bool) {
         while let Ok(Some((id, status))) = wait(WaitOptions::NOHANG) {
             let Some(at) = self.workers.iter().position(|worker| worker.id == id) else {
+                self.note_end_of_starter(id, status);
                 continue;
             };
             let worker = self.workers.remove(at);
@@ -313,6 +331,22 @@ impl<'w> Supervisor<'w> {
                     self.wait_before_next();
                 }
             }
+        }
+    }
+
+    /// Takes note of a child that is no worker. A worker whose scripts cannot be started any more makes way for another
+    /// generation.
+    fn note_end_of_starter(&mut self, id: Pid, status: WaitStatus) {
+        self.starters.retain(|starter| starter.id != id);
+        let mut workers = self.workers.iter();
+        let is_served = workers.any(|worker| {
+            worker.starter == Some(id) && matches!(worker.stage, Stage::Starting | Stage::Serving)
+        });
+        // It ends by itself when its worker has.
+        if self.ending.is_none() && is_served && status.exit_status() != Some(0) {
+            say("the process that starts scripts has died and is replaced");
+            self.is_stale = true;
+            self.wait_before_next();
         }
     }
 
@@ -369,29 +403,58 @@ impl<'w> Supervisor<'w> {
     }
 
     fn start_worker(&mut self) -> io::Result<()> {
+        let (starter, to_starter) = self.start_starter()?.unzip();
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let Some(id) = fork()? else {
             // Only the supervisor may hold its ends of the streams: a worker knows by them that it has gone.
             drop(ours);
-            self.workers.clear();
-            let listeners = match self.kept.take() {
-                None => Vec::new(),
-                Some(mut kept) => {
-                    kept.signals.give_up();
-                    mem::take(&mut kept.listeners)
-                }
-            };
-            process::exit((self.work)(theirs, listeners).into())
+            let listeners = self.give_up();
+            process::exit((self.work)(theirs, listeners, to_starter).into())
         };
         self.workers.push(Worker {
             id,
+            starter,
             stream: ours,
             is_silent: false,
             stage: Stage::Starting,
             deadline: Some(Instant::now() + START),
         });
         Ok(())
+    }
+
+    /// Starts the process that starts scripts for the next worker, if there are to be any. Returns its keeper, and
+    /// the worker's end of the socket to it.
+    fn start_starter(&mut self) -> io::Result<Option<(Pid, ToStarter)>> {
+        let Some(plan) = &self.scripts else {
+            return Ok(None);
+        };
+        let plan = plan.clone();
+        let (ours, theirs) = UnixStream::pair()?;
+        let (to_starter, of_worker) = starter_socket()?;
+        let Some(id) = fork()? else {
+            drop((ours, to_starter));
+            self.give_up();
+            process::exit(scripts::keep(plan, of_worker, theirs).into())
+        };
+        self.starters.push(Starter {
+            id,
+            stream: Some(ours),
+        });
+        Ok(Some((id, to_starter)))
+    }
+
+    /// Gives up in a child what only the supervisor may hold. Returns the listeners.
+    fn give_up(&mut self) -> Vec<TcpListener> {
+        self.workers.clear();
+        self.starters.clear();
+        match self.kept.take() {
+            None => Vec::new(),
+            Some(mut kept) => {
+                kept.signals.give_up();
+                mem::take(&mut kept.listeners)
+            }
+        }
     }
 
     /// Ends all workers: by a word, and those that do not heed it by force.
@@ -408,6 +471,23 @@ impl<'w> Supervisor<'w> {
         for worker in self.workers.drain(..) {
             let _ = kill_process(worker.id, rustix::process::Signal::KILL);
         }
+        self.end_starters();
+    }
+
+    /// Has everything ended that scripts have started.
+    fn end_starters(&mut self) {
+        self.starters
+            .iter_mut()
+            .for_each(|starter| starter.stream = None);
+        let deadline = Instant::now() + TIDY_UP;
+        while !self.starters.is_empty() && Instant::now() < deadline {
+            self.reap(false);
+            if !self.starters.is_empty() {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        // They go on by themselves where that takes longer.
+        self.starters.clear();
     }
 }
 
@@ -419,7 +499,7 @@ impl Worker {
 }
 
 /// Makes a child process that goes on from here. Returns its id to the parent, and `None` to the child.
-fn fork() -> io::Result<Option<Pid>> {
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
     // SAFETY: this process has one thread, so that the child has every lock and all memory as they were.
     #[allow(unsafe_code)]
     let id = unsafe { libc::fork() };

@@ -13,8 +13,8 @@ use std::{fs, io};
 
 use agreed::settings;
 use sandserve_host::{
-    Grant, HttpServer, Load, Sandbox, Scripts, Shutdown, TlsConfig, cgi_server, check_file,
-    end_scripts, flush_log, remove_received, reopen_log, say,
+    Grant, HttpServer, Load, Sandbox, Scripts, Shutdown, TlsConfig, ToStarter, cgi_server,
+    check_file, flush_log, remove_received, reopen_log, say,
 };
 
 use crate::options::{Options, Tls};
@@ -35,27 +35,43 @@ const MAX_ATTEMPTS: usize = 3;
 
 /// Serves `listeners` until the supervisor behind `stream` ends that. Returns the exit status, having said
 /// why if it is not 0. `self_signed` is the certificate made for this run, which every generation has; listeners
-/// that `are_inherited` go on when the server ends.
+/// that `are_inherited` go on when the server ends. Scripts are started by `starter`.
 pub(crate) fn work(
     options: &Options,
     self_signed: Option<&TlsConfig>,
     are_inherited: bool,
     stream: UnixStream,
     listeners: Vec<TcpListener>,
+    starter: Option<ToStarter>,
 ) -> u8 {
-    let served = heed(&stream)
+    let starter = starter.as_ref();
+    let served = heed(&stream, starter)
         .map_err(one_line("cannot heed the supervisor"))
         .and_then(|shutdown| {
             let make = || {
-                let server = server(options, self_signed, &listeners)?;
+                let server = server(options, self_signed, &listeners, starter)?;
                 Ok(match are_inherited {
                     true => server.inherited(),
                     false => server,
                 })
             };
-            serve(&options.directory, make, &stream, &shutdown)
+            let root_of_scripts = match starter.map(ToStarter::wait_until_ready).transpose() {
+                Ok(root) => root,
+                // A root that cannot be opened is why, and is said better by who opens it here.
+                Err(error) => {
+                    make()?;
+                    return Err(one_line("cannot run scripts")(error));
+                }
+            };
+            serve(
+                &options.directory,
+                root_of_scripts,
+                make,
+                &stream,
+                &shutdown,
+            )
         });
-    tidy_up();
+    tidy_up(starter);
     match served {
         Ok(()) => 0,
         Err(message) => {
@@ -67,6 +83,7 @@ pub(crate) fn work(
 
 fn serve(
     directory: &Path,
+    root_of_scripts: Option<(u64, u64)>,
     make: impl Fn() -> Result<HttpServer, String>,
     stream: &UnixStream,
     shutdown: &OnceLock<Shutdown>,
@@ -88,7 +105,8 @@ fn serve(
         // A supervisor that has gone is heeded by the end of the stream.
         let _ = (&*stream).write_all(&[READY]);
         if let Ok(stream) = stream.try_clone() {
-            watch(directory, root, load, stream);
+            let roots = [root, root_of_scripts].into_iter().flatten().collect();
+            watch(directory, roots, load, stream);
         }
     };
     server
@@ -97,9 +115,9 @@ fn serve(
 }
 
 /// Tells the supervisor when another worker should take over, from a thread of its own: where the name `path`
-/// means another directory than `root`, and where a crowd has left much memory behind. A look at a file
+/// means another directory than `roots`, and where a crowd has left much memory behind. A look at a file
 /// system that is far away may take long.
-fn watch(path: &Path, root: Option<(u64, u64)>, load: Load, mut stream: UnixStream) {
+fn watch(path: &Path, roots: Vec<(u64, u64)>, load: Load, mut stream: UnixStream) {
     let path = path.to_path_buf();
     // A worker that takes as much from the start, for a large handler say, is none to replace.
     let much_memory = own_memory() + MUCH_MEMORY;
@@ -108,7 +126,8 @@ fn watch(path: &Path, root: Option<(u64, u64)>, load: Load, mut stream: UnixStre
         loop {
             thread::sleep(LOOK);
             // A root that is gone may come back.
-            let has_moved = root.is_some() && identity(&path).is_some_and(|now| Some(now) != root);
+            let now = identity(&path);
+            let has_moved = now.is_some_and(|now| roots.iter().any(|&root| root != now));
             let has_left = load.instances() <= FEW_INSTANCES && own_memory() > much_memory;
             calm = if has_left { calm + 1 } else { 0 };
             let is_wanted = has_moved || calm >= CALM_LOOKS;
@@ -145,8 +164,9 @@ fn server(
     options: &Options,
     self_signed: Option<&TlsConfig>,
     listeners: &[TcpListener],
+    starter: Option<&ToStarter>,
 ) -> Result<HttpServer, String> {
-    let sandbox = sandbox(options)?;
+    let sandbox = sandbox(options, starter)?;
     let listeners = listeners.iter().map(TcpListener::try_clone);
     let mut server = listeners
         .collect::<io::Result<_>>()
@@ -177,15 +197,18 @@ fn server(
 }
 
 /// Removes what would outlive the process, and writes the last lines of the log.
-fn tidy_up() {
+fn tidy_up(starter: Option<&ToStarter>) {
     remove_received();
-    end_scripts();
+    if let Some(starter) = starter {
+        starter.say_farewell();
+    }
     flush_log();
 }
 
 /// Does as the supervisor says from now on. Returns where the means to let the server finish belong, once there
 /// is a server.
-fn heed(stream: &UnixStream) -> io::Result<Arc<OnceLock<Shutdown>>> {
+fn heed(stream: &UnixStream, starter: Option<&ToStarter>) -> io::Result<Arc<OnceLock<Shutdown>>> {
+    let starter = starter.cloned();
     let mut words = stream.try_clone()?;
     let shutdown = Arc::<OnceLock<Shutdown>>::default();
     let server = shutdown.clone();
@@ -202,7 +225,7 @@ fn heed(stream: &UnixStream) -> io::Result<Arc<OnceLock<Shutdown>>> {
                 (RETIRE, Some(shutdown)) => shutdown.retire(),
                 (STOP, Some(shutdown)) => shutdown.shutdown(),
                 _ => {
-                    tidy_up();
+                    tidy_up(starter.as_ref());
                     process::exit(0);
                 }
             }
@@ -211,7 +234,7 @@ fn heed(stream: &UnixStream) -> io::Result<Arc<OnceLock<Shutdown>>> {
     Ok(shutdown)
 }
 
-fn sandbox(options: &Options) -> Result<Sandbox, String> {
+fn sandbox(options: &Options, starter: Option<&ToStarter>) -> Result<Sandbox, String> {
     let directory = options.directory.display();
     let mut environment = options.environment.clone();
     if let Some(path) = &options.auth_file {
@@ -235,7 +258,7 @@ fn sandbox(options: &Options) -> Result<Sandbox, String> {
         })?;
     }
     let sandbox = match &options.handler {
-        None => built_in(options, grant),
+        None => built_in(options, grant, starter),
         Some(path) => load_handler(path, grant)
             .map_err(|error| format!("cannot use handler `{}`: {error}", path.display())),
     }?;
@@ -248,11 +271,21 @@ fn sandbox(options: &Options) -> Result<Sandbox, String> {
 
 /// Returns the sandbox of the component that this host was built with: of the one that runs scripts only if
 /// asked.
-fn built_in(options: &Options, grant: Grant) -> Result<Sandbox, String> {
+fn built_in(
+    options: &Options,
+    grant: Grant,
+    starter: Option<&ToStarter>,
+) -> Result<Sandbox, String> {
     let sandbox = match &options.cgi {
         Some(cgi) => {
             let scripts = Scripts::new(&options.directory, cgi.timeout, &cgi.dir_access)
-                .map_err(|error| reason(format_args!("cannot run scripts: {error:#}")))?;
+                .map_err(|error| reason(format_args!("cannot run scripts: {error:#}")))?
+                .max_scripts(cgi.max_scripts)
+                .limits(cgi.limits.clone());
+            let scripts = match starter {
+                Some(starter) => scripts.starter(starter.clone()),
+                None => scripts,
+            };
             cgi_server(grant, scripts)
         }
         None => sandserve_host::file_server(grant),

@@ -54,6 +54,8 @@ pub mod sandserve {
                 NotFound,
                 /// It is not a file, or not one that can be run.
                 NotExecutable,
+                /// As many run as may, and too many wait, or this one has waited for too long: it may be tried again.
+                Busy,
                 /// Something else, in words.
                 Failed(_rt::String),
             }
@@ -67,6 +69,7 @@ pub mod sandserve {
                         Refusal::NotExecutable => {
                             f.debug_tuple("Refusal::NotExecutable").finish()
                         }
+                        Refusal::Busy => f.debug_tuple("Refusal::Busy").finish(),
                         Refusal::Failed(e) => {
                             f.debug_tuple("Refusal::Failed").field(e).finish()
                         }
@@ -398,8 +401,9 @@ pub mod sandserve {
                                 let v17 = match l13 {
                                     0 => Refusal::NotFound,
                                     1 => Refusal::NotExecutable,
+                                    2 => Refusal::Busy,
                                     n => {
-                                        debug_assert_eq!(n, 2, "invalid enum discriminant");
+                                        debug_assert_eq!(n, 3, "invalid enum discriminant");
                                         let e17 = {
                                             let l14 = *ptr7
                                                 .add(2 * ::core::mem::size_of::<*const u8>())
@@ -1007,9 +1011,9 @@ macro_rules! __export_cgi_server_impl {
         (link_section =
         "component-type:wit-bindgen:0.57.1:sandserve:http@0.2.0:cgi-server:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 10622] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 10629] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xfdQ\x01A\x02\x01A$\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x84R\x01A\x02\x01A$\x01\
 B\x04\x04\0\x05error\x03\x01\x01h\0\x01@\x01\x04self\x01\0s\x04\0\x1d[method]err\
 or.to-debug-string\x01\x02\x03\0\x14wasi:io/error@0.2.12\x05\0\x01B\x0a\x04\0\x08\
 pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\x16[method]pollable.rea\
@@ -1035,16 +1039,16 @@ eroes-and-flush\x01\x17\x01@\x03\x04self\x11\x03src\x09\x03lenw\0\x0d\x04\0\x1c[
 method]output-stream.splice\x01\x18\x04\0%[method]output-stream.blocking-splice\x01\
 \x18\x03\0\x16wasi:io/streams@0.2.12\x05\x04\x02\x03\0\x02\x0cinput-stream\x02\x03\
 \0\x02\x0doutput-stream\x01B\x19\x02\x03\x02\x01\x05\x04\0\x0cinput-stream\x03\0\
-\0\x02\x03\x02\x01\x06\x04\0\x0doutput-stream\x03\0\x02\x01q\x03\x09not-found\0\0\
-\x0enot-executable\0\0\x06failed\x01s\0\x04\0\x07refusal\x03\0\x04\x01q\x05\x06e\
-xited\x01}\0\x09signalled\x01}\0\x07trapped\x01s\0\x09timed-out\0\0\x09abandoned\
-\0\0\x04\0\x03end\x03\0\x06\x04\0\x06script\x03\x01\x01i\x08\x01i\x03\x01i\x01\x01\
-r\x03\x06script\x09\x05stdin\x0a\x06stdout\x0b\x04\0\x07running\x03\0\x0c\x01h\x08\
-\x01@\x01\x04self\x0e\0\x07\x04\0\x13[method]script.wait\x01\x0f\x01ps\x01o\x02s\
-s\x01p\x11\x01j\x01\x0d\x01\x05\x01@\x03\x04paths\x09arguments\x10\x0benvironmen\
-t\x12\0\x13\x04\0\x05start\x01\x14\x01@\0\0s\x04\0\x04root\x01\x15\x03\0\x18sand\
-serve:http/cgi@0.2.0\x05\x07\x01B\x0a\x01o\x02ss\x01p\0\x01@\0\0\x01\x04\0\x0fge\
-t-environment\x01\x02\x01ps\x01@\0\0\x03\x04\0\x0dget-arguments\x01\x04\x01ks\x01\
+\0\x02\x03\x02\x01\x06\x04\0\x0doutput-stream\x03\0\x02\x01q\x04\x09not-found\0\0\
+\x0enot-executable\0\0\x04busy\0\0\x06failed\x01s\0\x04\0\x07refusal\x03\0\x04\x01\
+q\x05\x06exited\x01}\0\x09signalled\x01}\0\x07trapped\x01s\0\x09timed-out\0\0\x09\
+abandoned\0\0\x04\0\x03end\x03\0\x06\x04\0\x06script\x03\x01\x01i\x08\x01i\x03\x01\
+i\x01\x01r\x03\x06script\x09\x05stdin\x0a\x06stdout\x0b\x04\0\x07running\x03\0\x0c\
+\x01h\x08\x01@\x01\x04self\x0e\0\x07\x04\0\x13[method]script.wait\x01\x0f\x01ps\x01\
+o\x02ss\x01p\x11\x01j\x01\x0d\x01\x05\x01@\x03\x04paths\x09arguments\x10\x0benvi\
+ronment\x12\0\x13\x04\0\x05start\x01\x14\x01@\0\0s\x04\0\x04root\x01\x15\x03\0\x18\
+sandserve:http/cgi@0.2.0\x05\x07\x01B\x0a\x01o\x02ss\x01p\0\x01@\0\0\x01\x04\0\x0f\
+get-environment\x01\x02\x01ps\x01@\0\0\x03\x04\0\x0dget-arguments\x01\x04\x01ks\x01\
 @\0\0\x05\x04\0\x0binitial-cwd\x01\x06\x03\0\x1bwasi:cli/environment@0.2.12\x05\x08\
 \x01B\x05\x02\x03\x02\x01\x06\x04\0\x0doutput-stream\x03\0\0\x01i\x01\x01@\0\0\x02\
 \x04\0\x0aget-stderr\x01\x03\x03\0\x16wasi:cli/stderr@0.2.12\x05\x09\x01B\x05\x01\
@@ -1232,8 +1236,8 @@ pub use __export_cgi_server_impl as export_component;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 10144] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xffM\x01A\x02\x01A\x1e\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 10151] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x86N\x01A\x02\x01A\x1e\
 \x01B\x04\x04\0\x05error\x03\x01\x01h\0\x01@\x01\x04self\x01\0s\x04\0\x1d[method\
 ]error.to-debug-string\x01\x02\x03\0\x14wasi:io/error@0.2.12\x05\0\x01B\x0a\x04\0\
 \x08pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\x16[method]pollable\
@@ -1259,16 +1263,16 @@ eroes-and-flush\x01\x17\x01@\x03\x04self\x11\x03src\x09\x03lenw\0\x0d\x04\0\x1c[
 method]output-stream.splice\x01\x18\x04\0%[method]output-stream.blocking-splice\x01\
 \x18\x03\0\x16wasi:io/streams@0.2.12\x05\x04\x02\x03\0\x02\x0cinput-stream\x02\x03\
 \0\x02\x0doutput-stream\x01B\x19\x02\x03\x02\x01\x05\x04\0\x0cinput-stream\x03\0\
-\0\x02\x03\x02\x01\x06\x04\0\x0doutput-stream\x03\0\x02\x01q\x03\x09not-found\0\0\
-\x0enot-executable\0\0\x06failed\x01s\0\x04\0\x07refusal\x03\0\x04\x01q\x05\x06e\
-xited\x01}\0\x09signalled\x01}\0\x07trapped\x01s\0\x09timed-out\0\0\x09abandoned\
-\0\0\x04\0\x03end\x03\0\x06\x04\0\x06script\x03\x01\x01i\x08\x01i\x03\x01i\x01\x01\
-r\x03\x06script\x09\x05stdin\x0a\x06stdout\x0b\x04\0\x07running\x03\0\x0c\x01h\x08\
-\x01@\x01\x04self\x0e\0\x07\x04\0\x13[method]script.wait\x01\x0f\x01ps\x01o\x02s\
-s\x01p\x11\x01j\x01\x0d\x01\x05\x01@\x03\x04paths\x09arguments\x10\x0benvironmen\
-t\x12\0\x13\x04\0\x05start\x01\x14\x01@\0\0s\x04\0\x04root\x01\x15\x03\0\x18sand\
-serve:http/cgi@0.2.0\x05\x07\x01B\x0a\x01o\x02ss\x01p\0\x01@\0\0\x01\x04\0\x0fge\
-t-environment\x01\x02\x01ps\x01@\0\0\x03\x04\0\x0dget-arguments\x01\x04\x01ks\x01\
+\0\x02\x03\x02\x01\x06\x04\0\x0doutput-stream\x03\0\x02\x01q\x04\x09not-found\0\0\
+\x0enot-executable\0\0\x04busy\0\0\x06failed\x01s\0\x04\0\x07refusal\x03\0\x04\x01\
+q\x05\x06exited\x01}\0\x09signalled\x01}\0\x07trapped\x01s\0\x09timed-out\0\0\x09\
+abandoned\0\0\x04\0\x03end\x03\0\x06\x04\0\x06script\x03\x01\x01i\x08\x01i\x03\x01\
+i\x01\x01r\x03\x06script\x09\x05stdin\x0a\x06stdout\x0b\x04\0\x07running\x03\0\x0c\
+\x01h\x08\x01@\x01\x04self\x0e\0\x07\x04\0\x13[method]script.wait\x01\x0f\x01ps\x01\
+o\x02ss\x01p\x11\x01j\x01\x0d\x01\x05\x01@\x03\x04paths\x09arguments\x10\x0benvi\
+ronment\x12\0\x13\x04\0\x05start\x01\x14\x01@\0\0s\x04\0\x04root\x01\x15\x03\0\x18\
+sandserve:http/cgi@0.2.0\x05\x07\x01B\x0a\x01o\x02ss\x01p\0\x01@\0\0\x01\x04\0\x0f\
+get-environment\x01\x02\x01ps\x01@\0\0\x03\x04\0\x0dget-arguments\x01\x04\x01ks\x01\
 @\0\0\x05\x04\0\x0binitial-cwd\x01\x06\x03\0\x1bwasi:cli/environment@0.2.12\x05\x08\
 \x01B\x05\x02\x03\x02\x01\x06\x04\0\x0doutput-stream\x03\0\0\x01i\x01\x01@\0\0\x02\
 \x04\0\x0aget-stderr\x01\x03\x03\0\x16wasi:cli/stderr@0.2.12\x05\x09\x01B\x05\x01\

@@ -367,12 +367,30 @@ pub fn send_error<H>(
 where
     H: BaseHttpRequestHandler + ?Sized,
 {
+    send_error_with(handler, http, code, message, explain, &[])
+}
+
+/// Does what [`send_error`] does, with more `fields` in the head, as (name, value).
+pub(crate) fn send_error_with<H>(
+    handler: &mut H,
+    http: &mut Exchange,
+    code: u16,
+    message: Option<&str>,
+    explain: Option<&str>,
+    fields: &[(&str, &str)],
+) -> io::Result<()>
+where
+    H: BaseHttpRequestHandler + ?Sized,
+{
     let (short, long) = responses(code);
     let message = &*reason_phrase(message.unwrap_or(short));
     let explain = explain.unwrap_or(long);
     handler.log_error(http, &format!("code {code}, message {message}"));
     handler.send_response(http, code, Some(message));
     handler.send_header(http, "Connection", "close");
+    for (name, value) in fields {
+        handler.send_header(http, name, value);
+    }
     // RFC 9110 6.4.1 and 15.3.6: these have no content.
     let has_content = code >= 200 && !matches!(code, 204 | 205 | 304);
     let mut body = String::new();

@@ -1,13 +1,17 @@
 //! `--cgi`: scripts as `CGIHTTPRequestHandler` runs them, and better.
 
 mod component;
+mod crowd;
 mod ends;
 mod environment;
 mod isolation;
+mod library;
+mod limits;
 mod load;
 mod output;
 mod rules;
 mod streams;
+mod survivors;
 mod wasm;
 
 use std::fs;
@@ -88,24 +92,30 @@ fn wait_for_end(id: &str) {
     });
 }
 
-/// The children of `server`, dead ones included.
+/// The children of the processes of `server` that may have scripts, dead ones included.
 fn children(server: &Server) -> Vec<String> {
-    let parent = server.worker().to_string();
+    let mut parents = server.starters();
+    parents.push(server.worker());
     let entries = fs::read_dir("/proc").expect("processes").flatten();
     entries
         .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
         .filter(|stat| {
             let fields = stat.rsplit(") ").next().unwrap_or_default();
-            fields.split(' ').nth(1) == Some(&parent)
+            let parent = fields.split(' ').nth(1);
+            parents.iter().any(|id| parent == Some(&*id.to_string()))
         })
         .collect()
 }
 
-/// The pipes and sockets that `server` has open.
+/// The pipes that the processes of `server` have open.
 fn open_pipes(server: &Server) -> usize {
-    let files = fs::read_dir(format!("/proc/{}/fd", server.worker())).expect("a process");
+    let mut processes = server.starters();
+    processes.push(server.worker());
+    let files = processes.into_iter().flat_map(|id| {
+        let files = fs::read_dir(format!("/proc/{id}/fd")).expect("a process");
+        files.flatten()
+    });
     files
-        .flatten()
         .filter_map(|file| fs::read_link(file.path()).ok())
         .filter(|target| target.to_string_lossy().starts_with("pipe:"))
         .count()

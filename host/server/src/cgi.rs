@@ -7,12 +7,16 @@ mod open;
 mod pipe;
 mod program;
 mod script;
+mod slots;
+mod starter;
 mod wasm;
 
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -25,11 +29,16 @@ use wasmtime_wasi::{FsPerms, WasiCtx};
 
 use crate::state::{Attached, State};
 use script::Script;
+use slots::Slots;
 use wasm::Programs;
 
-pub use program::end_all;
+pub use program::{ScriptLimits, end_all};
+pub use starter::{OfWorker, ScriptStarter, ToStarter, end_children, starter_socket};
 
 const INTERFACE: &str = "sandserve:http/cgi@0.2.0";
+/// Scripts that run at once, where nothing else is said: enough to keep the cores busy with scripts that wait for
+/// something else most of the time, and few enough for a small machine.
+const MAX_SCRIPTS: usize = 64;
 
 /// What runs scripts, and for how long.
 pub struct Scripts {
@@ -37,6 +46,10 @@ pub struct Scripts {
     root: File,
     path: String,
     timeout: Duration,
+    slots: Arc<Slots>,
+    limits: ScriptLimits,
+    /// The process that starts those that are programs, if that is another than this.
+    starter: Option<ToStarter>,
     /// The directories that WebAssembly has.
     files: WasiFilesystemCtx,
     programs: OnceLock<Programs>,
@@ -78,9 +91,41 @@ impl Scripts {
             root,
             path,
             timeout,
+            slots: Slots::new(MAX_SCRIPTS),
+            limits: ScriptLimits::default(),
+            starter: None,
             files: wasi.build().filesystem().clone(),
             programs: OnceLock::new(),
         })
+    }
+
+    /// Lets `max` run at once, by default 64. Three times as many may wait for a moment.
+    pub fn max_scripts(mut self, max: usize) -> Self {
+        self.slots = Slots::new(max);
+        self
+    }
+
+    /// Puts limits on each that is a program, as long as this process starts them.
+    pub fn limits(mut self, limits: ScriptLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Has programs started by another process, beneath the root and within the limits that are known there.
+    pub fn starter(mut self, starter: ToStarter) -> Self {
+        self.starter = Some(starter);
+        self
+    }
+
+    /// Lets no more run and wait than half of `instances`, as each takes one: the other half serves files.
+    pub(crate) fn within(self, instances: usize) -> Self {
+        let max = slots::max_within(instances / 2).min(self.slots.max());
+        self.max_scripts(max)
+    }
+
+    /// Returns whether programs are children of this process.
+    pub(crate) fn start_here(&self) -> bool {
+        self.starter.is_none()
     }
 
     /// Those that are WebAssembly, set up when the first of them is asked for.
@@ -101,13 +146,15 @@ impl fmt::Debug for Scripts {
 }
 
 /// Why a script does not run (`refusal` of `wit/cgi.wit`).
-#[derive(Clone, Debug, ComponentType, Lower)]
+#[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lower)]
 #[component(variant)]
 pub(crate) enum Refusal {
     #[component(name = "not-found")]
     NotFound,
     #[component(name = "not-executable")]
     NotExecutable,
+    #[component(name = "busy")]
+    Busy,
     #[component(name = "failed")]
     Failed(String),
 }
@@ -119,7 +166,7 @@ impl From<io::Error> for Refusal {
 }
 
 /// How a script has ended (`end` of `wit/cgi.wit`).
-#[derive(Clone, Debug, ComponentType, Lower)]
+#[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lower)]
 #[component(variant)]
 pub(crate) enum End {
     #[component(name = "exited")]
@@ -132,6 +179,15 @@ pub(crate) enum End {
     TimedOut,
     #[component(name = "abandoned")]
     Abandoned,
+}
+
+/// Returns how a program has ended.
+fn end(status: ExitStatus) -> End {
+    let number = |number: Option<i32>| number.and_then(|number| u8::try_from(number).ok());
+    match number(status.code()) {
+        Some(code) => End::Exited(code),
+        None => End::Signalled(number(status.signal()).unwrap_or_default()),
+    }
 }
 
 /// What a script and its caller hold together (`running` of `wit/cgi.wit`).

@@ -60,7 +60,10 @@ mod unix_socket;
 mod wasi;
 mod watch;
 
-pub use cgi::{DirAccess, Scripts, end_all as end_scripts};
+pub use cgi::{
+    DirAccess, OfWorker, ScriptLimits, ScriptStarter, Scripts, ToStarter, end_all as end_scripts,
+    end_children, starter_socket,
+};
 pub use filesystem::check_file;
 pub use inherited::inherited;
 pub use listen::{Address, listen};

@@ -43,8 +43,8 @@ const CONNECTION: &str = "sandserve:http/connection@0.2.0";
 /// none keeps its own from one request to the next, which takes over twice the CPU. Each adds some 4 us to
 /// the start, which sets up its stack.
 const MAX_INSTANCES: [u32; 4] = [2048, 512, 64, 8];
-/// The same where each may have a script of its own. Root's take longer to start the more instances
-/// there can be, as their address space is copied.
+/// The same where this process starts scripts. Root's take longer to start the more instances there can be, as
+/// their address space is copied.
 const MAX_CGI_INSTANCES: u32 = 512;
 /// How many core instances, memories and tables one component may consist of.
 const MAX_PARTS: u32 = 8;
@@ -128,8 +128,11 @@ impl Sandbox {
         grant: Grant,
         scripts: Option<Scripts>,
     ) -> Result<Self> {
-        let limit = scripts.as_ref().map(|_| MAX_CGI_INSTANCES);
-        let (engine, max_instances) = new_engine(limit.unwrap_or(u32::MAX))?;
+        let limit = match &scripts {
+            Some(scripts) if scripts.start_here() => MAX_CGI_INSTANCES,
+            Some(_) | None => u32::MAX,
+        };
+        let (engine, max_instances) = new_engine(limit)?;
         // SAFETY: the caller says where the bytes come from.
         let component = unsafe { Component::deserialize(&engine, compiled) }?;
         Sandbox::new(name, &engine, max_instances, &component, grant, scripts)
@@ -169,7 +172,7 @@ impl Sandbox {
         wasi::add_stubs_to_linker(&mut linker, component)?;
         let runs_scripts = scripts.is_some();
         if let Some(scripts) = scripts {
-            cgi::add_to_linker(&mut linker, &Arc::new(scripts))?;
+            cgi::add_to_linker(&mut linker, &Arc::new(scripts.within(max_instances)))?;
         }
         check_version(component)?;
         let pre = linker.instantiate_pre(component)?;

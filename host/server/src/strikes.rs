@@ -40,6 +40,8 @@ pub(crate) enum Limit {
     Handler,
     /// The memory that all instances have together.
     Memory,
+    /// The scripts that may run at once.
+    Scripts,
     /// The connections there may be, for who had one that was idle.
     Idle,
     /// The connections there may be, for who had one and moved few bytes.
@@ -68,6 +70,7 @@ impl fmt::Display for Limit {
             Limit::Overtaken => "others needed an instance that had worked long for this client",
             Limit::Handler => "nothing came from the handler in time",
             Limit::Memory => "the memory of all instances was used up",
+            Limit::Scripts => "no script could run in time: as many run as may",
             Limit::Idle => "others needed a connection that was idle",
             Limit::Slow => "others needed a connection that moved few bytes",
             Limit::Connections => "cannot accept connections: there are as many as may be",

@@ -13,6 +13,7 @@ use std::io;
 
 use wasi::filesystem::types::DescriptorType;
 
+use crate::base;
 use crate::bindings::sandserve::http::cgi::{Refusal, root, start};
 use crate::files::dotfiles;
 use crate::files::open;
@@ -25,6 +26,10 @@ use environment::{Server, environment};
 /// The directories of scripts unless others are named (`cgi_directories`).
 pub const CGI_DIRECTORIES: [Cow<'static, str>; 2] =
     [Cow::Borrowed("/cgi-bin"), Cow::Borrowed("/htbin")];
+
+/// Seconds after which to ask again where no script could run: crowds pass, and who has waited in vain is not to
+/// come back at once.
+const RETRY_AFTER: &str = "1";
 
 /// Serves GET and HEAD from files, and GET, HEAD and POST from scripts. `do_post` of the base trait and
 /// `send_head` of the simple one call [`do_post`] and [`send_head`] here.
@@ -116,6 +121,14 @@ where
             let message = format!("CGI script is not executable ({name})");
             handler.send_error(http, 403, Some(&message), None)
         }
+        Err(Refusal::Busy) => base::send_error_with(
+            handler,
+            http,
+            503,
+            None,
+            None,
+            &[("Retry-After", RETRY_AFTER)],
+        ),
         Err(Refusal::Failed(reason)) => {
             handler.log_error(http, &format!("CGI script {name} does not start: {reason}"));
             let message = format!("CGI script does not start ({name})");

@@ -93,11 +93,21 @@ impl Server {
 
     /// The process ids of its workers, the oldest first.
     pub fn workers(&self) -> Vec<u32> {
-        let entries = fs::read_dir("/proc").expect("processes").flatten();
-        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let mut ids: Vec<_> = ids.filter(|&id| parent(id) == Some(self.id())).collect();
-        ids.sort_unstable();
+        let mut ids = children(self.id());
+        ids.retain(|&id| name(id) != KEEPER);
         ids
+    }
+
+    /// The process ids of those that keep the ones which start scripts, the oldest first.
+    pub fn keepers(&self) -> Vec<u32> {
+        let mut ids = children(self.id());
+        ids.retain(|&id| name(id) == KEEPER);
+        ids
+    }
+
+    /// The process ids of those that start scripts, the oldest first.
+    pub fn starters(&self) -> Vec<u32> {
+        self.keepers().into_iter().flat_map(children).collect()
     }
 
     /// The process id of the worker that serves, which may be the server itself.
@@ -159,6 +169,24 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The name of the process that keeps the one which starts scripts.
+const KEEPER: &str = "scripts-keeper";
+
+/// The children of the process `id` that are not dead, the oldest first.
+fn children(id: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("processes").flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut ids: Vec<_> = ids.filter(|&child| parent(child) == Some(id)).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// The name of the process `id`, as it was when that was asked for.
+fn name(id: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
 }
 
 /// The process that has started the process `id`, unless that is dead.

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use rustix::io::ioctl_fionread;
 use tokio::net::unix::pipe;
 
 use super::pipe::read;
@@ -12,6 +13,9 @@ use crate::log;
 
 /// The most of a line that is kept, in bytes; the rest is a line of its own.
 const MAX_LINE: usize = 8 * 1024;
+/// Bytes of one script that are kept: a long account of what went wrong, and no flood. The rest is read, so that the
+/// script goes on, and counted.
+const MAX_KEPT: usize = 64 * 1024;
 
 /// The standard error of a script.
 pub(super) struct Errors {
@@ -20,6 +24,10 @@ pub(super) struct Errors {
     name: String,
     /// The line that has not ended.
     line: BytesMut,
+    /// Bytes that may be kept from now on.
+    left: usize,
+    /// Bytes that were not kept.
+    lost: u64,
 }
 
 impl Errors {
@@ -30,6 +38,8 @@ impl Errors {
             client,
             name: path.trim_start_matches('.').to_owned(),
             line: BytesMut::new(),
+            left: MAX_KEPT,
+            lost: 0,
         }
     }
 
@@ -44,18 +54,36 @@ impl Errors {
         }
     }
 
-    /// Logs what there is.
+    /// Logs what there is now, and what was lost. Whoever else holds the other end may go on writing for ever.
     pub(super) fn log_rest(&mut self) {
-        while self.log_some(true).is_ok_and(|length| length > 0) {}
+        let mut rest = ioctl_fionread(&self.pipe).unwrap_or_default();
+        while rest > 0 {
+            match self.log_some(true) {
+                Ok(length) if length > 0 => rest = rest.saturating_sub(length as u64),
+                _ => break,
+            }
+        }
         if !self.line.is_empty() {
             let line = self.line.split();
             self.log(&line);
+        }
+        if self.lost > 0 {
+            let lost = format!(
+                "{} more bytes of its standard error were not logged",
+                self.lost
+            );
+            self.log(lost.as_bytes());
         }
     }
 
     fn log_some(&mut self, directly: bool) -> io::Result<usize> {
         self.line.reserve(MAX_LINE);
+        let before = self.line.len();
         let length = read(&self.pipe, &mut self.line, directly)?;
+        let kept = length.min(self.left);
+        self.line.truncate(before + kept);
+        self.left -= kept;
+        self.lost += (length - kept) as u64;
         while let Some(end) = self.line.iter().position(|&byte| byte == b'\n') {
             let line = self.line.split_to(end + 1);
             self.log(&line[..end]);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use rustix::buffer::spare_capacity;
+use rustix::io::ioctl_fionread;
 use tokio::net::unix::pipe;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
@@ -117,6 +118,9 @@ impl OutputStream for Input {
 pub(crate) struct Output {
     pipe: pipe::Receiver,
     ended: Ended,
+    /// Bytes that are left to read of a script that has ended. Who else holds the other end may go on writing for
+    /// ever.
+    left: Option<usize>,
     /// Set whenever something is read.
     is_active: Arc<AtomicBool>,
 }
@@ -126,6 +130,7 @@ impl Output {
         Output {
             pipe,
             ended,
+            left: None,
             is_active,
         }
     }
@@ -146,10 +151,19 @@ impl InputStream for Output {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         // Asked first: what was written before the end is there when the end is known.
         let has_ended = self.ended.is_told();
-        let mut bytes = BytesMut::with_capacity(size.min(PIPE_SIZE));
+        if has_ended && self.left.is_none() {
+            let left = ioctl_fionread(&self.pipe).unwrap_or_default();
+            self.left = Some(usize::try_from(left).unwrap_or(usize::MAX));
+        }
+        if self.left == Some(0) {
+            return Err(StreamError::Closed);
+        }
+        let most = self.left.unwrap_or(usize::MAX).min(PIPE_SIZE);
+        let mut bytes = BytesMut::with_capacity(size.min(most));
         match read(&self.pipe, &mut bytes, has_ended) {
             Ok(0) => Err(StreamError::Closed),
-            Ok(_) => {
+            Ok(length) => {
+                self.left = self.left.map(|left| left.saturating_sub(length));
                 self.is_active.store(true, Ordering::Relaxed);
                 Ok(bytes.freeze())
             }

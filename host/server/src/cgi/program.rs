@@ -3,19 +3,23 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::sync::Mutex;
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
-use rustix::process::{Pid, Signal, geteuid, kill_process_group};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, geteuid, getppid, getrlimit, kill_process_group,
+    set_parent_process_death_signal, setrlimit,
+};
 use tokio::process::Child;
 
 use super::open::Opened;
-use super::pipe::{Pipes, pipes};
+use super::pipe::Ends;
 use super::script::Work;
-use super::{End, Refusal};
+use super::starter::Order;
+use super::{End, Refusal, end};
 use crate::lock::lock;
 
 /// What runs Python scripts that are not executable themselves.
@@ -27,79 +31,145 @@ const ELF: &[u8] = b"\x7fELF";
 /// Held while a program starts: it inherits a descriptor that no other may.
 static STARTING: Mutex<()> = Mutex::new(());
 
-/// The process groups of the programs that run.
+/// The process groups of the programs that run as children of this process.
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-/// Ends every script of this process at once, as it is about to exit.
+/// Ends every script that is a child of this process at once, as it is about to exit.
 pub fn end_all() {
     for &group in &*lock(&RUNNING) {
         let _ = kill_process_group(group, Signal::KILL);
     }
 }
 
-/// Starts the program `file`, which is at `path`.
-pub(super) fn start(
+/// Resources that each process of a script may have (setrlimit(2)); `None` leaves them as they are.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ScriptLimits {
+    /// Bytes of address space.
+    pub memory: Option<u64>,
+    /// Seconds of computing, after which the system ends it.
+    pub cpu: Option<u64>,
+    /// Processes and threads of the user that scripts run as, all together.
+    pub processes: Option<u64>,
+    /// Bytes of a file that it writes.
+    pub file_size: Option<u64>,
+}
+
+impl ScriptLimits {
+    fn are_none(&self) -> bool {
+        let limits = [self.memory, self.cpu, self.processes, self.file_size];
+        limits.iter().all(Option::is_none)
+    }
+
+    /// Puts them on this process and its children to come.
+    fn apply(&self) -> io::Result<()> {
+        for (resource, limit, more) in [
+            (Resource::As, self.memory, 0),
+            // A signal that can be handled first, and a second later the end.
+            (Resource::Cpu, self.cpu, 1),
+            (Resource::Nproc, self.processes, 0),
+            (Resource::Fsize, self.file_size, 0),
+        ] {
+            let Some(limit) = limit else {
+                continue;
+            };
+            // Whoever started the server may have set a lower one.
+            let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+            let new = Rlimit {
+                current: Some(limit.min(most)),
+                maximum: Some(limit.saturating_add(more).min(most)),
+            };
+            setrlimit(resource, new)?;
+        }
+        Ok(())
+    }
+}
+
+/// Starts the program `file` as `order` says, with `start`. If it `dies_with` its parent, that is the process of this
+/// number, and calls from its only thread.
+pub(super) fn start<C>(
     file: Opened,
-    path: &str,
-    arguments: &[String],
-    environment: &[(String, String)],
-) -> Result<(Work, Pipes), Refusal> {
+    order: &Order,
+    ends: Ends,
+    limits: &ScriptLimits,
+    dies_with: Option<Pid>,
+    start: impl FnOnce(Command) -> io::Result<C>,
+) -> Result<C, Refusal> {
+    let path = &*order.path;
     let interpreter = match file.is_executable() && is_program(&file) {
         true => None,
         false if is_python(path) => Some(PYTHON),
         false if file.is_executable() => return Err(io::Error::from(Errno::NOEXEC).into()),
         false => return Err(Refusal::NotExecutable),
     };
-    let (pipes, ends) = pipes()?;
-    let prepare = |mut command: Command| -> io::Result<Command> {
-        command
-            .args(arguments)
-            .env_clear()
-            .envs(environment.iter().map(|(name, value)| (name, value)))
-            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-            .stdin(ends.stdin.try_clone()?)
-            .stdout(ends.stdout.try_clone()?)
-            .stderr(ends.stderr.try_clone()?)
-            .process_group(0);
-        if geteuid().is_root() {
-            let (user, group) = nobody();
-            command.uid(user).gid(group);
-        }
-        Ok(command)
-    };
     let itself = file.path();
-    let child = {
+    let mut command = match interpreter {
+        None => {
+            let mut program = Command::new(&itself);
+            program.arg0(path.rsplit('/').next().unwrap_or_default());
+            program
+        }
+        Some(interpreter) => {
+            let mut python = Command::new(interpreter);
+            python.arg("-u").arg(&itself);
+            python
+        }
+    };
+    command
+        .args(&order.arguments)
+        .env_clear()
+        .envs(order.environment.iter().map(|(name, value)| (name, value)))
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+        .stdin(ends.stdin)
+        .stdout(ends.stdout)
+        .stderr(ends.stderr)
+        .process_group(0);
+    if geteuid().is_root() {
+        let (user, group) = nobody();
+        command.uid(user).gid(group);
+    }
+    if dies_with.is_some() || !limits.are_none() {
+        let limits = limits.clone();
+        let prepare = move || {
+            if dies_with.is_some() {
+                set_parent_process_death_signal(Some(Signal::KILL))?;
+                // It may have died before.
+                if getppid() != dies_with {
+                    return Err(Errno::SRCH.into());
+                }
+            }
+            limits.apply()
+        };
+        // SAFETY: it makes system calls and does nothing else, neither allocates nor takes a lock.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(prepare)
+        };
+    }
+    let started = {
         let _starting = lock(&STARTING);
         fcntl_setfd(file.file(), FdFlags::empty()).map_err(io::Error::from)?;
-        let command = match interpreter {
-            None => {
-                let mut program = Command::new(&itself);
-                program.arg0(path.rsplit('/').next().unwrap_or_default());
-                program
-            }
-            Some(interpreter) => {
-                let mut python = Command::new(interpreter);
-                python.arg("-u").arg(&itself);
-                python
-            }
-        };
-        let started = spawn(prepare(command)?);
+        let started = start(command);
         // No other program may inherit it.
         drop(file);
         started
     };
-    let process = match child {
-        Ok(child) => Process::new(child),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            return Err(Refusal::NotExecutable);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    Ok((Box::pin(process.wait()), pipes))
+    started.map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => Refusal::NotExecutable,
+        _ => error.into(),
+    })
 }
 
-fn spawn(command: Command) -> io::Result<Child> {
-    tokio::process::Command::from(command).spawn()
+/// Starts a program as a child of this process, where there is no other that could.
+pub(super) fn start_here(
+    file: Opened,
+    order: &Order,
+    ends: Ends,
+    limits: &ScriptLimits,
+) -> Result<Work, Refusal> {
+    let spawn = |command| tokio::process::Command::from(command).spawn();
+    let child = start(file, order, ends, limits, None, spawn)?;
+    Ok(Box::pin(Process::new(child).wait()))
 }
 
 /// Whether the system can run `file`. It is asked only if so: some of its ways to run a program take
@@ -170,13 +240,5 @@ impl Drop for Process {
         if let Some(mut child) = self.child.take() {
             tokio::spawn(async move { child.wait().await });
         }
-    }
-}
-
-fn end(status: ExitStatus) -> End {
-    let number = |number: Option<i32>| number.and_then(|number| u8::try_from(number).ok());
-    match number(status.code()) {
-        Some(code) => End::Exited(code),
-        None => End::Signalled(number(status.signal()).unwrap_or_default()),
     }
 }

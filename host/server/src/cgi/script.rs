@@ -15,9 +15,12 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::errors::Errors;
-use super::pipe::{Input, Output};
+use super::pipe::{Input, Output, Pipes, pipes};
+use super::slots::Slot;
+use super::starter::Order;
 use super::{End, Refusal, Scripts, open, program, wasm};
 use crate::socket::Socket;
+use crate::strikes::{Limit, strike};
 
 /// How long a script may be silent for a client that has sent its last byte: it may still read, or have
 /// gone, and only sending something would tell.
@@ -70,22 +73,11 @@ pub(super) async fn start(
     socket: &Socket,
     client: Arc<str>,
 ) -> Result<Started, Refusal> {
-    let file = open::open(&scripts.root, path)?;
-    let (work, pipes) = match file.start() {
-        Ok(start) if start == wasm::MAGIC => {
-            let name = path.trim_start_matches('.');
-            let programs = scripts.programs()?;
-            wasm::start(programs, file, name, arguments, environment).await?
-        }
-        _ => {
-            let (path, arguments) = (path.to_owned(), arguments.to_vec());
-            let environment = environment.to_vec();
-            // As root it takes 20 ms, and more for a server with more memory: nobody but its client waits.
-            let start = move || program::start(file, &path, &arguments, &environment);
-            let started = spawn_blocking(start).await;
-            started.map_err(|error| Refusal::Failed(error.to_string()))??
-        }
+    let Some(slot) = scripts.slots.take(&client).await else {
+        strike(&client, Limit::Scripts);
+        return Err(Refusal::Busy);
     };
+    let (work, pipes) = begin(scripts, path, arguments, environment, slot).await?;
     let is_active = Arc::new(AtomicBool::new(false));
     let (held, dropped) = oneshot::channel();
     let (tell, ended) = watch::channel(None);
@@ -108,6 +100,52 @@ pub(super) async fn start(
     });
     let script = Script { ended, _held: held };
     Ok((script, Input::new(Arc::new(pipes.input)), output))
+}
+
+/// Begins the work of a script that there is room for. The room is free when it has ended.
+async fn begin(
+    scripts: &Scripts,
+    path: &str,
+    arguments: &[String],
+    environment: &[(String, String)],
+    slot: Slot,
+) -> Result<(Work, Pipes), Refusal> {
+    let file = open::open(&scripts.root, path)?;
+    if matches!(file.start(), Ok(start) if start == wasm::MAGIC) {
+        let name = path.trim_start_matches('.');
+        let programs = scripts.programs()?;
+        let (work, pipes) = wasm::start(programs, file, name, arguments, environment).await?;
+        return Ok((with(slot, work), pipes));
+    }
+    let own = |(name, value): &(String, String)| (name.into(), value.into());
+    let order = Order {
+        path: path.to_owned(),
+        arguments: arguments.iter().map(Into::into).collect(),
+        environment: environment.iter().map(own).collect(),
+    };
+    let (pipes, ends) = pipes()?;
+    let work = match &scripts.starter {
+        Some(starter) => starter.start(&order, ends, slot).await?,
+        None => {
+            let limits = scripts.limits.clone();
+            // As root it takes 20 ms, and more for a process with more memory: nobody but its client waits.
+            let start = move || program::start_here(file, &order, ends, &limits);
+            let started = spawn_blocking(start).await;
+            with(
+                slot,
+                started.map_err(|error| Refusal::Failed(error.to_string()))??,
+            )
+        }
+    };
+    Ok((work, pipes))
+}
+
+/// Returns `work` that takes `slot`.
+fn with(slot: Slot, work: Work) -> Work {
+    Box::pin(async move {
+        let _slot = slot;
+        work.await
+    })
 }
 
 async fn log_all(errors: &mut Errors) -> Infallible {
