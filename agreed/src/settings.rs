@@ -680,7 +680,7 @@ pub const SETTINGS: &[Setting] = {
                 least: 0,
                 most: u64::MAX,
             },
-            "Let all instances together have so much memory (503) [default: half of the machine's]",
+            "Let instances and unread answers together have so much memory (503) [default: half of the machine's]",
         ),
     ]
 };

@@ -5,6 +5,7 @@
 //!    within a round ([`Instances::give_up`]).
 //! 3. Where that brings none, an instance is taken back that waits for its client: [`choose`] says which.
 //! 4. A request that has none after [`crate::pace::Pace::instance`] goes without.
+//! 5. Where there is no memory for another, who asks does the same ([`Instances::make_room`]).
 //!
 //! An instance that computes is never taken back.
 
@@ -21,7 +22,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::lock::lock;
 use crate::pace::PRESSED;
@@ -192,6 +193,23 @@ impl Instances {
             step = NEXT_STEPS;
         }
         Err(Shortage)
+    }
+
+    /// Takes instances back from those that wait for their clients until what they held is enough for a request of
+    /// `client` to begin, which `is_enough` tells, or for as long as `patience`.
+    pub(crate) async fn make_room(
+        &self,
+        client: Client,
+        patience: Duration,
+        is_enough: impl Fn() -> bool,
+    ) {
+        let due = Instant::now() + patience;
+        while !is_enough() && Instant::now() < due {
+            // One more each time, as nobody knows how much it holds.
+            let _asking = Asking::new(self, client);
+            self.take_back();
+            sleep(ROUND).await;
+        }
     }
 
     /// Returns how many are taken.

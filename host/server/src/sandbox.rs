@@ -168,6 +168,7 @@ impl Sandbox {
             cgi::add_to_linker(&mut linker, &Arc::new(scripts))?;
         }
         check_version(component)?;
+        let memory = Budget::new(None);
         let pre = linker.instantiate_pre(component)?;
         let serve = component
             .get_export_index(None, CONNECTION)
@@ -182,10 +183,11 @@ impl Sandbox {
             terms: Arc::new(Terms {
                 pace: Pace::default(),
                 instances: Instances::new(max_instances),
+                outboxes: memory.of_outboxes(),
             }),
             runs_scripts,
             max_instances,
-            memory: Budget::new(None),
+            memory,
             contexts: Arc::default(),
             clock: Clock::start(engine.clone()),
         })
@@ -206,27 +208,26 @@ impl Sandbox {
     }
 
     /// Allows `max_instances` at once, or as many as the machine has room for.
-    pub fn max_instances(mut self, max_instances: usize) -> Self {
-        self.terms = Arc::new(Terms {
-            pace: self.terms.pace.clone(),
-            instances: Instances::new(max_instances.clamp(1, self.max_instances)),
-        });
-        self
+    pub fn max_instances(self, max_instances: usize) -> Self {
+        let instances = Instances::new(max_instances.clamp(1, self.max_instances));
+        self.change_terms(|terms| terms.instances = instances)
     }
 
-    /// Lets all instances together have `bytes` of memory, by default half of what the machine or the control
-    /// group has. Requests beyond that are answered with 503.
+    /// Lets all instances together, and answers that clients have not yet taken, have `bytes` of memory, by default
+    /// half of what the machine or the control group has. Requests beyond that are answered with 503.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.memory = Budget::new(Some(bytes));
-        self
+        let outboxes = self.memory.of_outboxes();
+        self.change_terms(|terms| terms.outboxes = outboxes)
     }
 
     /// Has clients keep to `pace`.
-    pub fn pace(mut self, pace: Pace) -> Self {
-        self.terms = Arc::new(Terms {
-            pace,
-            instances: self.terms.instances.clone(),
-        });
+    pub fn pace(self, pace: Pace) -> Self {
+        self.change_terms(|terms| terms.pace = pace)
+    }
+
+    fn change_terms(mut self, change: impl FnOnce(&mut Terms)) -> Self {
+        change(Arc::make_mut(&mut self.terms));
         self
     }
 
@@ -262,7 +263,13 @@ impl Sandbox {
     /// [`Shortage`](crate::instances::Shortage), [`OutOfMemory`](crate::memory::OutOfMemory), and a component that cannot be
     /// instantiated.
     pub(crate) async fn instantiate(&self, client: Client) -> Result<Instance> {
-        let Terms { pace, instances } = &*self.terms;
+        let Terms {
+            pace, instances, ..
+        } = &*self.terms;
+        if !self.memory.has_room() {
+            let has_room = || self.memory.has_room();
+            Box::pin(instances.make_room(client, pace.instance, has_room)).await;
+        }
         let permit = instances.take(client, pace.instance).await?;
         let recycled = lock(&self.contexts).pop();
         let context = recycled.unwrap_or_else(|| self.new_context());
