@@ -239,7 +239,14 @@ where
         }
     }
     if representation.is_made_here {
-        return send_compressed_head(handler, http, &content_type, &representation, &validators);
+        return send_compressed_head(
+            handler,
+            http,
+            path,
+            &content_type,
+            &representation,
+            &validators,
+        );
     }
     let size = representation.file.size;
     let selection = match validators.match_if_range(&http.request) {
@@ -289,6 +296,7 @@ where
 fn send_compressed_head<H>(
     handler: &mut H,
     http: &mut Exchange,
+    path: &str,
     content_type: &str,
     representation: &Representation,
     validators: &Validators,
@@ -298,7 +306,7 @@ where
 {
     let content = match http.request.command() {
         "HEAD" => None,
-        _ => Some(compress::gzip(&representation.file)?),
+        _ => Some(compress::gzip(path, &representation.file, validators)?),
     };
     handler.send_response(http, 200, None);
     handler.send_header(http, "Content-type", content_type);
