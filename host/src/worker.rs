@@ -14,7 +14,7 @@ use std::{fs, io};
 use agreed::settings;
 use sandserve_host::{
     Grant, HttpServer, Load, Sandbox, Scripts, Shutdown, TlsConfig, cgi_server, check_file,
-    end_scripts, flush_log, remove_received, reopen_log, say,
+    end_scripts, flush_log, log_strikes, remove_received, reopen_log, say,
 };
 
 use crate::options::{Options, Tls};
@@ -173,10 +173,11 @@ fn server(
     })
 }
 
-/// Removes what would outlive the process, and writes the last lines of the log.
+/// Removes what would outlive the process, and writes the last lines of the log, counts of strikes among them.
 fn tidy_up() {
     remove_received();
     end_scripts();
+    log_strikes();
     flush_log();
 }
 

@@ -61,5 +61,6 @@ pub use pace::{Pace, Rate};
 pub use received::remove_received;
 pub use sandbox::{Grant, Sandbox};
 pub use server::{HttpServer, Load, Shutdown};
+pub use strikes::log_strikes;
 pub use tls::{TlsConfig, TlsError};
 pub use unix_socket::{SocketFile, listen_unix};
