@@ -433,7 +433,7 @@ pub const SETTINGS: &[Setting] = {
             Host,
             ("log-file", "SANDSERVE_LOG_FILE"),
             Kind::Path { value: "FILE" },
-            "Append the log to this file instead of stderr; SIGUSR1 opens it anew",
+            "Append the log to this file instead of stderr, and messages of the server to both; SIGUSR1 opens it anew",
         ),
         Setting::new(
             Files,

@@ -122,15 +122,22 @@ fn append(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Says something of the process itself, at once; dropped where that would take time.
+/// Says something of the process itself, at once: on stderr, and in the file of [`log_to`] as a line like others.
+/// Dropped where that would take time.
 pub fn say(message: impl Display) {
-    let message = match IS_JSON.load(Ordering::Relaxed) {
-        true => line("-", message),
+    let logged = line("-", &message);
+    let file = lock(&LOG_FILE).as_ref().map(|log| log.file.clone());
+    if let Some(mut file) = file.as_deref().filter(|file| takes_more(file)) {
+        // Not by way of the queue: a supervisor has no thread for it.
+        let _ = file.write_all(logged.as_bytes());
+    }
+    let said = match IS_JSON.load(Ordering::Relaxed) {
+        true => logged,
         false => format!("sandserve: {message}\n"),
     };
     let stderr = io::stderr();
     if takes_more(&stderr) {
-        let _ = stderr.lock().write_all(message.as_bytes());
+        let _ = stderr.lock().write_all(said.as_bytes());
     }
 }
 
