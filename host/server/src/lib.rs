@@ -12,7 +12,8 @@
 //! calls are not worth waiting for, and `refusal` what the host says then.
 //! How long an instance stays with a connection is a matter of `burst` and `idle`, counted in rounds
 //! (`round`), as is how long a file stays open; `memory` is what all instances may have. `cohort` keeps connections in step that are ready at
-//! once. `cgi` runs scripts for a component that may ask for them. `log` is beside the way, as are `strikes`, its lines of limits.
+//! once. `cgi` runs scripts for a component that may ask for them. `log` is beside the way, as are `strikes`, its lines of limits, and `json`, which looks at lines of
+//! handlers.
 
 mod burst;
 mod cgi;
@@ -26,6 +27,7 @@ mod head;
 mod idle;
 mod inherited;
 mod instances;
+mod json;
 mod limits;
 mod listen;
 mod lock;

@@ -24,13 +24,13 @@ use crate::directory;
 use crate::filesystem;
 use crate::instances::{Client, Instances, Permit};
 use crate::lock::lock;
-use crate::log::Log;
+use crate::log::{Log, Logged};
 use crate::memory::{Budget, MAX_MEMORY, Taken};
 use crate::pace::Pace;
 use crate::received;
 use crate::socket::{Socket, Terms};
 use crate::stat_at;
-use crate::state::{Bounds, State};
+use crate::state::{Bounds, Context, State};
 use crate::streams;
 use crate::wasi;
 
@@ -65,7 +65,7 @@ pub struct Sandbox {
     memory: Arc<Budget>,
     /// WASI contexts of instances that have gone, for those to come. An instance cannot change its
     /// own, and making one takes longer than making an instance.
-    contexts: Arc<Mutex<Vec<WasiCtx>>>,
+    contexts: Arc<Mutex<Vec<Context>>>,
     clock: Arc<Clock>,
 }
 
@@ -272,9 +272,10 @@ impl Sandbox {
         }
         let permit = instances.take(client, pace.instance).await?;
         let recycled = lock(&self.contexts).pop();
-        let context = recycled.unwrap_or_else(|| self.new_context());
+        let Context { wasi, logged } = recycled.unwrap_or_else(|| self.new_context());
         let bounds = Bounds::Shared(Taken::new(self.memory.clone()));
-        let state = State::new(context, self.clock.clone(), bounds);
+        let mut state = State::new(wasi, self.clock.clone(), bounds);
+        state.logged = Some(logged);
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| state.bounds.limiter());
         store.epoch_deadline_callback(clock::interrupt);
@@ -289,13 +290,14 @@ impl Sandbox {
         })
     }
 
-    fn new_context(&self) -> WasiCtx {
+    fn new_context(&self) -> Context {
+        let logged = Arc::<Logged>::default();
         let mut wasi = WasiCtx::builder()
             .envs(&self.grant.environment)
-            .stderr(Log)
+            .stderr(Log(logged.clone()))
             .build();
         *wasi.filesystem() = self.grant.root.clone();
-        wasi
+        Context { wasi, logged }
     }
 }
 
@@ -383,7 +385,7 @@ pub(crate) struct Instance {
     /// `None` only while it is dropped.
     store: Option<Store<State>>,
     serve: TypedFunc<Arguments, (Next,)>,
-    contexts: Arc<Mutex<Vec<WasiCtx>>>,
+    contexts: Arc<Mutex<Vec<Context>>>,
     _permit: Permit,
 }
 
@@ -428,7 +430,7 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         let store = self.store.take();
-        let context = store.map(|store| store.into_data().into_context());
+        let context = store.and_then(|store| store.into_data().into_context());
         lock(&self.contexts).extend(context);
     }
 }
