@@ -30,6 +30,11 @@ impl BaseHttpRequestHandler for Faulty {
                 http.wfile.write_all(&depth.to_le_bytes())
             }
             path => {
+                match path {
+                    "/flood" => (0..10_000).for_each(|line| eprintln!("{line:0>100}")),
+                    "/flood-line" => eprintln!("{}", "{\"time\":".repeat(100_000)),
+                    _ => {}
+                }
                 let panics_late = path == "/panic-late";
                 let sleeps_late = path == "/sleep-late";
                 self.send_response(http, 200, None);

@@ -1,9 +1,11 @@
 //! Text that is compressed as it is sent: what is, for whom, and how it differs from the file.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::time::{Duration, UNIX_EPOCH};
 
 use flate2::read::GzDecoder;
-use harness::{Response, Server, Site, ask, get};
+use harness::{Response, Server, Site, ask, connect, get, read_response, request};
 
 const GZIP: &str = "Accept-Encoding: gzip";
 /// The sizes that are worth it, in bytes.
@@ -203,5 +205,58 @@ fn parts_are_of_the_file_as_it_is() {
         if status != 416 {
             assert_eq!(tag(&response), tag(&plain), "{headers:?}: {response:?}");
         }
+    }
+}
+
+/// Writes `content` to `a.txt` where that is, as modified so many seconds after 2020.
+fn overwrite(site: &Site, content: &str, seconds: u64) {
+    let path = site.write("a.txt", content);
+    let modified = UNIX_EPOCH + Duration::from_secs(1_600_000_000 + seconds);
+    let file = File::options().write(true).open(path).expect("a file");
+    file.set_modified(modified).expect("a time");
+}
+
+#[test]
+fn one_tag_stands_for_the_same_bytes_however_often_they_are_asked_for() {
+    let site = Site::empty();
+    // In one instance, which would have kept what it has made.
+    let server = serve(&site, &["--compress", "--single"]);
+    let mut stream = connect(server.port);
+    let mut ask = |method: &str, fields: &[&str]| {
+        let raw = request(method, "/a.txt", &[&[GZIP], fields].concat());
+        stream.write_all(&raw).expect("sent");
+        read_response(&mut stream, method)
+    };
+    let [one, other] = [text(50_000), text(50_000).to_uppercase()];
+    overwrite(&site, &one, 0);
+    let first = ask("GET", &[]);
+    assert!(decoded(&first) == one);
+    let tag = first.header("ETag").expect("a tag");
+    // Another content with the size and the time of the first. What has the tag of the first is the first.
+    overwrite(&site, &other, 0);
+    let second = ask("GET", &[]);
+    let content = match second.header("ETag") == Some(tag) {
+        true => &one,
+        false => &other,
+    };
+    assert!(decoded(&second) == *content, "{tag}");
+    let condition = format!("If-None-Match: {}", second.header("ETag").expect("a tag"));
+    for method in ["GET", "HEAD"] {
+        assert_eq!(ask(method, &[&condition]).status, 304);
+    }
+    let head = ask("HEAD", &[]);
+    assert_eq!(head.header("Content-Length"), None, "{head:?}");
+    assert_eq!(head.header("ETag"), second.header("ETag"), "{head:?}");
+    // One that shows that it has changed is another.
+    overwrite(&site, &other, 1);
+    let third = ask("GET", &[]);
+    assert_ne!(third.header("ETag"), second.header("ETag"));
+    assert!(decoded(&third) == other);
+    let condition = format!("If-None-Match: {tag}");
+    assert_eq!(ask("GET", &[&condition]).status, 200);
+    // So is one that has just been written.
+    for content in [&one, &other, &one] {
+        site.write("a.txt", content);
+        assert!(decoded(&ask("GET", &[])) == *content);
     }
 }

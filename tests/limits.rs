@@ -244,3 +244,53 @@ fn open_files_are_left_for_what_is_served() {
     );
     assert!(!log.contains("open files"), "{log}");
 }
+
+/// Returns the memory that the process `id` shares with no file, in MiB.
+#[cfg(target_os = "linux")]
+fn own_memory(id: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a process");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a size") / 1024
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_slow_readers_have_not_read_counts_as_memory_and_does_not_keep_it_from_others() {
+    /// The budget, in MiB.
+    const BUDGET: u64 = 24;
+    /// Readers, each of which could have 1 MiB of its answers wait.
+    const READERS: u64 = 150;
+    /// Memory, in MiB, that is not counted: 64 KiB for each reader, and what the server has anyway.
+    const UNCOUNTED: u64 = READERS / 16 + 8;
+    /// Requests of an honest client, at most, until it is answered.
+    const TRIES: usize = 20;
+    let site = Site::new();
+    fs::create_dir(site.root().join("many")).expect("a directory");
+    for number in 0..2000 {
+        site.write(&format!("many/{number:0200}"), "");
+    }
+    let budget = (BUDGET * 1024 * 1024).to_string();
+    let server = serve(&site, &["--quiet", "--memory-budget", &budget]);
+    let before = own_memory(server.worker());
+    // More listings of 1 MiB than the system takes.
+    let raw = request("GET", "/many/", &[]).repeat(8);
+    let mut readers = Vec::new();
+    for number in 1..=READERS {
+        let mut stream = connect(server.port);
+        let socket = socket2::SockRef::from(&stream);
+        socket.set_recv_buffer_size(16 * 1024).expect("a size");
+        stream.write_all(&raw).expect("sent");
+        readers.push(stream);
+        if number % 10 == 0 {
+            // Where the machine is slow, the listings of the last few readers may take longer than it waits.
+            let mut tries = (0..TRIES).map(|_| get(server.port, "/hello.txt", &[]).status);
+            assert!(tries.any(|status| status == 200), "beside {number}");
+            let more = own_memory(server.worker()).saturating_sub(before);
+            assert!(more <= BUDGET + UNCOUNTED, "beside {number}: {more} MiB");
+        }
+    }
+    drop(readers);
+}

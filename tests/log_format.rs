@@ -323,3 +323,47 @@ fn what_the_host_logs_is_json_too() {
     let message = object["message"].as_str().expect("a message");
     assert!(message.ends_with("call stack exhausted"), "{message}");
 }
+
+#[test]
+fn a_handler_that_floods_the_log_is_cut_off_until_its_next_request() {
+    /// What it may log for one request, and what each line has besides as JSON.
+    const MOST: usize = 128 * 1024 + 2000 * 100;
+    let site = Site::empty();
+    let handler = example("faulty");
+    let handler = handler.to_str().expect("a name");
+    for format in ["python", "json"] {
+        for (target, size) in [("/flood", 10_000 * 101), ("/flood-line", 100_000 * 8 + 1)] {
+            let options = ["--log-format", format, "--handler", handler];
+            let server = serve(&site.root(), &[&options[..], &["-p", "HTTP/1.1"]].concat());
+            // Three on one connection, and one that is heard in between.
+            let requests = [target, target, "/heard", target];
+            let raw = requests.map(|target| request("GET", target, &[])).concat();
+            let found = responses(&exchange(server.port, &raw), &[]);
+            assert!(found.iter().all(|response| response.text() == "fine\n"));
+            server.wait_for_log("were dropped");
+            let log = log_of(server);
+            assert!(log.len() < 3 * MOST, "{} bytes", log.len());
+            let lines: Vec<_> = log.lines().collect();
+            if format == "json" {
+                for line in &lines {
+                    serde_json::from_str::<Value>(line).expect(&line[..line.len().min(1000)]);
+                }
+            }
+            let message = " bytes that the handler wrote to stderr for one request were dropped";
+            let told = lines.iter().filter_map(|line| {
+                let (before, _) = line.split_once(message)?;
+                assert!(before.contains("127.0.0.1"), "{line}");
+                before.rsplit([' ', '"']).next()?.parse::<usize>().ok()
+            });
+            let told: Vec<_> = told.collect();
+            assert_eq!(told.len(), 3, "{target} {format}");
+            for dropped in told {
+                assert!(
+                    (size - MOST..size).contains(&dropped),
+                    "{target}: {dropped}"
+                );
+            }
+            assert!(log.contains("/heard"), "{target} {format}");
+        }
+    }
+}

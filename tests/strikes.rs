@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Site, example, get, read_response, request};
+use harness::{Server, Site, example, get, read_response, request};
 use sandserve_host::{Grant, HttpServer, Pace, Sandbox, TlsConfig, flush_log, log_to};
 use socket2::{Domain, Socket, Type};
 
@@ -193,4 +193,33 @@ fn who_finds_no_memory_is_logged() {
         assert_eq!(read_response(&mut stream, "GET").status, 503);
     }
     assert_logged(12, "the memory of all instances was used up");
+}
+
+#[test]
+fn what_was_counted_is_logged_when_the_server_ends_in_any_way() {
+    let site = Site::new();
+    let program = env!("CARGO_BIN_EXE_sandserve");
+    for signals in [&["TERM"][..], &["QUIT"], &["INT"], &["TERM", "TERM"]] {
+        let mut server = Server::start(program, &site.root(), &["--memory-budget", "1"]);
+        for _ in 0..4 {
+            assert_eq!(get(server.port, "/hello.txt", &[]).status, 503);
+        }
+        signals.iter().for_each(|signal| server.signal(signal));
+        server.wait();
+        let message = "127.0.0.1 - - [";
+        let log = server.log();
+        let lines: Vec<_> = log
+            .lines()
+            .filter(|line| line.starts_with(message))
+            .collect();
+        let [first, count] = lines[..] else {
+            panic!("{signals:?}: {log}");
+        };
+        assert!(
+            first.ends_with("] the memory of all instances was used up"),
+            "{log}"
+        );
+        let told = "] the memory of all instances was used up: 3 more times in ";
+        assert!(count.contains(told), "{signals:?}: {log}");
+    }
 }

@@ -335,6 +335,47 @@ fn the_log_can_be_a_file_that_is_moved_away() {
 }
 
 #[test]
+fn what_the_server_says_is_in_its_log_file_too() {
+    let site = Site::new();
+    for format in ["python", "json"] {
+        let log = site.outside().join(format);
+        let path = log.to_str().expect("UTF-8");
+        let server = serve(&site.root(), &["--log-file", path, "--log-format", format]);
+        let before = server.worker();
+        kill("KILL", before);
+        wait_for_next_worker(&server, before);
+        // Where a terminal may show it, and where the log is looked for.
+        let said = server.wait_for_log("a worker has died (signal 9) and is replaced");
+        let logged = fs::read_to_string(&log).expect("a log");
+        let line = logged.lines().next().expect("a line");
+        match format {
+            "json" => {
+                let object: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                assert_eq!(object["client"], "-", "{line}");
+                assert_eq!(said, line);
+            }
+            _ => {
+                assert!(line.starts_with("- - - ["), "{line}");
+                let (_, message) = said.split_once(": ").expect("a message");
+                assert!(line.ends_with(&format!("] {message}")), "{line}");
+            }
+        }
+    }
+    // A start that fails does both, too.
+    let log = site.outside().join("failed");
+    let output = Command::new(SANDSERVE)
+        .args(["--log-file", log.to_str().expect("UTF-8")])
+        .args(["--bind", "127.0.0.1", "--directory", "/nonexistent", "0"])
+        .output()
+        .expect("it runs");
+    let message = "cannot open directory `/nonexistent`: No such file or directory\n";
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(stderr, format!("sandserve: {message}"));
+    let logged = fs::read_to_string(&log).expect("a log");
+    assert!(logged.ends_with(&format!("] {message}")), "{logged}");
+}
+
+#[test]
 fn a_log_that_cannot_be_opened_is_said_in_one_line() {
     let output = Command::new(SANDSERVE)
         .args(["--log-file", "/nonexistent/log", "0"])

@@ -453,7 +453,7 @@ pub const SETTINGS: &[Setting] = {
             Host,
             ("log-file", "SANDSERVE_LOG_FILE"),
             Kind::Path { value: "FILE" },
-            "Append the log to this file instead of stderr; SIGUSR1 opens it anew",
+            "Append the log to this file instead of stderr, and messages of the server to both; SIGUSR1 opens it anew",
         ),
         Setting::new(
             Files,
@@ -757,7 +757,7 @@ pub const SETTINGS: &[Setting] = {
                 least: 0,
                 most: u64::MAX,
             },
-            "Let all instances together have so much memory (503) [default: half of the machine's]",
+            "Let instances and unread answers together have so much memory (503) [default: half of the machine's]",
         ),
     ]
 };

@@ -14,7 +14,7 @@ use std::{fs, io};
 use agreed::settings;
 use sandserve_host::{
     Grant, HttpServer, Load, Sandbox, Scripts, Shutdown, TlsConfig, ToStarter, cgi_server,
-    check_file, flush_log, remove_received, reopen_log, say,
+    check_file, flush_log, log_strikes, remove_received, reopen_log, say,
 };
 
 use crate::options::{Options, Tls};
@@ -196,12 +196,13 @@ fn server(
     })
 }
 
-/// Removes what would outlive the process, and writes the last lines of the log.
+/// Removes what would outlive the process, and writes the last lines of the log, counts of strikes among them.
 fn tidy_up(starter: Option<&ToStarter>) {
     remove_received();
     if let Some(starter) = starter {
         starter.say_farewell();
     }
+    log_strikes();
     flush_log();
 }
 

@@ -1,11 +1,18 @@
 //! Text compressed as it is sent, where nothing lies ready compressed: `--compress`.
+//!
+//! An instance keeps its last results, within a bound. It serves one client and goes when that has nothing more to
+//! ask, so that clients share nothing: what one has asked for makes no answer to another faster.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use wasi::clocks::wall_clock::{self, Datetime};
 
+use crate::files::conditions::Validators;
 use crate::files::open::File;
 use crate::http1::request::Request;
 
@@ -16,6 +23,13 @@ const SIZES: RangeInclusive<u64> = 1024..=2 * 1024 * 1024;
 const READ_SIZE: u64 = 64 * 1024;
 /// How hard to try, from 1 to 9: beyond, it takes half as long again for 3 % less.
 const LEVEL: u32 = 4;
+/// Results that are kept: a page and what belongs to it. They are compared one by one.
+const MAX_KEPT: usize = 16;
+/// Bytes of results and of their names that are kept, of the 64 MiB that an instance may have.
+const MAX_KEPT_SIZE: usize = 1024 * 1024;
+/// The time, in seconds, that a file has not changed for of which a result is kept: within the coarsest step of a
+/// file system's clock (FAT), it could change again and have the same tag.
+const SETTLED: u64 = 2;
 
 /// Whether a file of `size` bytes may be compressed to answer `request`. Parts are of the file as it
 /// is: what a part of a compressed file begins with cannot be known without all before it.
@@ -23,11 +37,85 @@ pub(crate) fn suits(request: &Request, size: u64) -> bool {
     SIZES.contains(&size) && request.headers().get("Range").is_none()
 }
 
-/// All of `file` in the coding `gzip`; the same bytes whenever the file is the same.
+/// All of `file`, which has the name `path`, in the coding `gzip`; the same bytes whenever `validators`, those of
+/// the result, have the same tag.
 ///
 /// # Errors
 /// A file that cannot be read, or has become shorter.
-pub(crate) fn gzip(file: &File) -> io::Result<Vec<u8>> {
+pub(crate) fn gzip(path: &str, file: &File, validators: &Validators) -> io::Result<Vec<u8>> {
+    thread_local! {
+        static KEPT: RefCell<Kept> = RefCell::default();
+    }
+    let settled = file
+        .modified
+        .filter(|&modified| is_settled(modified, wall_clock::now()));
+    let Some(tag) = validators.etag.as_deref().filter(|_| settled.is_some()) else {
+        return compress(file);
+    };
+    if let Some(content) = KEPT.with_borrow_mut(|kept| kept.find(path, tag)) {
+        return Ok(content);
+    }
+    let content = compress(file)?;
+    KEPT.with_borrow_mut(|kept| kept.keep(path, tag, &content));
+    Ok(content)
+}
+
+fn is_settled(modified: Datetime, now: Datetime) -> bool {
+    now.seconds.saturating_sub(modified.seconds) > SETTLED
+}
+
+/// The last results, each with the path and the entity tag that it is for, the one last used last. A tag alone
+/// may be that of two files where the host does not tell them apart.
+#[derive(Debug, Default)]
+struct Kept(VecDeque<Compressed>);
+
+#[derive(Debug)]
+struct Compressed {
+    path: Box<str>,
+    tag: Box<str>,
+    content: Box<[u8]>,
+}
+
+impl Compressed {
+    fn size(&self) -> usize {
+        self.path.len() + self.tag.len() + self.content.len()
+    }
+}
+
+impl Kept {
+    fn find(&mut self, path: &str, tag: &str) -> Option<Vec<u8>> {
+        let is_it = |kept: &Compressed| *kept.path == *path && *kept.tag == *tag;
+        let found = self.0.iter().position(is_it)?;
+        let found = self.0.remove(found)?;
+        let content = found.content.to_vec();
+        self.0.push_back(found);
+        Some(content)
+    }
+
+    /// Keeps `content` in the place of what is not used any more: an older version, and what was not used for
+    /// longest.
+    fn keep(&mut self, path: &str, tag: &str, content: &[u8]) {
+        self.0.retain(|kept| *kept.path != *path);
+        let result = Compressed {
+            path: path.into(),
+            tag: tag.into(),
+            content: content.into(),
+        };
+        if result.size() > MAX_KEPT_SIZE {
+            return;
+        }
+        self.0.push_back(result);
+        while self.0.len() > MAX_KEPT || self.size() > MAX_KEPT_SIZE {
+            self.0.pop_front();
+        }
+    }
+
+    fn size(&self) -> usize {
+        self.0.iter().map(Compressed::size).sum()
+    }
+}
+
+fn compress(file: &File) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::new(LEVEL));
     let mut position = 0;
     while position < file.size {
@@ -42,4 +130,65 @@ pub(crate) fn gzip(file: &File) -> io::Result<Vec<u8>> {
         position += bytes.len() as u64;
     }
     encoder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Datetime {
+        Datetime {
+            seconds,
+            nanoseconds: 0,
+        }
+    }
+
+    #[test]
+    fn a_result_is_found_by_path_and_tag() {
+        let mut kept = Kept::default();
+        kept.keep("a", "1", b"one");
+        kept.keep("b", "1", b"other");
+        assert_eq!(kept.find("a", "1"), Some(b"one".to_vec()));
+        assert_eq!(kept.find("b", "1"), Some(b"other".to_vec()));
+        assert_eq!(kept.find("a", "2"), None);
+        assert_eq!(kept.find("c", "1"), None);
+        // Of one that has changed, the version before is of no use.
+        kept.keep("a", "2", b"two");
+        assert_eq!(kept.find("a", "1"), None);
+        assert_eq!(kept.find("a", "2"), Some(b"two".to_vec()));
+    }
+
+    #[test]
+    fn results_are_kept_within_bounds_and_the_last_ones_longest() {
+        let mut kept = Kept::default();
+        for number in 0..=MAX_KEPT {
+            kept.keep(&number.to_string(), "1", b"content");
+            assert!(kept.find("0", "1").is_some(), "it is used all the while");
+        }
+        assert_eq!(kept.0.len(), MAX_KEPT);
+        assert_eq!(kept.find("1", "1"), None);
+        // As much as fits, and nothing instead of what never would.
+        kept.keep("large", "1", &vec![0; MAX_KEPT_SIZE - 20]);
+        assert!(kept.size() <= MAX_KEPT_SIZE && kept.0.len() < 4);
+        kept.keep("larger", "1", &vec![0; MAX_KEPT_SIZE]);
+        assert!(kept.find("large", "1").is_some());
+        assert_eq!(kept.find("larger", "1"), None);
+    }
+
+    #[test]
+    fn a_file_that_may_be_changing_is_not_settled() {
+        for (modified, now, settled) in [
+            (100, 100, false),
+            (100, 102, false),
+            (100, 103, true),
+            (100, 99, false),
+            (0, u64::MAX, true),
+        ] {
+            assert_eq!(
+                is_settled(at(modified), at(now)),
+                settled,
+                "{modified} {now}"
+            );
+        }
+    }
 }

@@ -235,7 +235,7 @@ where
             None,
         ),
         Outcome::Coded => {
-            let coded = compress::gzip(&file)?;
+            let coded = compress::gzip(path, &file, &validators)?;
             (
                 ContentFields::new(content_type, coded.len() as u64),
                 Some(Content::Compressed(coded)),

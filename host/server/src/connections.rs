@@ -400,6 +400,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use crate::instances::Instances;
+    use crate::memory::Budget;
     use crate::pace::Pace;
     use crate::socket::Terms;
 
@@ -440,6 +441,7 @@ mod tests {
         let terms = Arc::new(Terms {
             pace: Pace::default(),
             instances: Instances::new(1),
+            outboxes: Budget::new(None),
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -6,6 +6,7 @@
 //! 3. Where that brings none, an instance is taken back that waits for its client, or one that has computed or slept
 //!    for long for a client with more than its share: [`choose`] says which.
 //! 4. A request that has none after [`crate::pace::Pace::instance`] goes without.
+//! 5. Where there is no memory for another, who asks does the same ([`Instances::make_room`]).
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::line::{InLine, Line};
 use crate::lock::lock;
@@ -281,6 +282,23 @@ impl Instances {
                 self.free.fetch_add(1, Ordering::SeqCst);
                 return;
             }
+        }
+    }
+
+    /// Takes instances back from those that wait for their clients until what they held is enough for a request of
+    /// `client` to begin, which `is_enough` tells, or for as long as `patience`.
+    pub(crate) async fn make_room(
+        &self,
+        client: Client,
+        patience: Duration,
+        is_enough: impl Fn() -> bool,
+    ) {
+        let due = Instant::now() + patience;
+        while !is_enough() && Instant::now() < due {
+            // One more each time, as nobody knows how much it holds.
+            let _asking = Asking::new(self, client);
+            self.take_back();
+            sleep(ROUND).await;
         }
     }
 

@@ -14,7 +14,9 @@
 //! How long an instance stays with a connection is a matter of `burst` and `idle`, counted in rounds
 //! (`round`), as is how long a file stays open; `memory` is what all instances may have. `cohort` keeps connections in step that are ready at
 //! once. `proxies` says which peers are believed that speak for others, by a `preface` or a field that is
-//! `forwarded`, and `guesses` who has to wait as its passwords were wrong. `cgi` runs scripts for a component that may ask for them. `log` is beside the way, as are `strikes`, its lines of limits.
+//! `forwarded`, and `guesses` who has to wait as its passwords were wrong. `cgi` runs scripts for a component that may
+//! ask for them. `log` is beside the way, as are `strikes`, its lines of limits, and `json`, which looks at lines of
+//! handlers.
 
 mod burst;
 mod cgi;
@@ -30,6 +32,7 @@ mod head;
 mod idle;
 mod inherited;
 mod instances;
+mod json;
 mod limits;
 mod line;
 mod listen;
@@ -73,5 +76,6 @@ pub use proxies::{Forwarding, TrustedProxies, TrustedProxy};
 pub use received::remove_received;
 pub use sandbox::{Grant, Sandbox};
 pub use server::{HttpServer, Load, Shutdown};
+pub use strikes::log_strikes;
 pub use tls::{TlsConfig, TlsError};
 pub use unix_socket::{SocketFile, listen_unix};

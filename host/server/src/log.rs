@@ -8,7 +8,7 @@ use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::json::is_flat_object;
 use crate::lock::lock;
 
 /// The format of messages. Stderr is shared by the process, and so is this.
@@ -42,16 +43,17 @@ static QUEUE: Queue = Queue {
     thread: Once::new(),
 };
 
-/// Bytes of an unfinished line that are kept.
-const MAX_LINE: usize = 128 * 1024;
+/// Bytes of an unfinished line of a sandbox that are kept; the rest is a line of its own. The file server's are
+/// shorter, as they have 8 KiB of a field.
+const MAX_LINE: usize = 64 * 1024;
+/// Bytes that a sandbox may log for one request: twice what the file server does for any.
+const MAX_OF_REQUEST: usize = 128 * 1024;
 /// Bytes of lines that may wait. A reader that pauses for a second at 10,000 lines of 100 bytes loses none.
 const MAX_WAITING: usize = 1024 * 1024;
 /// The time that the last lines have to be written when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// Bytes that a pipe takes at once, whoever else writes to it (POSIX: at least 512; Linux: 4,096).
 const PIPE_BUF: usize = 4096;
-/// The beginning of a line that is JSON already.
-const JSON_LINE: &[u8] = b"{\"time\":";
 
 /// Clones of the file are written to, so that nobody waits for the lock.
 struct LogFile {
@@ -122,15 +124,22 @@ fn append(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Says something of the process itself, at once; dropped where that would take time.
+/// Says something of the process itself, at once: on stderr, and in the file of [`log_to`] as a line like others.
+/// Dropped where that would take time.
 pub fn say(message: impl Display) {
-    let message = match IS_JSON.load(Ordering::Relaxed) {
-        true => line("-", message),
+    let logged = line("-", &message);
+    let file = lock(&LOG_FILE).as_ref().map(|log| log.file.clone());
+    if let Some(mut file) = file.as_deref().filter(|file| takes_more(file)) {
+        // Not by way of the queue: a supervisor has no thread for it.
+        let _ = file.write_all(logged.as_bytes());
+    }
+    let said = match IS_JSON.load(Ordering::Relaxed) {
+        true => logged,
         false => format!("sandserve: {message}\n"),
     };
     let stderr = io::stderr();
     if takes_more(&stderr) {
-        let _ = stderr.lock().write_all(message.as_bytes());
+        let _ = stderr.lock().write_all(said.as_bytes());
     }
 }
 
@@ -278,8 +287,84 @@ fn write_all_to(log: BorrowedFd, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// The bytes that a sandbox has logged for the request that it serves, within [`MAX_OF_REQUEST`].
+#[derive(Debug, Default)]
+pub(crate) struct Logged {
+    bytes: AtomicUsize,
+    dropped: AtomicUsize,
+    /// The unfinished line of a stream that has gone: the next stream goes on with it.
+    rest: Mutex<Vec<u8>>,
+    has_rest: AtomicBool,
+}
+
+impl Logged {
+    /// Begins with the next request. Logs what is left of the one before, which `client` has sent, and how much was
+    /// dropped.
+    pub(crate) fn begin(&self, client: &str) {
+        if self.has_rest.load(Ordering::Relaxed) {
+            self.log_part(&self.take_rest());
+        }
+        self.bytes.store(0, Ordering::Relaxed);
+        if self.dropped.load(Ordering::Relaxed) > 0 {
+            let dropped = self.dropped.swap(0, Ordering::Relaxed);
+            let message = "bytes that the handler wrote to stderr for one request were dropped";
+            connection(client, format_args!("{dropped} {message}"));
+        }
+    }
+
+    fn take_rest(&self) -> Vec<u8> {
+        match self.has_rest.swap(false, Ordering::Relaxed) {
+            true => mem::take(&mut lock(&self.rest)),
+            false => Vec::new(),
+        }
+    }
+
+    fn leave_rest(&self, rest: Vec<u8>) {
+        let before = mem::replace(&mut *lock(&self.rest), rest);
+        // Another stream was open at the same time.
+        if self.has_rest.swap(true, Ordering::Relaxed) {
+            self.log_part(&before);
+        }
+    }
+
+    /// Counts `size` bytes more, or none.
+    fn take(&self, size: usize) -> bool {
+        let bytes = self.bytes.load(Ordering::Relaxed) + size;
+        let fits = bytes <= MAX_OF_REQUEST;
+        if fits {
+            self.bytes.store(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// Logs whole lines, as many as fit.
+    fn log(&self, lines: &[u8]) {
+        if self.take(lines.len()) {
+            return log_lines(lines);
+        }
+        for line in lines.split_inclusive(|&byte| byte == b'\n') {
+            match self.take(line.len()) {
+                true => log_lines(line),
+                false => self.drop_bytes(line.len()),
+            }
+        }
+    }
+
+    /// Logs a part of a line as a line.
+    fn log_part(&self, part: &[u8]) {
+        match self.take(part.len()) {
+            true => log_part(part),
+            false => self.drop_bytes(part.len()),
+        }
+    }
+
+    fn drop_bytes(&self, size: usize) {
+        self.dropped.fetch_add(size, Ordering::Relaxed);
+    }
+}
+
 /// The stderr of sandboxes: the log, a line at a time, so that lines of two sandboxes never mix.
-pub(crate) struct Log;
+pub(crate) struct Log(pub(crate) Arc<Logged>);
 
 impl IsTerminal for Log {
     fn is_terminal(&self) -> bool {
@@ -289,7 +374,10 @@ impl IsTerminal for Log {
 
 impl StdoutStream for Log {
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(Lines(Vec::new()))
+        Box::new(Lines {
+            unfinished: self.0.take_rest(),
+            logged: self.0.clone(),
+        })
     }
 
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
@@ -297,7 +385,10 @@ impl StdoutStream for Log {
     }
 }
 
-struct Lines(Vec<u8>);
+struct Lines {
+    unfinished: Vec<u8>,
+    logged: Arc<Logged>,
+}
 
 #[async_trait]
 impl Pollable for Lines {
@@ -307,15 +398,14 @@ impl Pollable for Lines {
 #[async_trait]
 impl OutputStream for Lines {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.0.extend_from_slice(&bytes);
-        let whole = match self.0.iter().rposition(|&byte| byte == b'\n') {
-            Some(end) => end + 1,
-            None if self.0.len() > MAX_LINE => self.0.len(),
-            None => 0,
-        };
-        if whole > 0 {
-            write_of_sandbox(&self.0[..whole]);
-            self.0.drain(..whole);
+        self.unfinished.extend_from_slice(&bytes);
+        if let Some(end) = memchr::memrchr(b'\n', &self.unfinished) {
+            self.logged.log(&self.unfinished[..=end]);
+            self.unfinished.drain(..=end);
+        }
+        if self.unfinished.len() >= MAX_LINE {
+            self.logged.log_part(&self.unfinished);
+            self.unfinished.clear();
         }
         Ok(())
     }
@@ -331,30 +421,33 @@ impl OutputStream for Lines {
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        if !self.0.is_empty() {
-            self.0.push(b'\n');
-            write_of_sandbox(&self.0);
+        if !self.unfinished.is_empty() {
+            self.logged.leave_rest(mem::take(&mut self.unfinished));
         }
     }
 }
 
 /// Logs whole lines of a sandbox. A component writes JSON where it is told to; what its language says of a panic
 /// is made a message.
-fn write_of_sandbox(lines: &[u8]) {
-    if !IS_JSON.load(Ordering::Relaxed) || (lines.starts_with(JSON_LINE) && is_one_line(lines)) {
+fn log_lines(lines: &[u8]) {
+    if !IS_JSON.load(Ordering::Relaxed) {
         return write(lines);
     }
-    for text in lines.split(|&byte| byte == b'\n') {
-        match text {
+    for line in lines.split_inclusive(|&byte| byte == b'\n') {
+        match line.strip_suffix(b"\n").unwrap_or(line) {
             [] => {}
-            _ if text.starts_with(JSON_LINE) => write(&[text, b"\n"].concat()),
-            _ => connection("-", String::from_utf8_lossy(text)),
+            text if is_flat_object(text) => write(line),
+            text => connection("-", String::from_utf8_lossy(text)),
         }
     }
 }
 
-fn is_one_line(lines: &[u8]) -> bool {
-    memchr::memchr(b'\n', lines) == Some(lines.len() - 1)
+/// Logs a part of a line of a sandbox, which is no JSON whatever the line is.
+fn log_part(part: &[u8]) {
+    match IS_JSON.load(Ordering::Relaxed) {
+        true => connection("-", String::from_utf8_lossy(part)),
+        false => write(&[part, b"\n"].concat()),
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
-//! The memory of all instances together: a budget, so that a crowd is refused before the system runs out and ends
-//! the process.
+//! The memory of all instances and outboxes together: a budget, so that a crowd is refused before the system runs
+//! out and ends the process.
+//!
+//! An instance that gets nothing more ends ([`OutOfMemory`]); an outbox that gets nothing more is full, so that
+//! the instance which writes to it waits, and can be taken back.
 
 use std::error::Error;
 use std::fmt;
@@ -15,12 +18,21 @@ pub(crate) const MAX_MEMORY: usize = 64 * 1024 * 1024;
 const SHARE: u64 = 2;
 /// The budget where nobody tells how much memory there is, in bytes.
 const UNKNOWN: u64 = 1024 * 1024 * 1024;
+/// The share of the budget that outboxes have at most: one part of so many, so that slow readers leave something
+/// to instances.
+const SHARE_OF_OUTBOXES: u64 = 2;
+/// Memory that a request should find, in bytes: more than an instance takes for most of them.
+const ROOM: u64 = 4 * 1024 * 1024;
+/// The part of the budget that it should find where that is less: one of so many.
+const SHARE_OF_ROOM: u64 = 4;
 
 /// A budget, in bytes, of everything that holds a [`Taken`] of it.
 #[derive(Debug)]
 pub(crate) struct Budget {
     max: u64,
     taken: AtomicU64,
+    /// The budget that this is a part of.
+    whole: Option<Arc<Budget>>,
 }
 
 impl Budget {
@@ -29,25 +41,46 @@ impl Budget {
         Arc::new(Budget {
             max: max.unwrap_or_else(default_budget),
             taken: AtomicU64::new(0),
+            whole: None,
         })
+    }
+
+    /// Returns the part of it that outboxes have.
+    pub(crate) fn of_outboxes(self: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Budget {
+            max: self.max / SHARE_OF_OUTBOXES,
+            taken: AtomicU64::new(0),
+            whole: Some(self.clone()),
+        })
+    }
+
+    /// Returns whether there is enough left for a request to begin.
+    pub(crate) fn has_room(&self) -> bool {
+        let taken = self.taken.load(Ordering::Relaxed);
+        self.max.saturating_sub(taken) >= ROOM.min(self.max / SHARE_OF_ROOM)
     }
 
     /// Takes `bytes`, or none.
     fn take(&self, bytes: u64) -> bool {
         let taken = self.taken.fetch_add(bytes, Ordering::Relaxed);
-        let fits = taken.saturating_add(bytes) <= self.max;
+        let is_left = |whole: &Arc<Budget>| whole.take(bytes);
+        let fits =
+            taken.saturating_add(bytes) <= self.max && self.whole.as_ref().is_none_or(is_left);
         if !fits {
-            self.give_back(bytes);
+            self.taken.fetch_sub(bytes, Ordering::Relaxed);
         }
         fits
     }
 
     fn give_back(&self, bytes: u64) {
         self.taken.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.give_back(bytes);
+        }
     }
 }
 
-/// The part of a budget that an instance has taken, given back when this is dropped.
+/// The part of a budget that an instance or an outbox has taken, given back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Taken {
     budget: Arc<Budget>,
@@ -59,6 +92,18 @@ impl Taken {
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
         Taken { budget, bytes: 0 }
     }
+
+    /// Takes `bytes` more, or none.
+    pub(crate) fn take(&mut self, bytes: u64) -> bool {
+        let is_taken = self.budget.take(bytes);
+        self.bytes += if is_taken { bytes } else { 0 };
+        is_taken
+    }
+
+    /// Returns how many bytes were taken.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 impl ResourceLimiter for Taken {
@@ -68,12 +113,11 @@ impl ResourceLimiter for Taken {
             return Ok(false);
         }
         let more = desired.saturating_sub(current) as u64;
-        if !self.budget.take(more) {
+        match self.take(more) {
+            true => Ok(true),
             // It ends: what an instance says that gets no memory would be about itself.
-            return Err(OutOfMemory.into());
+            false => Err(OutOfMemory.into()),
         }
-        self.bytes += more;
-        Ok(true)
     }
 
     fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool> {
@@ -156,6 +200,24 @@ mod tests {
         assert!(!other.memory_growing(100, MAX_MEMORY + 1, None).unwrap());
         drop(other);
         assert_eq!(budget.taken.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn outboxes_leave_a_part_to_instances_and_take_nothing_from_them() {
+        let budget = Budget::new(Some(100));
+        let outboxes = budget.of_outboxes();
+        let mut outbox = Taken::new(outboxes.clone());
+        let mut instance = Taken::new(budget.clone());
+        assert!(outbox.take(40));
+        assert!(!outbox.take(11));
+        assert!(instance.take(55) && !budget.has_room());
+        assert!(!outbox.take(6), "there is no more of the whole");
+        assert!(outbox.take(5));
+        assert_eq!(outbox.bytes(), 45);
+        drop(outbox);
+        assert_eq!(budget.taken.load(Ordering::Relaxed), 55);
+        assert_eq!(outboxes.taken.load(Ordering::Relaxed), 0);
+        assert!(budget.has_room());
     }
 
     #[test]

@@ -6,15 +6,17 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use crate::memory::{Budget, Taken};
 use crate::stream::More;
 use crate::transport::Transport;
 
-/// Bytes that may wait before a writer has to. Most pages and listings are smaller.
+/// Bytes of memory that are held before a writer has to wait. Most pages and listings are smaller.
 const MAX_BYTES: usize = 1024 * 1024;
 /// Parts of files that may wait: more than one answer has, as ranges are limited to fewer. Each keeps a
 /// descriptor open.
 const MAX_FILES: usize = 32;
-/// Bytes of memory that are kept for what is written next.
+/// Bytes of memory that are kept for what is written next. Each connection may have as many; a budget counts what
+/// goes beyond.
 const KEEP_SIZE: usize = 64 * 1024;
 /// A file part up to this size, in bytes, is copied to leave together with the head before it, which
 /// takes less than to send the two.
@@ -29,6 +31,8 @@ pub(crate) struct Outbox {
     /// Bytes that have left, the first of `bytes`.
     sent: usize,
     files: VecDeque<FilePart>,
+    /// The memory of `bytes` beyond [`KEEP_SIZE`], if it was ever more.
+    taken: Option<Taken>,
 }
 
 /// A piece of a file on its way out.
@@ -51,9 +55,8 @@ pub(crate) enum Sent {
 }
 
 impl Outbox {
-    /// Adds `bytes`. It is for the writer to have asked for [`Self::room`].
+    /// Adds `bytes`. It is for the writer to have asked for [`Self::reserve`].
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        self.compact();
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -74,11 +77,48 @@ impl Outbox {
         self.sent == self.bytes.len() && self.files.is_empty()
     }
 
-    /// Returns how many bytes may be added; 0 as well where no file part may.
-    pub(crate) fn room(&self) -> usize {
-        match self.files.len() < MAX_FILES {
-            true => MAX_BYTES.saturating_sub(self.bytes.len() - self.sent),
-            false => 0,
+    /// Makes room for `size` bytes, or for as many as there may be more, with memory of `budget`; returns for how
+    /// many. There is none where no file part may be added.
+    pub(crate) fn reserve(&mut self, size: usize, budget: &Arc<Budget>) -> usize {
+        if self.files.len() >= MAX_FILES {
+            return 0;
+        }
+        self.compact();
+        let wanted = self.bytes.len().saturating_add(size).min(MAX_BYTES);
+        if wanted > self.limit() {
+            self.grow(wanted, budget);
+        }
+        self.free().min(size)
+    }
+
+    /// Returns how many bytes may be added, with some memory of `budget` where there is no room; 0 as well where
+    /// no file part may be.
+    pub(crate) fn room(&mut self, budget: &Arc<Budget>) -> usize {
+        match self.reserve(1, budget) {
+            0 => 0,
+            _ => self.free(),
+        }
+    }
+
+    fn free(&self) -> usize {
+        self.limit().saturating_sub(self.bytes.len())
+    }
+
+    /// Returns how many bytes the memory is for that this may have.
+    fn limit(&self) -> usize {
+        let taken = self.taken.as_ref().map_or(0, Taken::bytes);
+        KEEP_SIZE + taken as usize
+    }
+
+    /// Takes memory for `wanted` bytes in all, or more, as little would soon be too little again; or none.
+    #[cold]
+    fn grow(&mut self, wanted: usize, budget: &Arc<Budget>) {
+        let limit = wanted.next_power_of_two();
+        let more = limit - self.limit();
+        let taken = self.taken.get_or_insert_with(|| Taken::new(budget.clone()));
+        if taken.take(more as u64) {
+            self.bytes
+                .reserve_exact(limit.saturating_sub(self.bytes.len()));
         }
     }
 
@@ -90,6 +130,7 @@ impl Outbox {
         if self.bytes.capacity() > KEEP_SIZE {
             self.bytes = Vec::new();
         }
+        self.taken = None;
     }
 
     /// Gives back what memory it has for later, if it is empty.
@@ -195,6 +236,7 @@ mod tests {
         file.write_all(&content).expect("written");
         let file = Arc::new(file);
 
+        let budget = Budget::new(None);
         let mut outbox = Outbox::default();
         let mut buffer = [0; 32 * 1024];
         let mut wanted = Vec::new();
@@ -207,7 +249,7 @@ mod tests {
             wanted.extend_from_slice(&head);
             wanted.extend_from_slice(&content[start..start + length]);
             // Never all of it, so that what is written comes behind what waits.
-            while !outbox.is_empty() && (round % 3 > 0 || outbox.room() == 0) {
+            while !outbox.is_empty() && (round % 3 > 0 || outbox.room(&budget) == 0) {
                 match outbox.send_some(&mut transport, &mut buffer) {
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -232,15 +274,44 @@ mod tests {
 
     #[test]
     fn what_has_left_makes_room_and_costs_no_memory() {
+        let budget = Budget::new(None);
         let mut outbox = Outbox::default();
+        assert_eq!(outbox.reserve(2 * MAX_BYTES, &budget), MAX_BYTES);
         outbox.push(&vec![0; MAX_BYTES]);
-        assert_eq!(outbox.room(), 0);
+        assert_eq!(outbox.bytes.capacity(), MAX_BYTES);
+        assert_eq!(outbox.room(&budget), 0);
         outbox.sent = MAX_BYTES - 1;
-        assert_eq!(outbox.room(), MAX_BYTES - 1);
+        assert_eq!(outbox.room(&budget), MAX_BYTES - 1);
         outbox.push(b"more");
         assert_eq!((outbox.bytes.len(), outbox.sent), (5, 0));
         outbox.sent = 5;
         outbox.clear();
         assert_eq!(outbox.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn what_does_not_leave_takes_no_more_memory_than_there_is() {
+        let budget = Budget::new(Some(8 * KEEP_SIZE as u64));
+        let outboxes = budget.of_outboxes();
+        let fill = |outbox: &mut Outbox| {
+            let mut size = 0;
+            while outbox.room(&outboxes) > 0 {
+                let now = outbox.reserve(10_000, &outboxes);
+                outbox.push(&vec![0; now]);
+                size += now;
+            }
+            assert!(outbox.bytes.capacity() < 2 * outbox.limit());
+            size
+        };
+        let mut filled = [(); 4].map(|()| Outbox::default());
+        let sizes = filled.each_mut().map(fill);
+        // Of the budget that there is for them, four times as much as each has without.
+        assert_eq!(sizes, [4, 2, 1, 1].map(|steps| steps * KEEP_SIZE));
+        filled[0].clear();
+        assert_eq!(fill(&mut filled[3]), 3 * KEEP_SIZE);
+        let [_, mut other, ..] = filled;
+        other.sent = other.bytes.len();
+        other.release_memory();
+        assert_eq!(fill(&mut Outbox::default()), 2 * KEEP_SIZE);
     }
 }

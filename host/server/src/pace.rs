@@ -7,9 +7,9 @@
 //! | a connection | the first byte of a request | [`Pace::idle`], silently |
 //! | a connection | the rest of its head | [`Pace::head`], then 408 |
 //! | a connection | its turn at a password (`guesses`) | 10 s, then 429 |
-//! | a connection | an instance | [`Pace::instance`], then 503 |
+//! | a connection | an instance, and memory for it | [`Pace::instance`], then 503 |
 //! | an instance | content that its handler reads | [`Pace::content`], or until others need the instance |
-//! | an instance | room for an answer that the outbox does not hold | [`Pace::reading`], or until others need it |
+//! | an instance | room for an answer that the outbox does not hold, or has no memory for | [`Pace::reading`], or until others need it |
 //! | an instance | anything else, such as a clock | [`Pace::handler`], then 504; 2 s if the client has gone (`watch`) |
 //! | an instance | others that compute, or nothing that comes of itself | until others need it, if its client has more than they |
 //! | an instance | another request, between two that follow closely | a round or a few (`idle`) |

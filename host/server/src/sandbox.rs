@@ -26,13 +26,13 @@ use crate::filesystem;
 use crate::guesses::Guesses;
 use crate::instances::{Client, Instances, Permit};
 use crate::lock::lock;
-use crate::log::Log;
+use crate::log::{Log, Logged};
 use crate::memory::{Budget, MAX_MEMORY, Taken};
 use crate::pace::Pace;
 use crate::received;
 use crate::socket::{Socket, Terms};
 use crate::stat_at;
-use crate::state::{Bounds, State};
+use crate::state::{Bounds, Context, State};
 use crate::streams;
 use crate::wasi;
 
@@ -69,7 +69,7 @@ pub struct Sandbox {
     guesses: Option<Guesses>,
     /// WASI contexts of instances that have gone, for those to come. An instance cannot change its
     /// own, and making one takes longer than making an instance.
-    contexts: Arc<Mutex<Vec<WasiCtx>>>,
+    contexts: Arc<Mutex<Vec<Context>>>,
     clock: Arc<Clock>,
 }
 
@@ -175,6 +175,7 @@ impl Sandbox {
             cgi::add_to_linker(&mut linker, &Arc::new(scripts.within(max_instances)))?;
         }
         check_version(component)?;
+        let memory = Budget::new(None);
         let pre = linker.instantiate_pre(component)?;
         let asks =
             |(name, _): &(String, _)| [settings::AUTH, settings::AUTH_FILE].contains(&&**name);
@@ -192,10 +193,11 @@ impl Sandbox {
             terms: Arc::new(Terms {
                 pace: Pace::default(),
                 instances: Instances::new(max_instances),
+                outboxes: memory.of_outboxes(),
             }),
             runs_scripts,
             max_instances,
-            memory: Budget::new(None),
+            memory,
             guesses: asks_for_passwords.then(Guesses::default),
             contexts: Arc::default(),
             clock: Clock::start(engine.clone()),
@@ -217,27 +219,26 @@ impl Sandbox {
     }
 
     /// Allows `max_instances` at once, or as many as the machine has room for.
-    pub fn max_instances(mut self, max_instances: usize) -> Self {
-        self.terms = Arc::new(Terms {
-            pace: self.terms.pace.clone(),
-            instances: Instances::new(max_instances.clamp(1, self.max_instances)),
-        });
-        self
+    pub fn max_instances(self, max_instances: usize) -> Self {
+        let instances = Instances::new(max_instances.clamp(1, self.max_instances));
+        self.change_terms(|terms| terms.instances = instances)
     }
 
-    /// Lets all instances together have `bytes` of memory, by default half of what the machine or the control
-    /// group has. Requests beyond that are answered with 503.
+    /// Lets all instances together, and answers that clients have not yet taken, have `bytes` of memory, by default
+    /// half of what the machine or the control group has. Requests beyond that are answered with 503.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.memory = Budget::new(Some(bytes));
-        self
+        let outboxes = self.memory.of_outboxes();
+        self.change_terms(|terms| terms.outboxes = outboxes)
     }
 
     /// Has clients keep to `pace`.
-    pub fn pace(mut self, pace: Pace) -> Self {
-        self.terms = Arc::new(Terms {
-            pace,
-            instances: self.terms.instances.clone(),
-        });
+    pub fn pace(self, pace: Pace) -> Self {
+        self.change_terms(|terms| terms.pace = pace)
+    }
+
+    fn change_terms(mut self, change: impl FnOnce(&mut Terms)) -> Self {
+        change(Arc::make_mut(&mut self.terms));
         self
     }
 
@@ -284,12 +285,19 @@ impl Sandbox {
     /// [`Shortage`](crate::instances::Shortage), [`OutOfMemory`](crate::memory::OutOfMemory), and a component that cannot be
     /// instantiated.
     pub(crate) async fn instantiate(&self, client: Client) -> Result<Instance> {
-        let Terms { pace, instances } = &*self.terms;
+        let Terms {
+            pace, instances, ..
+        } = &*self.terms;
+        if !self.memory.has_room() {
+            let has_room = || self.memory.has_room();
+            Box::pin(instances.make_room(client, pace.instance, has_room)).await;
+        }
         let permit = instances.take(client, pace.instance).await?;
         let recycled = lock(&self.contexts).pop();
-        let context = recycled.unwrap_or_else(|| self.new_context());
+        let Context { wasi, logged } = recycled.unwrap_or_else(|| self.new_context());
         let bounds = Bounds::Shared(Taken::new(self.memory.clone()));
-        let state = State::new(context, self.clock.clone(), bounds);
+        let mut state = State::new(wasi, self.clock.clone(), bounds);
+        state.logged = Some(logged);
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| state.bounds.limiter());
         store.epoch_deadline_callback(clock::interrupt);
@@ -304,13 +312,14 @@ impl Sandbox {
         })
     }
 
-    fn new_context(&self) -> WasiCtx {
+    fn new_context(&self) -> Context {
+        let logged = Arc::<Logged>::default();
         let mut wasi = WasiCtx::builder()
             .envs(&self.grant.environment)
-            .stderr(Log)
+            .stderr(Log(logged.clone()))
             .build();
         *wasi.filesystem() = self.grant.root.clone();
-        wasi
+        Context { wasi, logged }
     }
 }
 
@@ -398,7 +407,7 @@ pub(crate) struct Instance {
     /// `None` only while it is dropped.
     store: Option<Store<State>>,
     serve: TypedFunc<Arguments, (Served,)>,
-    contexts: Arc<Mutex<Vec<WasiCtx>>>,
+    contexts: Arc<Mutex<Vec<Context>>>,
     _permit: Permit,
 }
 
@@ -443,7 +452,7 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         let store = self.store.take();
-        let context = store.map(|store| store.into_data().into_context());
+        let context = store.and_then(|store| store.into_data().into_context());
         lock(&self.contexts).extend(context);
     }
 }

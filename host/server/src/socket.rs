@@ -25,6 +25,7 @@ use crate::connections::CHANCE;
 use crate::head::{Extent, Head};
 use crate::instances::{Client, Holding, Instances, TakenBack};
 use crate::lock::lock;
+use crate::memory::Budget;
 use crate::outbox::{Outbox, SEND_SIZE, Sent};
 use crate::pace::{Allowance, PRESSED, Pace};
 use crate::preface::{self, Preface};
@@ -38,10 +39,12 @@ use crate::watch::{Abandoned, Call};
 const READ_SIZE: usize = 64 * 1024;
 
 /// The terms that every connection is served on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Terms {
     pub(crate) pace: Pace,
     pub(crate) instances: Arc<Instances>,
+    /// The memory that outboxes have together.
+    pub(crate) outboxes: Arc<Budget>,
 }
 
 /// One connection, shared by the task that owns it and the streams of its sandbox.
@@ -401,7 +404,7 @@ impl Socket {
     /// Adds as many of `bytes` as there is room for to what will be sent; returns how many.
     pub(crate) fn write_some(&self, bytes: &[u8]) -> usize {
         let mut state = self.lock();
-        let size = bytes.len().min(state.outbox.room());
+        let size = state.outbox.reserve(bytes.len(), &self.terms.outboxes);
         state.write(&bytes[..size]);
         size
     }
@@ -419,7 +422,7 @@ impl Socket {
             false => state.send_at_once(&bytes[..bytes.len().min(SEND_SIZE as usize)])?,
         };
         let rest = &bytes[sent..];
-        let kept = rest.len().min(state.outbox.room());
+        let kept = state.outbox.reserve(rest.len(), &self.terms.outboxes);
         state.note_answer(bytes);
         state.outbox.push(&rest[..kept]);
         state.send_now()?;
@@ -562,11 +565,11 @@ impl Socket {
 
     /// How many bytes may be written now: 0 while too many wait to leave.
     pub(crate) fn check_write(&self) -> StreamResult<usize> {
-        let state = self.lock();
+        let mut state = self.lock();
         state.check_holding().map_err(failed)?;
         match state.failed {
             Some(_) => Err(StreamError::Closed),
-            None => Ok(state.room()),
+            None => Ok(state.room(&self.terms.outboxes)),
         }
     }
 
@@ -576,11 +579,11 @@ impl Socket {
     /// The errors of [`Self::send`], and [`TakenBack`].
     pub(crate) async fn make_room(&self) -> io::Result<()> {
         let room = {
-            let state = self.lock();
+            let mut state = self.lock();
             state.check_holding()?;
             match state.failed {
                 Some(kind) => return Err(kind.into()),
-                None => state.room(),
+                None => state.room(&self.terms.outboxes),
             }
         };
         if room == 0 {
@@ -942,11 +945,12 @@ impl State {
         !self.outbox.is_empty() || self.transport.has_unsent()
     }
 
-    /// Returns how many bytes may be added to what will be sent; 0 as well where nothing may.
-    fn room(&self) -> usize {
+    /// Returns how many bytes may be added to what will be sent, with memory of `budget`; 0 as well where nothing
+    /// may.
+    fn room(&mut self, budget: &Arc<Budget>) -> usize {
         match self.flushing {
             true => 0,
-            false => self.outbox.room(),
+            false => self.outbox.room(budget),
         }
     }
 }
@@ -1054,6 +1058,7 @@ mod tests {
         let terms = Arc::new(Terms {
             pace: Pace::default(),
             instances: Instances::new(1),
+            outboxes: Budget::new(None),
         });
         let socket = Socket::new(server, Client::of(None), terms);
         socket.write(b"head ");

@@ -14,6 +14,7 @@ use crate::burst::Burst;
 use crate::clock::Clock;
 use crate::filesystem::LookedAt;
 use crate::limits::Limits;
+use crate::log::Logged;
 use crate::memory::Taken;
 use crate::received::ReceivedFiles;
 use crate::socket::{Reader, Socket, Writer};
@@ -31,6 +32,14 @@ pub(crate) struct State {
     pub(crate) computing: Duration,
     pub(crate) clock: Arc<Clock>,
     pub(crate) bounds: Bounds,
+    /// What it has logged for the request that it serves.
+    pub(crate) logged: Option<Arc<Logged>>,
+}
+
+/// What of it another instance can have: the WASI context, and what its stderr counts.
+pub(crate) struct Context {
+    pub(crate) wasi: WasiCtx,
+    pub(crate) logged: Arc<Logged>,
 }
 
 /// What an instance may take.
@@ -74,12 +83,31 @@ impl State {
             computing: Duration::ZERO,
             clock,
             bounds,
+            logged: None,
         }
     }
 
-    /// What of it another instance can have.
-    pub(crate) fn into_context(self) -> WasiCtx {
-        self.wasi
+    /// Returns what of it another instance can have, if any may.
+    pub(crate) fn into_context(self) -> Option<Context> {
+        let State {
+            table,
+            wasi,
+            attached,
+            logged,
+            ..
+        } = self;
+        // Streams leave their unfinished lines when they go.
+        drop(table);
+        let logged = logged?;
+        logged.begin(client_of(&attached));
+        Some(Context { wasi, logged })
+    }
+
+    /// Notes that the instance has the next request.
+    pub(crate) fn begin_request(&self) {
+        if let Some(logged) = &self.logged {
+            logged.begin(client_of(&self.attached));
+        }
     }
 
     /// The streams of `socket`, whose client the log calls `client`.
@@ -89,6 +117,7 @@ impl State {
         client: &Arc<str>,
         burst: Option<Burst>,
     ) -> Result<(u32, u32)> {
+        self.begin_request();
         if let Some(attached) = &mut self.attached
             && Arc::ptr_eq(&attached.socket, socket)
         {
@@ -114,6 +143,7 @@ impl State {
     }
 
     pub(crate) fn detach(&mut self) {
+        self.begin_request();
         if let Some(Attached { input, output, .. }) = self.attached.take() {
             // A handler may have kept something that depends on them; then they stay, unused.
             let _ = self
@@ -124,6 +154,10 @@ impl State {
                 .delete(Resource::<DynOutputStream>::new_own(output));
         }
     }
+}
+
+fn client_of(attached: &Option<Attached>) -> &str {
+    attached.as_ref().map_or("-", |attached| &attached.client)
 }
 
 impl WasiView for State {

@@ -58,6 +58,7 @@ async fn read(
     {
         return Ok((Ok(Vec::new()),));
     }
+    state.begin_request();
     read_connection(store, size)
 }
 

@@ -100,6 +100,17 @@ pub(crate) fn strike(client: &str, limit: Limit) {
     }
 }
 
+/// Logs the counts of strikes that no line was written of yet: for a process that is about to end.
+pub fn log_strikes() {
+    let mut strikes = lock(&STRIKES);
+    let counted = strikes
+        .as_mut()
+        .map(|strikes| strikes.take(Instant::now(), Duration::ZERO));
+    for (client, message) in counted.into_iter().flatten() {
+        log::connection(&client, message);
+    }
+}
+
 static STRIKES: Mutex<Option<Strikes>> = Mutex::new(None);
 
 /// Logs counts that are due, until there are none.
@@ -108,7 +119,7 @@ fn sweep() {
         thread::sleep(PERIOD);
         let mut strikes = lock(&STRIKES);
         let strikes = strikes.get_or_insert_default();
-        for (client, message) in strikes.take_due(Instant::now()) {
+        for (client, message) in strikes.take(Instant::now(), PERIOD) {
             log::connection(&client, message);
         }
         if strikes.counted.is_empty() {
@@ -159,18 +170,19 @@ impl Strikes {
         Some(line)
     }
 
-    /// Returns the lines of counts that are due at `now`, and forgets clients that have kept to their limits
-    /// since.
-    fn take_due(&mut self, now: Instant) -> Vec<Line> {
+    /// Returns the lines of counts that are as old as `least` at `now`, and forgets clients that have kept to their
+    /// limits since.
+    fn take(&mut self, now: Instant, least: Duration) -> Vec<Line> {
         let mut lines = Vec::new();
         self.counted.retain(|(client, limit), count| {
-            if now.saturating_duration_since(count.since) < PERIOD {
+            let age = now.saturating_duration_since(count.since);
+            if age < least {
                 return true;
             }
             let more = mem::take(&mut count.more);
             count.since = now;
             if more > 0 {
-                let seconds = PERIOD.as_secs();
+                let seconds = age.as_secs().max(1);
                 let message = format!("{limit}: {more} more times in {seconds} s");
                 lines.push((client.clone(), message));
             }
@@ -196,16 +208,32 @@ mod tests {
         }
         assert!(strikes.note("a", Limit::Reading, now).is_some());
         assert!(strikes.note("b", Limit::Head, now).is_some());
-        assert_eq!(strikes.take_due(now), []);
+        assert_eq!(strikes.take(now, PERIOD), []);
         let later = now + PERIOD;
         assert_eq!(
-            strikes.take_due(later),
+            strikes.take(later, PERIOD),
             [a("no whole request in time: 5 more times in 60 s")]
         );
         assert_eq!(strikes.counted.len(), 1);
-        assert_eq!(strikes.take_due(later + PERIOD), []);
+        assert_eq!(strikes.take(later + PERIOD, PERIOD), []);
         assert!(strikes.counted.is_empty());
         assert!(strikes.note("a", Limit::Head, later).is_some());
+    }
+
+    #[test]
+    fn at_the_end_a_count_is_told_that_is_not_due() {
+        let mut strikes = Strikes::default();
+        let now = Instant::now();
+        for client in ["a", "a", "a", "b"] {
+            strikes.note(client, Limit::Head, now);
+        }
+        let message = "no whole request in time: 2 more times in 7 s".to_owned();
+        let end = now + Duration::from_secs(7);
+        assert_eq!(
+            strikes.take(end, Duration::ZERO),
+            [("a".to_owned(), message)]
+        );
+        assert_eq!(strikes.take(end, Duration::ZERO), []);
     }
 
     #[test]
@@ -228,7 +256,7 @@ mod tests {
             .count();
         assert_eq!(lines, MAX_COUNTED + 1);
         assert_eq!(strikes.counted.len(), MAX_COUNTED + 1);
-        let due = strikes.take_due(now + PERIOD);
+        let due = strikes.take(now + PERIOD, PERIOD);
         assert_eq!(
             due,
             [(
