@@ -111,6 +111,7 @@ fn serve(options: &Options) -> Result<ExitCode, String> {
         grace: options.grace,
         // Another worker would not have the state of the one instance.
         renews: !options.single,
+        are_inherited,
     };
     let ended = Supervisor::new(kept, &work)
         .run(announce)

@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep};
 use crate::burst::Burst;
 use crate::cohort;
 use crate::connections::Place;
+use crate::disk::Stalled;
 use crate::idle;
 use crate::instances::{Shortage, TakenBack};
 use crate::listen::Address;
@@ -307,6 +308,14 @@ impl Connection {
             return match is_answered {
                 true => Outcome::Reset,
                 false => self.refuse(Refusal::ServiceUnavailable),
+            };
+        }
+        if let Some(stalled) = error.downcast_ref() {
+            self.strike(Limit::Disk);
+            return match (is_answered, stalled) {
+                (true, _) => Outcome::Reset,
+                (false, Stalled::Busy) => self.refuse(Refusal::ServiceUnavailable),
+                (false, Stalled::Silent) => self.refuse(Refusal::GatewayTimeout),
             };
         }
         match error.downcast_ref() {

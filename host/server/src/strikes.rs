@@ -38,6 +38,8 @@ pub(crate) enum Limit {
     Handler,
     /// The memory that all instances have together.
     Memory,
+    /// The time or the threads for a disk.
+    Disk,
     /// The connections there may be, for who had one that was idle.
     Idle,
     /// The connections there may be, where none was idle.
@@ -59,6 +61,7 @@ impl fmt::Display for Limit {
             Limit::TakenBack => "others needed an instance that waited for this client",
             Limit::Handler => "nothing came from the handler in time",
             Limit::Memory => "the memory of all instances was used up",
+            Limit::Disk => "the disk did not answer in time",
             Limit::Idle => "others needed a connection that was idle",
             Limit::Connections => "cannot accept connections: there are as many as may be",
             Limit::PerAddress => "too many connections of one address",
