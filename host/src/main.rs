@@ -120,6 +120,7 @@ fn serve(options: &Options) -> Result<ExitCode, String> {
             limits: cgi.limits.clone(),
             max_scripts: cgi.max_scripts,
         }),
+        are_inherited,
     };
     let ended = Supervisor::new(kept, &work)
         .run(announce)

@@ -25,7 +25,8 @@ use crate::signals::{Signal, Signals};
 
 /// The time that a worker has to start. A handler is compiled in it.
 const START: Duration = Duration::from_secs(60);
-/// The time that workers have to tidy up when the server ends at once.
+/// The time that workers have to tidy up when the server ends at once, and then to be gone once they are killed.
+/// One that waits for a disk which stalls cannot even be killed.
 const TIDY_UP: Duration = Duration::from_secs(1);
 /// The time between a start that has failed and the next, which doubles with each up to [`LONGEST_BACK_OFF`].
 const BACK_OFF: Duration = Duration::from_secs(1);
@@ -74,6 +75,8 @@ pub(crate) struct Kept {
     pub(crate) renews: bool,
     /// Scripts that workers may have started.
     pub(crate) scripts: Option<Plan>,
+    /// The listeners were passed to this process, and stay open when it ends.
+    pub(crate) are_inherited: bool,
 }
 
 /// Keeps a worker serving until a signal ends that.
@@ -116,8 +119,9 @@ struct Worker {
     /// The stream has come to its end: the worker is about to, too.
     is_silent: bool,
     stage: Stage,
-    /// The moment at which it is killed.
+    /// The moment at which it is killed, or is not waited for once it is.
     deadline: Option<Instant>,
+    is_killed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +168,7 @@ impl<'w> Supervisor<'w> {
                 announce();
             }
             self.reap(announce.is_some());
-            self.kill_late();
+            self.kill_late(announce.is_some());
             if let Some(ended) = self.ending {
                 if self.workers.is_empty() || ended != Ended::Terminated {
                     self.end_workers();
@@ -319,10 +323,7 @@ impl<'w> Supervisor<'w> {
                     if signal.is_some() {
                         say(format_args!("the worker has died ({})", reason(status)));
                     }
-                    match is_first {
-                        true => self.ending = Some(Ended::NeverServed),
-                        false => self.note_failure(),
-                    }
+                    self.note_start_failed(is_first);
                 }
                 Stage::Serving => {
                     let how = reason(status);
@@ -350,6 +351,13 @@ impl<'w> Supervisor<'w> {
         }
     }
 
+    fn note_start_failed(&mut self, is_first: bool) {
+        match is_first {
+            true => self.ending = Some(Ended::NeverServed),
+            false => self.note_failure(),
+        }
+    }
+
     fn note_failure(&mut self) {
         self.wait_before_next();
         say(match self.is_any(Stage::Serving) {
@@ -367,20 +375,25 @@ impl<'w> Supervisor<'w> {
         });
     }
 
-    /// Kills workers that have taken too long to start or to end.
-    fn kill_late(&mut self) {
+    /// Kills workers that have taken too long to start or to end, and leaves those behind that cannot be killed.
+    fn kill_late(&mut self, is_first: bool) {
         let now = Instant::now();
-        for worker in &mut self.workers {
-            if worker.deadline.is_some_and(|deadline| deadline <= now) {
-                say(match worker.stage {
-                    Stage::Starting => "a worker takes too long to start, and is killed",
-                    Stage::Serving | Stage::Draining => {
-                        "a worker takes too long to end, and is killed"
-                    }
-                });
-                worker.deadline = None;
-                let _ = kill_process(worker.id, rustix::process::Signal::KILL);
+        let is_late = |worker: &Worker| worker.deadline.is_some_and(|deadline| deadline <= now);
+        let is_stuck = |worker: &mut Worker| worker.is_killed && is_late(worker);
+        for worker in self.workers.extract_if(.., is_stuck).collect::<Vec<_>>() {
+            say("a worker cannot be killed, as it waits for a disk, and is left behind");
+            if worker.stage == Stage::Starting && self.ending.is_none() {
+                self.note_start_failed(is_first);
             }
+        }
+        for worker in self.workers.iter_mut().filter(|worker| is_late(worker)) {
+            say(match worker.stage {
+                Stage::Starting => "a worker takes too long to start, and is killed",
+                Stage::Serving | Stage::Draining => "a worker takes too long to end, and is killed",
+            });
+            worker.deadline = Some(now + TIDY_UP);
+            worker.is_killed = true;
+            let _ = kill_process(worker.id, rustix::process::Signal::KILL);
         }
     }
 
@@ -419,6 +432,7 @@ impl<'w> Supervisor<'w> {
             is_silent: false,
             stage: Stage::Starting,
             deadline: Some(Instant::now() + START),
+            is_killed: false,
         });
         Ok(())
     }
@@ -459,6 +473,12 @@ impl<'w> Supervisor<'w> {
 
     /// Ends all workers: by a word, and those that do not heed it by force.
     fn end_workers(&mut self) {
+        // A worker that cannot be killed would go on listening.
+        for kept in self.kept.iter().filter(|kept| !kept.are_inherited) {
+            for listener in &kept.listeners {
+                let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
+            }
+        }
         self.close_listeners();
         self.workers.iter_mut().for_each(|worker| worker.tell(QUIT));
         let deadline = Instant::now() + TIDY_UP;

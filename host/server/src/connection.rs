@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep};
 use crate::burst::{Alike, Burst};
 use crate::cohort;
 use crate::connections::{Counted, Place, TooMany};
+use crate::disk::Stalled;
 use crate::forwarded;
 use crate::guesses::{Guesses, Turn};
 use crate::idle;
@@ -577,7 +578,7 @@ enum Outcome {
 
 /// Returns the limit that ended a call with `error`, if one did, and what the client is told that has no answer.
 fn struck(error: &wasmtime::Error) -> Option<(Limit, Refusal)> {
-    let abandoned = error.downcast_ref();
+    let (abandoned, stalled) = (error.downcast_ref(), error.downcast_ref());
     Some(match error {
         _ if error.is::<Shortage>() => (Limit::NoInstance, Refusal::ServiceUnavailable),
         _ if error.is::<TakenBack>() => (Limit::TakenBack, Refusal::RequestTimeout),
@@ -585,6 +586,8 @@ fn struck(error: &wasmtime::Error) -> Option<(Limit, Refusal)> {
         _ if abandoned == Some(&Abandoned::Overtaken) => {
             (Limit::Overtaken, Refusal::ServiceUnavailable)
         }
+        _ if stalled == Some(&Stalled::Busy) => (Limit::Disk, Refusal::ServiceUnavailable),
+        _ if stalled == Some(&Stalled::Silent) => (Limit::Disk, Refusal::GatewayTimeout),
         _ if abandoned == Some(&Abandoned::Silent) => (Limit::Handler, Refusal::GatewayTimeout),
         _ => return None,
     })

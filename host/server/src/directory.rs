@@ -21,19 +21,26 @@ use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::ReaddirIterator;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
 
+use crate::disk::Storage;
+use crate::filesystem::wait_for;
+use crate::socket::Socket;
 use crate::state::State;
 
 /// How many bytes of entries the system is asked for at once.
 #[cfg(target_os = "linux")]
 const READ_SIZE: usize = 32 * 1024;
+/// Bytes of names up to which the system is asked once more: less than it tells at once.
+const FEW: usize = 4 * 1024;
 
 /// Replaces `directory-entry-stream` and the function that makes one.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
-    types.func_wrap("[method]descriptor.read-directory", read_directory)?;
-    types.func_wrap(
+    types.func_wrap_async("[method]descriptor.read-directory", |store, arguments| {
+        Box::new(read_directory(store, arguments))
+    })?;
+    types.func_wrap_async(
         "[method]directory-entry-stream.read-directory-entry",
-        read_directory_entry,
+        |store, arguments| Box::new(read_directory_entry(store, arguments)),
     )?;
     // To the component it is the same resource; behind its number is an [`Entries`].
     let resource = ResourceType::host::<ReaddirIterator>();
@@ -48,8 +55,9 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
 
 /// A directory being read.
 struct Entries {
-    directory: Arc<File>,
-    source: Source,
+    storage: Storage,
+    /// The source of more; none at the end, and while it is asked.
+    source: Option<Source>,
     /// Those that the system has told of and nobody has asked for: what each is, and where its name ends.
     told: vec::IntoIter<(DescriptorType, usize)>,
     /// Their names, from `asked` on. As strings of their own, a thousand at a time, they would take
@@ -58,34 +66,97 @@ struct Entries {
     asked: usize,
 }
 
-fn read_directory(
+async fn read_directory(
     mut store: StoreContextMut<'_, State>,
     (descriptor,): (Resource<Descriptor>,),
 ) -> Result<(Result<Resource<ReaddirIterator>, ErrorCode>,)> {
-    let table = &mut store.data_mut().table;
-    let Descriptor::Dir(directory) = table.get(&descriptor)? else {
+    let state = store.data_mut();
+    let Descriptor::Dir(directory) = state.table.get(&descriptor)? else {
         return Ok((Err(ErrorCode::NotDirectory),));
     };
-    match Entries::of(directory.dir.clone()) {
-        Ok(entries) => {
-            let entries = table.push(entries)?;
+    let storage = state.root.storage_of(&directory.dir);
+    let (directory, socket) = (directory.dir.clone(), state.socket());
+    let open = move || Source::of(directory).and_then(Source::ask);
+    match make(socket, storage, open).await? {
+        Ok((source, told)) => {
+            let entries = Entries {
+                storage,
+                source,
+                told: told.entries.into_iter(),
+                names: told.names,
+                asked: 0,
+            };
+            let entries = store.data_mut().table.push(entries)?;
             Ok((Ok(Resource::new_own(entries.rep())),))
         }
         Err(error) => Ok((Err(error.into()),)),
     }
 }
 
-fn read_directory_entry(
+async fn read_directory_entry(
     mut store: StoreContextMut<'_, State>,
     (stream,): (Resource<ReaddirIterator>,),
 ) -> Result<(Result<Option<DirectoryEntry>, ErrorCode>,)> {
     let stream = Resource::<Entries>::new_borrow(stream.rep());
-    let entry = store.data_mut().table.get_mut(&stream)?.next();
-    Ok((entry.map_err(ErrorCode::from),))
+    loop {
+        let state = store.data_mut();
+        let entries = state.table.get_mut(&stream)?;
+        if let Some(entry) = entries.next() {
+            return Ok((Ok(Some(entry)),));
+        }
+        let Some(source) = entries.source.take() else {
+            return Ok((Ok(None),));
+        };
+        let (storage, socket) = (entries.storage, state.socket());
+        let (source, told) = match make(socket, storage, || source.ask()).await? {
+            Ok(asked) => asked,
+            Err(error) => return Ok((Err(error.into()),)),
+        };
+        let entries = store.data_mut().table.get_mut(&stream)?;
+        entries.source = source;
+        entries.told = told.entries.into_iter();
+        entries.names = told.names;
+        entries.asked = 0;
+    }
+}
+
+/// Makes `call`, which is about a directory in `storage`: aside, unless that is memory.
+async fn make<T: Send + 'static>(
+    socket: Option<Arc<Socket>>,
+    storage: Storage,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    match storage {
+        Storage::Memory => Ok(call()),
+        Storage::Local | Storage::Far => Box::pin(wait_for(socket.as_deref(), storage, call)).await,
+    }
 }
 
 impl Entries {
-    /// The entries of `directory` from the first one on.
+    /// Returns the next of those that the system has told of.
+    fn next(&mut self) -> Option<DirectoryEntry> {
+        let (type_, end) = self.told.next()?;
+        let name = self.names[self.asked..end].to_owned();
+        self.asked = end;
+        Some(DirectoryEntry { type_, name })
+    }
+}
+
+/// Entries that the system has told of.
+#[derive(Default)]
+struct Told {
+    entries: Vec<(DescriptorType, usize)>,
+    names: String,
+}
+
+/// A directory that is asked for its entries.
+struct Source {
+    directory: Arc<File>,
+    entries: RawEntries,
+}
+
+impl Source {
+    /// Opens `directory` for its entries from the first one on.
     fn of(directory: Arc<File>) -> io::Result<Self> {
         // A directory with search permission is opened again, for a position of its own.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
@@ -94,46 +165,33 @@ impl Entries {
             Err(_) => directory.as_fd().try_clone_to_owned()?,
         };
         seek(&opened, SeekFrom::Start(0))?;
-        Ok(Entries {
+        Ok(Source {
             directory,
-            source: Source::new(opened)?,
-            told: Vec::new().into_iter(),
-            names: String::new(),
-            asked: 0,
+            entries: RawEntries::new(opened)?,
         })
     }
 
-    fn next(&mut self) -> io::Result<Option<DirectoryEntry>> {
-        loop {
-            if let Some((type_, end)) = self.told.next() {
-                let name = self.names[self.asked..end].to_owned();
-                self.asked = end;
-                return Ok(Some(DirectoryEntry { type_, name }));
-            }
-            if !self.ask()? {
-                return Ok(None);
+    /// Asks the system for more, and again where that are few, as it may be known then that there are no more.
+    /// Returns what can be asked for the rest.
+    fn ask(mut self) -> io::Result<(Option<Self>, Told)> {
+        let mut told = Told::default();
+        let Source { directory, entries } = &mut self;
+        while told.names.len() < FEW {
+            let goes_on = entries.read(|name, file_type| {
+                // Other names cannot pass.
+                let Ok(text) = name.to_str() else { return };
+                if text != "." && text != ".." {
+                    told.names.push_str(text);
+                    let end = told.names.len();
+                    told.entries
+                        .push((type_of(directory, name, file_type), end));
+                }
+            })?;
+            if !goes_on {
+                return Ok((None, told));
             }
         }
-    }
-
-    /// Asks the system for more; false if there are none.
-    fn ask(&mut self) -> io::Result<bool> {
-        let Entries {
-            directory, names, ..
-        } = self;
-        let mut told = Vec::new();
-        names.clear();
-        let goes_on = self.source.read(|name, file_type| {
-            // Other names cannot pass.
-            let Ok(text) = name.to_str() else { return };
-            if text != "." && text != ".." {
-                names.push_str(text);
-                told.push((type_of(directory, name, file_type), names.len()));
-            }
-        })?;
-        self.told = told.into_iter();
-        self.asked = 0;
-        Ok(goes_on)
+        Ok((Some(self), told))
     }
 }
 
@@ -151,12 +209,12 @@ fn type_of(directory: &File, name: &CStr, file_type: FileType) -> DescriptorType
 
 /// Where entries come from: system calls that each tell of many.
 #[cfg(target_os = "linux")]
-struct Source(OwnedFd);
+struct RawEntries(OwnedFd);
 
 #[cfg(target_os = "linux")]
-impl Source {
+impl RawEntries {
     fn new(directory: OwnedFd) -> io::Result<Self> {
-        Ok(Source(directory))
+        Ok(RawEntries(directory))
     }
 
     /// Passes some entries to `found`; false if there are no more.
@@ -179,12 +237,12 @@ impl Source {
 
 /// Where entries come from.
 #[cfg(not(target_os = "linux"))]
-struct Source(Dir);
+struct RawEntries(Dir);
 
 #[cfg(not(target_os = "linux"))]
-impl Source {
+impl RawEntries {
     fn new(directory: OwnedFd) -> io::Result<Self> {
-        Ok(Source(Dir::new(directory)?))
+        Ok(RawEntries(Dir::new(directory)?))
     }
 
     /// Passes an entry to `found`; false if there are no more.

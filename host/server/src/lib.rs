@@ -3,8 +3,8 @@
 //! A connection goes through these modules in this order: `listen` (or `unix_socket`, or `inherited`
 //! from whoever started the process), `server` (accept), `connections` (room for it), `connection` (its life), `sandbox` (an
 //! instance to serve it), then what the instance sees of the world: `wasi`, and where this host does
-//! better `filesystem`, `directory`, `stat_at`, `received` and `streams`; behind them `open_files` (what
-//! need not be opened again), `socket` (bytes that have come or will go), `head` (where a head ends),
+//! better `filesystem`, `directory`, `stat_at`, `stock`, `received` and `streams`; behind them `open_files` (what
+//! need not be opened again), `disk` (calls that may wait), `socket` (bytes that have come or will go), `head` (where a head ends),
 //! `outbox` (what has not left), `transport` (in the clear or through `tls`) and `stream` (system calls).
 //!
 //! An instance computes; a connection waits. `pace` says who may wait for a client, for what and how long,
@@ -25,6 +25,7 @@ mod cohort;
 mod connection;
 mod connections;
 mod directory;
+mod disk;
 mod filesystem;
 mod forwarded;
 mod guesses;
@@ -53,6 +54,7 @@ mod server;
 mod socket;
 mod stat_at;
 mod state;
+mod stock;
 mod stream;
 mod streams;
 mod strikes;

@@ -1,4 +1,4 @@
-//! Files that were opened a moment ago. To look whether a path still names one of them takes a fraction
+//! Files that were opened a moment ago, and what was seen of them in memory. To look whether a path still names one of them takes a fraction
 //! of what it takes to open it again. They are kept for one to two rounds: so short that nobody notices.
 //!
 //! What the path leads through might have become a link out of the directory meanwhile. But what is found
@@ -26,6 +26,8 @@ struct OpenFile {
     path: String,
     file: File,
     stat: Stat,
+    /// Bytes from its start on that were seen in memory.
+    seen: u64,
     is_old: bool,
 }
 
@@ -52,6 +54,7 @@ pub(crate) fn keep(directory: &Arc<std::fs::File>, path: &str, file: &File, stat
                 path: path.into(),
                 file: file.clone(),
                 stat,
+                seen: 0,
                 is_old: false,
             });
         }
@@ -60,6 +63,25 @@ pub(crate) fn keep(directory: &Arc<std::fs::File>, path: &str, file: &File, stat
     if is_first {
         round::begin(close_old);
     }
+}
+
+/// Returns how many bytes from the start of `file`, if it is kept, were seen in memory.
+pub(crate) fn seen(file: &Arc<std::fs::File>) -> u64 {
+    OPEN_FILES.with_borrow(|files| {
+        let mut files = files.iter();
+        let kept = files.find(|kept| Arc::ptr_eq(&kept.file.file, file));
+        kept.map_or(0, |kept| kept.seen)
+    })
+}
+
+/// Notes that the first `size` bytes of `file` were seen in memory.
+pub(crate) fn note_seen(file: &Arc<std::fs::File>, size: u64) {
+    OPEN_FILES.with_borrow_mut(|files| {
+        let mut files = files.iter_mut();
+        if let Some(kept) = files.find(|kept| Arc::ptr_eq(&kept.file.file, file)) {
+            kept.seen = kept.seen.max(size);
+        }
+    });
 }
 
 /// Whether both are of one file, whose content and permissions are as they were: what changes them
@@ -117,6 +139,19 @@ mod tests {
         assert!(find(&directory, "file").is_some());
         tokio::time::sleep(3 * ROUND).await;
         assert!(OPEN_FILES.with_borrow(Vec::is_empty));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_seen_of_a_kept_file_is_known_for_as_long() {
+        let (path, directory) = directory_with_file();
+        open_and_keep(&directory, &path.path().join("file"));
+        let (kept, _) = find(&directory, "file").unwrap();
+        assert_eq!(seen(&kept.file), 0);
+        note_seen(&kept.file, 7);
+        note_seen(&kept.file, 3);
+        assert_eq!(seen(&kept.file), 7);
+        tokio::time::sleep(3 * ROUND).await;
+        assert_eq!(seen(&kept.file), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,10 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use crate::disk::{self, Storage};
 use crate::memory::{Budget, Taken};
+#[cfg(target_os = "linux")]
+use crate::open_files;
 use crate::stream::More;
 use crate::transport::Transport;
 
@@ -21,6 +24,8 @@ const KEEP_SIZE: usize = 64 * 1024;
 /// A file part up to this size, in bytes, is copied to leave together with the head before it, which
 /// takes less than to send the two.
 const SMALL_FILE: usize = 16 * 1024;
+/// Bytes of a file that a disk is waited for at once. They take as much memory until they have left.
+const FETCH_SIZE: u64 = 128 * 1024;
 /// Bytes of one response that leave before other connections get their turn.
 pub(crate) const SEND_SIZE: u64 = 2 * 1024 * 1024;
 
@@ -43,6 +48,22 @@ struct FilePart {
     file: Arc<File>,
     offset: u64,
     left: u64,
+    storage: Storage,
+    /// Bytes from `offset` on that were seen in memory. They are sent without another look.
+    seen: u64,
+    /// Bytes from `offset` on that a disk was waited for, and that are in no other memory for sure.
+    fetched: Vec<u8>,
+    /// The disk has nothing more.
+    is_cut: bool,
+}
+
+/// Bytes of a file that have to be waited for.
+#[derive(Clone, Debug)]
+pub(crate) struct Missing {
+    file: Arc<File>,
+    pub(crate) storage: Storage,
+    offset: u64,
+    size: usize,
 }
 
 /// The work of one system call.
@@ -52,6 +73,8 @@ pub(crate) enum Sent {
     Bytes(usize),
     /// A file, this much of it.
     File(usize),
+    /// Nothing: the file has to be waited for.
+    Missing,
 }
 
 impl Outbox {
@@ -61,13 +84,23 @@ impl Outbox {
     }
 
     /// Adds `length` bytes of `file` from `offset`.
-    pub(crate) fn push_file(&mut self, file: &Arc<File>, offset: u64, length: u64) {
+    pub(crate) fn push_file(
+        &mut self,
+        file: &Arc<File>,
+        storage: Storage,
+        offset: u64,
+        length: u64,
+    ) {
         if length > 0 {
             self.files.push_back(FilePart {
                 at: self.bytes.len(),
                 file: file.clone(),
                 offset,
                 left: length,
+                storage,
+                seen: 0,
+                fetched: Vec::new(),
+                is_cut: false,
             });
         }
     }
@@ -157,22 +190,48 @@ impl Outbox {
         };
         let before = &self.bytes[self.sent..part.at];
         let sent = if before.is_empty() {
-            Sent::File(part.send(transport)?)
+            part.send(transport)?
         } else {
-            let sent = match part.copy_behind(before, buffer)? {
-                Some(both) => transport.send(both, More::No)?,
-                None => transport.send(before, More::Yes)?,
+            let sent = match part.copy_behind(before, buffer) {
+                Ok(Some(both)) => transport.send(both, More::No)?,
+                Ok(None) => transport.send(before, More::Yes)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Sent::Missing);
+                }
+                Err(error) => return Err(error),
             };
             let of_file = sent.saturating_sub(before.len());
             self.sent += sent - of_file;
-            part.offset += of_file as u64;
-            part.left -= of_file as u64;
+            part.move_on(of_file);
             Sent::Bytes(sent)
         };
         if part.left == 0 {
             self.files.pop_front();
         }
         Ok(sent)
+    }
+
+    /// Returns the bytes of a file to wait for, if a file is next.
+    pub(crate) fn missing(&self) -> Option<Missing> {
+        let part = self.files.front()?;
+        let size = part.left.min(FETCH_SIZE) as usize;
+        Some(Missing {
+            file: part.file.clone(),
+            storage: part.storage,
+            offset: part.offset,
+            size,
+        })
+    }
+
+    /// Adds `bytes`, which were `missing`, if they still are.
+    pub(crate) fn put(&mut self, missing: &Missing, bytes: Vec<u8>) {
+        if let Some(part) = self.files.front_mut()
+            && Arc::ptr_eq(&part.file, &missing.file)
+            && part.offset == missing.offset
+        {
+            part.is_cut = bytes.is_empty();
+            part.fetched = bytes;
+        }
     }
 
     /// Moves what is left to the front where that is less than what has left.
@@ -191,6 +250,9 @@ impl Outbox {
 impl FilePart {
     /// The bytes `before` and then all of the part, copied to `buffer`. `None` if it is too large for
     /// that, or no longer whole.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if it has to be waited for.
     fn copy_behind<'b>(&self, before: &[u8], buffer: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
         let size = usize::try_from(self.left).unwrap_or(usize::MAX);
         if size > SMALL_FILE || before.len() > buffer.len() - size {
@@ -199,20 +261,98 @@ impl FilePart {
         let both = &mut buffer[..before.len() + size];
         let (start, rest) = both.split_at_mut(before.len());
         start.copy_from_slice(before);
-        let is_whole = rustix::io::pread(&self.file, rest, self.offset)? == size;
-        Ok(is_whole.then_some(both))
+        Ok(self.copy(rest)?.then_some(both))
+    }
+
+    /// Copies all of the part to `rest`. False if it is no longer whole.
+    fn copy(&self, rest: &mut [u8]) -> io::Result<bool> {
+        if !self.fetched.is_empty() || self.is_cut {
+            let is_whole = self.fetched.len() == rest.len();
+            if is_whole {
+                rest.copy_from_slice(&self.fetched);
+            }
+            return Ok(is_whole);
+        }
+        let mut read = 0;
+        // Less may be in memory than there is.
+        while read < rest.len() {
+            let offset = self.offset + read as u64;
+            match disk::read_now(&self.file, self.storage, &mut rest[read..], offset)? {
+                0 => return Ok(false),
+                more => read += more,
+            }
+        }
+        Ok(true)
     }
 
     /// Sends as much of it as one system call takes.
-    fn send(&mut self, transport: &mut Transport) -> io::Result<usize> {
-        let size = self.left.min(SEND_SIZE) as usize;
-        let sent = transport.send_file(&self.file, &mut self.offset, size)?;
+    fn send(&mut self, transport: &mut Transport) -> io::Result<Sent> {
+        if !self.fetched.is_empty() {
+            let is_all = self.fetched.len() as u64 == self.left;
+            let more = if is_all { More::No } else { More::Yes };
+            let sent = transport.send(&self.fetched, more)?;
+            self.move_on(sent);
+            return Ok(Sent::File(sent));
+        }
+        let size = self.left.min(SEND_SIZE);
+        if self.seen == 0 && !self.is_cut {
+            if !self.is_in_memory(size) {
+                return Ok(Sent::Missing);
+            }
+            self.seen = size;
+        }
+        let size = size.min(self.seen) as usize;
+        let mut offset = self.offset;
+        let sent = match self.is_cut {
+            true => 0,
+            false => transport.send_file(&self.file, &mut offset, size)?,
+        };
         if sent == 0 {
             // Cut off meanwhile. The client was promised more: only closing tells it.
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.left -= sent as u64;
-        Ok(sent)
+        self.move_on(sent);
+        Ok(Sent::File(sent))
+    }
+
+    /// Returns whether the next `size` bytes are in memory. Of a file that many ask for, this is known.
+    #[cfg(target_os = "linux")]
+    fn is_in_memory(&self, size: u64) -> bool {
+        let end = self.offset + size;
+        if self.storage == Storage::Memory || open_files::seen(&self.file) >= end {
+            return true;
+        }
+        let is_in_memory = disk::is_in_memory(&self.file, self.storage, self.offset, size);
+        if is_in_memory && self.offset == 0 {
+            open_files::note_seen(&self.file, end);
+        }
+        is_in_memory
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn is_in_memory(&self, size: u64) -> bool {
+        disk::is_in_memory(&self.file, self.storage, self.offset, size)
+    }
+
+    /// Leaves out the first `size` bytes, which were sent.
+    fn move_on(&mut self, size: usize) {
+        self.offset += size as u64;
+        self.left -= size as u64;
+        self.seen = self.seen.saturating_sub(size as u64);
+        self.fetched.drain(..size.min(self.fetched.len()));
+        if self.fetched.is_empty() {
+            self.fetched = Vec::new();
+        }
+    }
+}
+
+impl Missing {
+    /// Reads it, and waits.
+    ///
+    /// # Errors
+    /// Any of the file.
+    pub(crate) fn read(&self) -> io::Result<Vec<u8>> {
+        disk::read_waiting(&self.file, self.offset, self.size)
     }
 }
 
@@ -245,7 +385,7 @@ mod tests {
             let head = vec![b'h'; round * 11 % 2000];
             let (start, length) = (round * 7, [0, 10, 20_000, 90_000][round % 4]);
             outbox.push(&head);
-            outbox.push_file(&file, start as u64, length as u64);
+            outbox.push_file(&file, Storage::Local, start as u64, length as u64);
             wanted.extend_from_slice(&head);
             wanted.extend_from_slice(&content[start..start + length]);
             // Never all of it, so that what is written comes behind what waits.

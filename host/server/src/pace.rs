@@ -12,8 +12,10 @@
 //! | an instance | room for an answer that the outbox does not hold, or has no memory for | [`Pace::reading`], or until others need it |
 //! | an instance | anything else, such as a clock | [`Pace::handler`], then 504; 2 s if the client has gone (`watch`) |
 //! | an instance | others that compute, or nothing that comes of itself | until others need it, if its client has more than they |
+//! | an instance | a disk that has what is not in memory (`disk`) | [`Pace::handler`], then 504, or until others need it, then 503 |
 //! | an instance | another request, between two that follow closely | a round or a few (`idle`) |
 //! | a connection | content that nobody reads | [`Pace::content`], up to [`Pace::skip`] bytes |
+//! | a connection | a disk that has more of its answer | [`Pace::handler`], then a reset |
 //! | a connection | a client that takes its answer | [`Pace::reading`], then a reset |
 //! | a connection | the end of a client that was closed on | [`Pace::linger`] |
 //! | a connection | its first request, or the rest of one, when the server stops | [`Pace::farewell`], silently |

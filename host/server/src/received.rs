@@ -1,5 +1,5 @@
-//! Files that an instance is receiving (`src/upload.rs`). They are written where a slow disk keeps nobody
-//! waiting but their sender. The instance moves or removes them itself, but for one that fails, or that
+//! Files that an instance is receiving (`src/upload.rs`). They are written, moved and removed where a slow disk
+//! keeps nobody waiting but their sender. The instance moves or removes them itself, but for one that fails, or that
 //! ends with the process: what is left then is removed here.
 
 use std::fs::File;
@@ -7,15 +7,16 @@ use std::sync::{Arc, Mutex, Weak};
 
 use agreed::incomplete::is_incomplete;
 use rustix::fs::{AtFlags, unlinkat};
-use tokio::task::spawn_blocking;
 use wasmtime::component::{Linker, Resource};
-use wasmtime::{Result, StoreContextMut};
-use wasmtime_wasi::filesystem::{Descriptor, OpenMode, WasiFilesystemView};
+use wasmtime::{AsContextMut, Result, StoreContextMut};
+use wasmtime_wasi::filesystem::{Descriptor, OpenMode, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode, HostDescriptor};
 
-use crate::filesystem::{at_once, or_error_code};
+use crate::disk;
+use crate::filesystem::{at_once, wait_for};
 use crate::lock::lock;
 use crate::state::State;
+use crate::stock;
 
 /// Those of all instances.
 static RECEIVED: Mutex<Vec<Weak<Received>>> = Mutex::new(Vec::new());
@@ -26,16 +27,23 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     types.func_wrap_async("[method]descriptor.write", |store, arguments| {
         Box::new(write(store, arguments))
     })?;
-    types.func_wrap("[method]descriptor.unlink-file-at", unlink_file_at)?;
-    types.func_wrap("[method]descriptor.rename-at", rename_at)
+    types.func_wrap_async("[method]descriptor.unlink-file-at", |store, arguments| {
+        Box::new(unlink_file_at(store, arguments))
+    })?;
+    types.func_wrap_async("[method]descriptor.rename-at", |store, arguments| {
+        Box::new(rename_at(store, arguments))
+    })
 }
 
-/// Removes the files that instances are receiving: the process is about to exit under them.
+/// Removes the files that instances are receiving: the process is about to exit under them. A disk that stalls
+/// is not waited for.
 pub fn remove_received() {
     let received = lock(&RECEIVED);
     for received in received.iter().filter_map(Weak::upgrade) {
         received.remove();
     }
+    drop(received);
+    disk::settle();
 }
 
 /// The files that an instance is receiving. They go when the instance goes.
@@ -70,9 +78,13 @@ struct Received {
 }
 
 impl Received {
+    /// Has it removed, where that keeps nobody.
     fn remove(&self) {
-        // It may have been moved meanwhile.
-        let _ = unlinkat(&self.directory, &self.name, AtFlags::empty());
+        let (directory, name) = (self.directory.clone(), self.name.clone());
+        disk::later(move || {
+            // It may have been moved meanwhile.
+            let _ = unlinkat(&directory, &name, AtFlags::empty());
+        });
     }
 }
 
@@ -87,11 +99,14 @@ async fn write(
     mut store: StoreContextMut<'_, State>,
     (descriptor, bytes, offset): (Resource<Descriptor>, Vec<u8>, u64),
 ) -> Result<(Result<u64, ErrorCode>,)> {
-    let file = match store.data_mut().table.get(&descriptor)? {
+    let state = store.data_mut();
+    let file = match state.table.get(&descriptor)? {
         Descriptor::File(file) if file.open_mode.contains(OpenMode::WRITE) => file.file.clone(),
         _ => return Ok((Err(ErrorCode::BadDescriptor),)),
     };
-    let written = spawn_blocking(move || rustix::io::pwrite(&*file, &bytes, offset)).await?;
+    let (storage, socket) = (state.root.storage_of(&file), state.socket());
+    let write = move || rustix::io::pwrite(&*file, &bytes, offset);
+    let written = wait_for(socket.as_deref(), storage, write).await?;
     Ok((written
         .map(|written| written as u64)
         .map_err(|error| std::io::Error::from(error).into()),))
@@ -99,29 +114,35 @@ async fn write(
 
 type ErrorReturn = Result<(Result<(), ErrorCode>,)>;
 
-fn unlink_file_at(
+async fn unlink_file_at(
     mut store: StoreContextMut<'_, State>,
     (directory, name): (Resource<Descriptor>, String),
 ) -> ErrorReturn {
-    let mut filesystem = store.data_mut().filesystem();
-    let unlinked = at_once(filesystem.unlink_file_at(directory, name.clone()))?;
+    let path = name.clone();
+    let unlink = move |mut filesystem: WasiFilesystemCtxView, directory, _| {
+        at_once(filesystem.unlink_file_at(directory, path))
+    };
+    let unlinked = stock::aside(store.as_context_mut(), directory, None, unlink).await?;
     store.data_mut().received_files.retain_present(&name);
-    Ok((or_error_code(unlinked)?,))
+    Ok(unlinked)
 }
 
 type RenameAt = (Resource<Descriptor>, String, Resource<Descriptor>, String);
 
-fn rename_at(
+async fn rename_at(
     mut store: StoreContextMut<'_, State>,
     (directory, name, new_directory, new_name): RenameAt,
 ) -> ErrorReturn {
-    let mut filesystem = store.data_mut().filesystem();
-    let renamed = filesystem.rename_at(directory, name.clone(), new_directory, new_name);
-    let renamed = at_once(renamed)?;
-    if renamed.is_ok() {
+    let path = name.clone();
+    let rename = move |mut filesystem: WasiFilesystemCtxView, directory, new_directory| {
+        at_once(filesystem.rename_at(directory, path, new_directory, new_name))
+    };
+    let context = store.as_context_mut();
+    let renamed = stock::aside(context, directory, Some(new_directory), rename).await?;
+    if renamed.0.is_ok() {
         store.data_mut().received_files.retain_present(&name);
     }
-    Ok((or_error_code(renamed)?,))
+    Ok(renamed)
 }
 
 #[cfg(test)]
@@ -149,6 +170,7 @@ mod tests {
         received.retain_present(names[0]);
         assert!(is_there(names[1]));
         drop(received);
+        disk::settle();
         assert_eq!(names.map(is_there), [false, false, true]);
         assert!(is_there("moved"));
     }

@@ -1,6 +1,7 @@
 //! The sandbox: a component, what it may import, and one instance of it for each connection.
 
 use std::fmt;
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -22,6 +23,7 @@ use crate::burst::{Alike, Burst};
 use crate::cgi::{self, Scripts};
 use crate::clock::{self, Clock};
 use crate::directory;
+use crate::disk::Root;
 use crate::filesystem;
 use crate::guesses::Guesses;
 use crate::instances::{Client, Instances, Permit};
@@ -33,6 +35,7 @@ use crate::received;
 use crate::socket::{Socket, Terms};
 use crate::stat_at;
 use crate::state::{Bounds, Context, State};
+use crate::stock;
 use crate::streams;
 use crate::wasi;
 
@@ -76,7 +79,8 @@ pub struct Sandbox {
 /// What every instance is given.
 #[derive(Clone)]
 pub struct Grant {
-    root: WasiFilesystemCtx,
+    files: WasiFilesystemCtx,
+    root: Root,
     environment: Vec<(String, String)>,
 }
 
@@ -101,13 +105,18 @@ impl Grant {
     fn with_perms(root: &Path, perms: FsPerms, environment: Vec<(String, String)>) -> Result<Self> {
         // Opening alone would also succeed for one that can be passed through but not listed.
         std::fs::read_dir(root)?;
-        let root = WasiCtx::builder()
+        let place = Root::of(&File::open(root)?)?;
+        let files = WasiCtx::builder()
             .allow_blocking_current_thread(true)
             .preopened_dir(root, "/", perms)?
             .build()
             .filesystem()
             .clone();
-        Ok(Grant { root, environment })
+        Ok(Grant {
+            files,
+            root: place,
+            environment,
+        })
     }
 }
 
@@ -166,6 +175,7 @@ impl Sandbox {
         filesystem::add_to_linker(&mut linker)?;
         directory::add_to_linker(&mut linker)?;
         stat_at::add_to_linker(&mut linker)?;
+        stock::add_to_linker(&mut linker)?;
         received::add_to_linker(&mut linker)?;
         streams::add_to_linker(&mut linker)?;
         linker.allow_shadowing(false);
@@ -296,7 +306,7 @@ impl Sandbox {
         let recycled = lock(&self.contexts).pop();
         let Context { wasi, logged } = recycled.unwrap_or_else(|| self.new_context());
         let bounds = Bounds::Shared(Taken::new(self.memory.clone()));
-        let mut state = State::new(wasi, self.clock.clone(), bounds);
+        let mut state = State::new(wasi, self.grant.root, self.clock.clone(), bounds);
         state.logged = Some(logged);
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| state.bounds.limiter());
@@ -318,7 +328,7 @@ impl Sandbox {
             .envs(&self.grant.environment)
             .stderr(Log(logged.clone()))
             .build();
-        *wasi.filesystem() = self.grant.root.clone();
+        *wasi.filesystem() = self.grant.files.clone();
         Context { wasi, logged }
     }
 }

@@ -33,6 +33,9 @@ use crate::tls::TlsConfig;
 const GRACE: Duration = Duration::from_secs(30);
 /// Descriptors that there must be for each core when a server begins to serve, and as many besides.
 const SPARE_DESCRIPTORS: usize = 8;
+/// Time for calls about files that nobody waits for any more, when the server ends. A disk that stalls takes
+/// longer.
+const LAST_CALLS: Duration = Duration::from_millis(100);
 /// How long to wait when no connection can be accepted for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -265,7 +268,8 @@ impl HttpServer {
     /// # Errors
     /// A connection that cannot be accepted.
     pub fn handle_request(&self) -> io::Result<()> {
-        new_runtime()?.block_on(async {
+        let runtime = new_runtime()?;
+        let handled = runtime.block_on(async {
             let listeners = self.listeners.iter().map(watch_listener);
             let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
             let accepted = poll_fn(|cx| {
@@ -282,7 +286,9 @@ impl HttpServer {
                 None => connection.serve(self.stopping.subscribe()).await,
             }
             Ok(())
-        })
+        });
+        runtime.shutdown_timeout(LAST_CALLS);
+        handled
     }
 
     fn connections(&self) -> Arc<Connections> {
@@ -332,7 +338,7 @@ impl HttpServer {
     /// One core: a runtime of its own, and connections that never leave it.
     fn run_core(&self, number: usize, core: Core, room: &Arc<Connections>) -> io::Result<()> {
         let Core { listener, runtime } = core;
-        runtime.block_on(async {
+        let run = runtime.block_on(async {
             let mut stopping = self.stopping.subscribe();
             let stop = stopping.clone();
             let mut connections = JoinSet::new();
@@ -391,7 +397,9 @@ impl HttpServer {
                 log::connection("-", format_args!("{count} connections were cut off"));
             }
             Ok(())
-        })
+        });
+        runtime.shutdown_timeout(LAST_CALLS);
+        run
     }
 }
 

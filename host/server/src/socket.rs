@@ -5,7 +5,6 @@
 //! sandbox need not wait for a slow client: what the outbox holds is sent after the sandbox has gone.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
@@ -22,6 +21,8 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::connections::CHANCE;
+use crate::disk::{self, Stalled};
+use crate::filesystem::size_now;
 use crate::head::{Extent, Head};
 use crate::instances::{Client, Holding, Instances, TakenBack};
 use crate::lock::lock;
@@ -29,6 +30,7 @@ use crate::memory::Budget;
 use crate::outbox::{Outbox, SEND_SIZE, Sent};
 use crate::pace::{Allowance, PRESSED, Pace};
 use crate::preface::{self, Preface};
+use crate::state::Cursor;
 use crate::stream::{More, Stream};
 use crate::strikes::Limit;
 use crate::tls::{Spoken, TlsConfig};
@@ -432,8 +434,8 @@ impl Socket {
     /// Sends all that was written.
     ///
     /// # Errors
-    /// A connection that failed, a client that takes less than [`Pace::reading`] wants, and a file that
-    /// turned out shorter than was promised.
+    /// A connection that failed, a client that takes less than [`Pace::reading`] wants, a file that
+    /// turned out shorter than was promised, and a disk that takes longer than a handler may.
     pub(crate) async fn send(&self) -> io::Result<()> {
         loop {
             // Most answers leave at once, and need no clock.
@@ -442,6 +444,7 @@ impl Socket {
                 Progress::Done => return Ok(()),
                 // Other connections of this core get their turn.
                 Progress::Some => tokio::task::yield_now().await,
+                Progress::Disk => Box::pin(self.fetch()).await?,
                 Progress::None => self.writable().await?,
             }
         }
@@ -453,6 +456,45 @@ impl Socket {
     /// Those of [`Self::send`], but for time.
     pub(crate) fn send_now(&self) -> io::Result<Progress> {
         self.lock().send_now()
+    }
+
+    /// Waits for the disk that has what is to be sent next.
+    async fn fetch(&self) -> io::Result<()> {
+        let Some(missing) = self.lock().outbox.missing() else {
+            return Ok(());
+        };
+        let storage = missing.storage;
+        let read = {
+            let missing = missing.clone();
+            move || missing.read()
+        };
+        let fetched = timeout(self.pace().handler, disk::aside(storage, read)).await;
+        let mut state = self.lock();
+        match fetched {
+            Ok(Ok(Ok(bytes))) => {
+                state.outbox.put(&missing, bytes);
+                Ok(())
+            }
+            Ok(Ok(Err(error))) => Err(state.fail(error)),
+            Ok(Err(_)) | Err(_) => Err(state.fail_by(Limit::Disk)),
+        }
+    }
+
+    /// Makes `call`, of an instance, for at most as long as a handler may be silent.
+    ///
+    /// # Errors
+    /// [`Stalled`], also where others need the instance.
+    pub(crate) async fn wait_for_disk<T>(
+        &self,
+        call: impl Future<Output = Result<T, Stalled>>,
+    ) -> Result<T, Stalled> {
+        let call = timeout(self.pace().handler, call);
+        match self.wait_in_sandbox(call).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Stalled::Silent),
+            // Taken back.
+            Err(_) => Err(Stalled::Busy),
+        }
     }
 
     /// Waits until something can be sent.
@@ -507,27 +549,31 @@ impl Socket {
         state.transport.reset();
     }
 
-    /// Hands the next `length` bytes of `file` from `offset` over to be sent; returns how many of
-    /// them there are, 0 at the end of the file. Waits while too much waits to leave. `size` is what the
-    /// file had when it was opened, if that is known.
+    /// Hands the next `length` bytes of the file of `cursor` from `offset` over to be sent; returns how many
+    /// of them there are, 0 at the end of the file. Waits while too much waits to leave.
     ///
     /// # Errors
     /// The errors of [`Self::make_room`], and a file whose size cannot be told.
     pub(crate) async fn splice(
         &self,
-        file: &Arc<File>,
+        cursor: &Cursor,
         offset: u64,
         length: u64,
-        size: Option<u64>,
     ) -> io::Result<u64> {
         self.make_room().await?;
+        let Cursor {
+            file,
+            storage,
+            size,
+            ..
+        } = cursor;
         let length = match size {
-            Some(size) if offset.saturating_add(length) <= size => length,
-            _ => length.min(file.metadata()?.len().saturating_sub(offset)),
+            Some(size) if offset.saturating_add(length) <= *size => length,
+            _ => length.min(size_now(file)?.saturating_sub(offset)),
         };
         let mut state = self.lock();
         state.answered = true;
-        state.outbox.push_file(file, offset, length);
+        state.outbox.push_file(file, *storage, offset, length);
         Ok(length)
     }
 
@@ -733,6 +779,8 @@ pub(crate) enum Progress {
     Some,
     /// Nothing could be sent.
     None,
+    /// The file whose turn it is has to be waited for.
+    Disk,
 }
 
 thread_local! {
@@ -831,6 +879,7 @@ impl State {
         while self.has_unsent() {
             match self.send_some() {
                 Ok(Sent::File(_)) if self.has_unsent() => return Ok(Progress::Some),
+                Ok(Sent::Missing) => return Ok(Progress::Disk),
                 Ok(_) => progress = Progress::Some,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(progress),
                 Err(error) => return Err(self.fail(error)),
@@ -892,8 +941,9 @@ impl State {
         }
         let sent =
             BUFFER.with_borrow_mut(|buffer| self.outbox.send_some(&mut self.transport, buffer))?;
-        let (Sent::Bytes(size) | Sent::File(size)) = sent;
-        self.sent += size as u64;
+        if let Sent::Bytes(size) | Sent::File(size) = sent {
+            self.sent += size as u64;
+        }
         Ok(sent)
     }
 
@@ -1028,6 +1078,8 @@ mod tests {
     use std::io::Read;
     use std::net::TcpListener;
 
+    use crate::disk::Storage;
+
     #[test]
     fn an_interim_response_is_not_yet_an_answer() {
         for (bytes, is_interim_only) in [
@@ -1062,7 +1114,13 @@ mod tests {
         });
         let socket = Socket::new(server, Client::of(None), terms);
         socket.write(b"head ");
-        assert_eq!(socket.splice(&file, 0, 7, Some(7)).await.unwrap(), 7);
+        let cursor = Cursor {
+            file: file.clone(),
+            storage: Storage::Local,
+            size: Some(7),
+            position: 0.into(),
+        };
+        assert_eq!(socket.splice(&cursor, 0, 7).await.unwrap(), 7);
         file.set_len(4).unwrap();
         let error = socket.send().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);

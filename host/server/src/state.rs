@@ -12,6 +12,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::burst::Burst;
 use crate::clock::Clock;
+use crate::disk::{Root, Storage};
 use crate::filesystem::LookedAt;
 use crate::limits::Limits;
 use crate::log::Logged;
@@ -27,6 +28,8 @@ pub(crate) struct State {
     pub(crate) attached: Option<Attached>,
     pub(crate) open_streams: OpenStreams,
     pub(crate) looked_at: LookedAt,
+    /// The place of the files that it has.
+    pub(crate) root: Root,
     pub(crate) received_files: ReceivedFiles,
     /// How long the instance has computed since it last waited.
     pub(crate) computing: Duration,
@@ -72,19 +75,26 @@ pub(crate) struct Attached {
 }
 
 impl State {
-    pub(crate) fn new(wasi: WasiCtx, clock: Arc<Clock>, bounds: Bounds) -> Self {
+    pub(crate) fn new(wasi: WasiCtx, root: Root, clock: Arc<Clock>, bounds: Bounds) -> Self {
         State {
             table: ResourceTable::new(),
             wasi,
             attached: None,
             open_streams: OpenStreams::default(),
             looked_at: LookedAt::default(),
+            root,
             received_files: ReceivedFiles::default(),
             computing: Duration::ZERO,
             clock,
             bounds,
             logged: None,
         }
+    }
+
+    /// Returns the connection that it serves.
+    pub(crate) fn socket(&self) -> Option<Arc<Socket>> {
+        let attached = self.attached.as_ref()?;
+        Some(attached.socket.clone())
     }
 
     /// Returns what of it another instance can have, if any may.
@@ -189,6 +199,7 @@ impl OpenStreams {
 /// A file and how far it has been read.
 pub(crate) struct Cursor {
     pub(crate) file: Arc<File>,
+    pub(crate) storage: Storage,
     /// Its size in bytes when it was opened, if that is known.
     pub(crate) size: Option<u64>,
     pub(crate) position: AtomicU64,

@@ -171,10 +171,7 @@ async fn blocking_splice(
     ) {
         (Some(socket), Some(cursor)) => {
             let position = cursor.position.load(Ordering::Relaxed);
-            match socket
-                .splice(&cursor.file, position, length, cursor.size)
-                .await
-            {
+            match socket.splice(&cursor, position, length).await {
                 Ok(0) if length > 0 => Err(StreamError::Closed),
                 Ok(spliced) => {
                     cursor.position.store(position + spliced, Ordering::Relaxed);

@@ -42,6 +42,8 @@ pub(crate) enum Limit {
     Memory,
     /// The scripts that may run at once.
     Scripts,
+    /// The time or the threads for a disk.
+    Disk,
     /// The connections there may be, for who had one that was idle.
     Idle,
     /// The connections there may be, for who had one and moved few bytes.
@@ -71,6 +73,7 @@ impl fmt::Display for Limit {
             Limit::Handler => "nothing came from the handler in time",
             Limit::Memory => "the memory of all instances was used up",
             Limit::Scripts => "no script could run in time: as many run as may",
+            Limit::Disk => "the disk did not answer in time",
             Limit::Idle => "others needed a connection that was idle",
             Limit::Slow => "others needed a connection that moved few bytes",
             Limit::Connections => "cannot accept connections: there are as many as may be",

@@ -20,6 +20,7 @@ use super::pipe::{Input, Pipes, Source, pipes};
 use super::script::Work;
 use super::{End, Refusal};
 use crate::clock::{Clock, let_others_run};
+use crate::disk::Root;
 use crate::instances::Client;
 use crate::limits::Limits;
 use crate::state::{Bounds, State};
@@ -55,7 +56,7 @@ pub(super) async fn start(
                 let mut wasi = wasi.build();
                 *wasi.filesystem() = files;
                 let bounds = Bounds::Script(Limits::default());
-                let state = State::new(wasi, clock.clone(), bounds);
+                let state = State::new(wasi, Root::none(), clock.clone(), bounds);
                 run_component(pre, store(pre.engine(), state, clock)).await
             }
             Program::Module(pre) => {
