@@ -96,7 +96,8 @@ impl Guesses {
 
 /// Returns `time` in whole seconds, one at least.
 fn seconds(time: Duration) -> u32 {
-    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    let begun = u64::from(time.subsec_nanos() > 0);
+    let seconds = time.as_secs().saturating_add(begun);
     u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
 }
 
