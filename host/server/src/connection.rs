@@ -11,26 +11,27 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep};
 
-use crate::burst::{Alike, Burst};
-use crate::cohort;
-use crate::connections::{Counted, Place, TooMany};
 use crate::disk::Stalled;
-use crate::forwarded;
-use crate::guesses::{Guesses, Turn};
-use crate::idle;
-use crate::instances::{Client, Shortage, TakenBack};
+use crate::instance::burst::{Alike, Burst};
 use crate::listen::Address;
+use crate::listen::connections::{Counted, Place, TooMany};
+use crate::listen::forwarded;
+use crate::listen::proxies::{Forwarding, TrustedProxies};
 use crate::log;
 use crate::memory::OutOfMemory;
 use crate::pace::Patience;
-use crate::proxies::{Forwarding, TrustedProxies};
-use crate::refusal::Refusal;
+use crate::pace::cohort;
+use crate::pace::guesses::{Guesses, Turn};
+use crate::pace::idle;
+use crate::pace::instances::{Client, Shortage, TakenBack};
+use crate::pace::turns;
+use crate::pace::watch::Abandoned;
 use crate::sandbox::{Endpoint, Head, Info, Instance, Next, Sandbox, Served};
-use crate::socket::{Arrived, Prefaced, Progress, Socket};
 use crate::strikes::{Limit, strike};
-use crate::tls::{Spoken, TlsConfig};
-use crate::turns;
-use crate::watch::Abandoned;
+use crate::tls::TlsConfig;
+use crate::transport::refusal::Refusal;
+use crate::transport::socket::{Arrived, Prefaced, Progress, Socket};
+use crate::transport::tls::Spoken;
 
 /// The response to a client that speaks HTTP in the clear where TLS is spoken.
 const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\

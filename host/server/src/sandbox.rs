@@ -19,25 +19,25 @@ use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
-use crate::burst::{Alike, Burst};
 use crate::cgi::{self, Scripts};
-use crate::clock::{self, Clock};
-use crate::directory;
 use crate::disk::Root;
-use crate::filesystem;
-use crate::guesses::Guesses;
-use crate::instances::{Client, Instances, Permit};
+use crate::instance::burst::{Alike, Burst};
+use crate::instance::directory;
+use crate::instance::epochs::{self, Clock};
+use crate::instance::filesystem;
+use crate::instance::linker;
+use crate::instance::stat_at;
+use crate::instance::state::{Bounds, Context, State};
+use crate::instance::stock;
+use crate::instance::streams;
+use crate::instance::uploads;
 use crate::lock::lock;
 use crate::log::{Log, Logged};
 use crate::memory::{Budget, MAX_MEMORY, Taken};
 use crate::pace::Pace;
-use crate::received;
-use crate::socket::{Socket, Terms};
-use crate::stat_at;
-use crate::state::{Bounds, Context, State};
-use crate::stock;
-use crate::streams;
-use crate::wasi;
+use crate::pace::guesses::{Guesses, Password};
+use crate::pace::instances::{Client, Instances, Permit};
+use crate::transport::socket::{Socket, Terms};
 
 /// The interface that a component is served through.
 const CONNECTION: &str = "sandserve:http/connection@0.2.0";
@@ -170,16 +170,16 @@ impl Sandbox {
         scripts: Option<Scripts>,
     ) -> Result<Self> {
         let mut linker = Linker::new(engine);
-        wasi::add_to_linker(&mut linker)?;
+        linker::add_to_linker(&mut linker)?;
         linker.allow_shadowing(true);
         filesystem::add_to_linker(&mut linker)?;
         directory::add_to_linker(&mut linker)?;
         stat_at::add_to_linker(&mut linker)?;
         stock::add_to_linker(&mut linker)?;
-        received::add_to_linker(&mut linker)?;
+        uploads::add_to_linker(&mut linker)?;
         streams::add_to_linker(&mut linker)?;
         linker.allow_shadowing(false);
-        wasi::add_stubs_to_linker(&mut linker, component)?;
+        linker::add_stubs_to_linker(&mut linker, component)?;
         let runs_scripts = scripts.is_some();
         if let Some(scripts) = scripts {
             cgi::add_to_linker(&mut linker, &Arc::new(scripts.within(max_instances)))?;
@@ -292,7 +292,7 @@ impl Sandbox {
     /// Makes a fresh instance for `client`, when there is room for one.
     ///
     /// # Errors
-    /// [`Shortage`](crate::instances::Shortage), [`OutOfMemory`](crate::memory::OutOfMemory), and a component that cannot be
+    /// [`Shortage`](crate::pace::instances::Shortage), [`OutOfMemory`](crate::memory::OutOfMemory), and a component that cannot be
     /// instantiated.
     pub(crate) async fn instantiate(&self, client: Client) -> Result<Instance> {
         let Terms {
@@ -310,8 +310,8 @@ impl Sandbox {
         state.logged = Some(logged);
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| state.bounds.limiter());
-        store.epoch_deadline_callback(clock::interrupt);
-        clock::begin(&mut store.as_context_mut());
+        store.epoch_deadline_callback(epochs::interrupt);
+        epochs::begin(&mut store.as_context_mut());
         let instance = self.pre.instantiate_async(&mut store).await?;
         let serve = instance.get_typed_func(&mut store, self.serve)?;
         Ok(Instance {
@@ -440,7 +440,7 @@ impl Instance {
         let (input, output) = store
             .data_mut()
             .attach(socket, &info.client.address, burst)?;
-        clock::begin(&mut store.as_context_mut());
+        epochs::begin(&mut store.as_context_mut());
         let arguments = (
             info,
             head,
@@ -518,23 +518,6 @@ pub(crate) struct Served {
     pub(crate) next: Next,
     /// The password that was looked at last.
     pub(crate) password: Password,
-}
-
-/// A password that was looked at (`password` of `wit/connection.wit`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
-#[component(enum)]
-#[repr(u8)]
-#[allow(dead_code, reason = "made by the component")]
-pub(crate) enum Password {
-    /// None was.
-    #[component(name = "none")]
-    None,
-    /// It is that of a user.
-    #[component(name = "right")]
-    Right,
-    /// It is nobody's.
-    #[component(name = "wrong")]
-    Wrong,
 }
 
 /// What to do with a connection (`next` of `wit/connection.wit`).

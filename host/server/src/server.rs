@@ -14,19 +14,19 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::cohort;
 use crate::connection::{Connection, Keep};
-use crate::connections::{self, Connections, Place, TooMany};
-use crate::instances::Client;
+use crate::listen::connections::{self, Connections, Place, TooMany};
+use crate::listen::proxies::TrustedProxies;
 use crate::listen::{Address, listen_on};
 use crate::lock::lock;
 use crate::log;
-use crate::proxies::TrustedProxies;
-use crate::refusal::{Refusal, turn_away};
+use crate::pace::cohort;
+use crate::pace::instances::Client;
 use crate::sandbox::{Instance, Sandbox};
-use crate::socket::Terms;
 use crate::strikes::{Limit, strike};
 use crate::tls::TlsConfig;
+use crate::transport::refusal::{Refusal, turn_away};
+use crate::transport::socket::Terms;
 
 /// The time that connections have to finish when the server shuts down, unless [`HttpServer::grace`] says
 /// otherwise.

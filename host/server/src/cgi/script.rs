@@ -19,8 +19,8 @@ use super::pipe::{Input, Output, Pipes, pipes};
 use super::slots::Slot;
 use super::starter::Order;
 use super::{End, Refusal, Scripts, open, program, wasm};
-use crate::socket::Socket;
 use crate::strikes::{Limit, strike};
+use crate::transport::socket::Socket;
 
 /// How long a script may be silent for a client that has sent its last byte: it may still read, or have
 /// gone, and only sending something would tell.

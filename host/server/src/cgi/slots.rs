@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::instances::Client;
 use crate::lock::lock;
+use crate::pace::instances::Client;
 
 /// The time that a request waits for room. An instance waits with it.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -13,10 +13,10 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use super::Module;
 use crate::cgi::Refusal;
 use crate::cgi::open::{Identity, Opened};
-use crate::clock::Clock;
+use crate::instance::epochs::Clock;
+use crate::instance::linker;
+use crate::instance::state::State;
 use crate::lock::lock;
-use crate::state::State;
-use crate::wasi;
 
 pub(super) type ComponentPre = CommandPre<State>;
 pub(super) type ModulePre = InstancePre<Module>;
@@ -67,7 +67,7 @@ impl Programs {
     pub(crate) fn new(files: WasiFilesystemCtx) -> Result<Self> {
         let engine = Engine::new(&engine::config(engine::TARGET)?)?;
         let mut components = component::Linker::new(&engine);
-        wasi::add_to_linker(&mut components)?;
+        linker::add_to_linker(&mut components)?;
         let mut modules = Linker::new(&engine);
         p1::add_to_linker_async(&mut modules, |state: &mut Module| &mut state.wasi)?;
         Ok(Programs {
@@ -109,7 +109,7 @@ impl Programs {
             let compile = move || component::Component::from_binary(&engine, &bytes);
             let component = tokio::task::spawn_blocking(compile).await??;
             let mut linker = self.components.clone();
-            wasi::add_stubs_to_linker(&mut linker, &component)?;
+            linker::add_stubs_to_linker(&mut linker, &component)?;
             let pre = linker.instantiate_pre(&component)?;
             return Ok(Program::Component(CommandPre::new(pre)?));
         }

@@ -1,0 +1,113 @@
+//! Requests that follow each other so closely that one call of the sandbox serves them all.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::listen::forwarded;
+use crate::listen::proxies::TrustedProxies;
+use crate::pace::cohort;
+use crate::pace::idle::Idle;
+use crate::pace::instances::Instances;
+use crate::transport::socket::{Arrived, Progress, Socket};
+
+/// The requests that one call may serve.
+pub(crate) enum Burst {
+    /// The one that is there.
+    One,
+    /// Those that follow closely.
+    Many(Wait),
+}
+
+/// What lets an instance wait.
+pub(crate) struct Wait {
+    stopping: watch::Receiver<bool>,
+    idle: Idle,
+    alike: Option<Alike>,
+}
+
+/// What requests must have in common that follow each other in one call.
+#[derive(Clone, Debug)]
+pub(crate) enum Alike {
+    /// They come without credentials.
+    WithoutCredentials,
+    /// A proxy names this client, or none, and they come without credentials if that is said.
+    Named {
+        proxies: Arc<TrustedProxies>,
+        client: Option<IpAddr>,
+        without_credentials: bool,
+    },
+}
+
+impl Alike {
+    /// Returns whether the request with this `head` is like those before.
+    fn includes(&self, head: &[u8]) -> bool {
+        match self {
+            Alike::WithoutCredentials => !forwarded::has_credentials(head),
+            Alike::Named {
+                proxies,
+                client,
+                without_credentials,
+            } => {
+                forwarded::client(head, |address| proxies.has(address)) == *client
+                    && !(*without_credentials && forwarded::has_credentials(head))
+            }
+        }
+    }
+}
+
+impl Burst {
+    /// Ends when others ask for `instances`, when `stopping` turns true, or with a request that is not `alike`. It
+    /// waits longer where the client `comes_back` [soon](crate::pace::idle::SOON).
+    pub(crate) fn new(
+        instances: Arc<Instances>,
+        comes_back: bool,
+        mut stopping: watch::Receiver<bool>,
+        alike: Option<Alike>,
+    ) -> Self {
+        // From here on a look at whether it has changed is enough, which takes no lock that cores share.
+        if *stopping.borrow() {
+            stopping.mark_changed();
+        }
+        Burst::Many(Wait {
+            stopping,
+            idle: Idle::new(instances, comes_back),
+            alike,
+        })
+    }
+
+    /// Sends what was written, and waits for the whole head of a request: false if the instance should
+    /// rather go. What ails the connection, or a head that will not be whole, shows when it is used next.
+    pub(crate) async fn goes_on(&mut self, socket: &Socket) -> bool {
+        match self {
+            Burst::One => false,
+            Burst::Many(wait) => wait.goes_on(socket).await,
+        }
+    }
+}
+
+impl Wait {
+    async fn goes_on(&mut self, socket: &Socket) -> bool {
+        if socket.has_unsent() {
+            cohort::keep_step().await;
+        }
+        // A slow client holds a connection, not a sandbox.
+        if !matches!(socket.send_now(), Ok(Progress::Done)) {
+            return false;
+        }
+        if self.idle.gives_up() || self.is_stopping() {
+            return false;
+        }
+        let received = self.idle.wait(socket.receive_request());
+        matches!(received.await, Some(Ok(Arrived::Whole)))
+            && self
+                .alike
+                .as_ref()
+                .is_none_or(|alike| socket.look_at_head(|head| alike.includes(head)))
+    }
+
+    fn is_stopping(&self) -> bool {
+        !matches!(self.stopping.has_changed(), Ok(false))
+    }
+}

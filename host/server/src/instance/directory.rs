@@ -1,0 +1,270 @@
+//! Directories read better than by the stock `wasi:filesystem`: entry by entry as they are asked for,
+//! with no look at each file, so that a directory that may be read but not searched is listed too.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::vec;
+
+#[cfg(not(target_os = "linux"))]
+use rustix::fs::Dir;
+#[cfg(target_os = "linux")]
+use rustix::fs::RawDir;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, openat, seek, statat};
+#[cfg(target_os = "linux")]
+use rustix::io::Errno;
+use wasmtime::component::{Linker, Resource, ResourceType};
+use wasmtime::{Result, StoreContextMut};
+use wasmtime_wasi::filesystem::Descriptor;
+use wasmtime_wasi::p2::ReaddirIterator;
+use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
+
+use crate::disk::Storage;
+use crate::instance::filesystem::wait_for;
+use crate::instance::state::State;
+use crate::transport::socket::Socket;
+
+/// How many bytes of entries the system is asked for at once.
+#[cfg(target_os = "linux")]
+const READ_SIZE: usize = 32 * 1024;
+/// Bytes of names up to which the system is asked once more: less than it tells at once.
+const FEW: usize = 4 * 1024;
+
+/// Replaces `directory-entry-stream` and the function that makes one.
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
+    let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
+    types.func_wrap_async("[method]descriptor.read-directory", |store, arguments| {
+        Box::new(read_directory(store, arguments))
+    })?;
+    types.func_wrap_async(
+        "[method]directory-entry-stream.read-directory-entry",
+        |store, arguments| Box::new(read_directory_entry(store, arguments)),
+    )?;
+    // To the component it is the same resource; behind its number is an [`Entries`].
+    let resource = ResourceType::host::<ReaddirIterator>();
+    types.resource("directory-entry-stream", resource, |mut store, rep| {
+        store
+            .data_mut()
+            .table
+            .delete(Resource::<Entries>::new_own(rep))?;
+        Ok(())
+    })
+}
+
+/// A directory being read.
+struct Entries {
+    storage: Storage,
+    /// The source of more; none at the end, and while it is asked.
+    source: Option<Source>,
+    /// Those that the system has told of and nobody has asked for: what each is, and where its name ends.
+    told: vec::IntoIter<(DescriptorType, usize)>,
+    /// Their names, from `asked` on. As strings of their own, a thousand at a time, they would take
+    /// longer.
+    names: String,
+    asked: usize,
+}
+
+async fn read_directory(
+    mut store: StoreContextMut<'_, State>,
+    (descriptor,): (Resource<Descriptor>,),
+) -> Result<(Result<Resource<ReaddirIterator>, ErrorCode>,)> {
+    let state = store.data_mut();
+    let Descriptor::Dir(directory) = state.table.get(&descriptor)? else {
+        return Ok((Err(ErrorCode::NotDirectory),));
+    };
+    let storage = state.root.storage_of(&directory.dir);
+    let (directory, socket) = (directory.dir.clone(), state.socket());
+    let open = move || Source::of(directory).and_then(Source::ask);
+    match make(socket, storage, open).await? {
+        Ok((source, told)) => {
+            let entries = Entries {
+                storage,
+                source,
+                told: told.entries.into_iter(),
+                names: told.names,
+                asked: 0,
+            };
+            let entries = store.data_mut().table.push(entries)?;
+            Ok((Ok(Resource::new_own(entries.rep())),))
+        }
+        Err(error) => Ok((Err(error.into()),)),
+    }
+}
+
+async fn read_directory_entry(
+    mut store: StoreContextMut<'_, State>,
+    (stream,): (Resource<ReaddirIterator>,),
+) -> Result<(Result<Option<DirectoryEntry>, ErrorCode>,)> {
+    let stream = Resource::<Entries>::new_borrow(stream.rep());
+    loop {
+        let state = store.data_mut();
+        let entries = state.table.get_mut(&stream)?;
+        if let Some(entry) = entries.next() {
+            return Ok((Ok(Some(entry)),));
+        }
+        let Some(source) = entries.source.take() else {
+            return Ok((Ok(None),));
+        };
+        let (storage, socket) = (entries.storage, state.socket());
+        let (source, told) = match make(socket, storage, || source.ask()).await? {
+            Ok(asked) => asked,
+            Err(error) => return Ok((Err(error.into()),)),
+        };
+        let entries = store.data_mut().table.get_mut(&stream)?;
+        entries.source = source;
+        entries.told = told.entries.into_iter();
+        entries.names = told.names;
+        entries.asked = 0;
+    }
+}
+
+/// Makes `call`, which is about a directory in `storage`: aside, unless that is memory.
+async fn make<T: Send + 'static>(
+    socket: Option<Arc<Socket>>,
+    storage: Storage,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    match storage {
+        Storage::Memory => Ok(call()),
+        Storage::Local | Storage::Far => Box::pin(wait_for(socket.as_deref(), storage, call)).await,
+    }
+}
+
+impl Entries {
+    /// Returns the next of those that the system has told of.
+    fn next(&mut self) -> Option<DirectoryEntry> {
+        let (type_, end) = self.told.next()?;
+        let name = self.names[self.asked..end].to_owned();
+        self.asked = end;
+        Some(DirectoryEntry { type_, name })
+    }
+}
+
+/// Entries that the system has told of.
+#[derive(Default)]
+struct Told {
+    entries: Vec<(DescriptorType, usize)>,
+    names: String,
+}
+
+/// A directory that is asked for its entries.
+struct Source {
+    directory: Arc<File>,
+    entries: RawEntries,
+}
+
+impl Source {
+    /// Opens `directory` for its entries from the first one on.
+    fn of(directory: Arc<File>) -> io::Result<Self> {
+        // A directory with search permission is opened again, for a position of its own.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = match openat(&directory, ".", flags, Mode::empty()) {
+            Ok(again) => again,
+            Err(_) => directory.as_fd().try_clone_to_owned()?,
+        };
+        seek(&opened, SeekFrom::Start(0))?;
+        Ok(Source {
+            directory,
+            entries: RawEntries::new(opened)?,
+        })
+    }
+
+    /// Asks the system for more, and again where that are few, as it may be known then that there are no more.
+    /// Returns what can be asked for the rest.
+    fn ask(mut self) -> io::Result<(Option<Self>, Told)> {
+        let mut told = Told::default();
+        let Source { directory, entries } = &mut self;
+        while told.names.len() < FEW {
+            let goes_on = entries.read(|name, file_type| {
+                // Other names cannot pass.
+                let Ok(text) = name.to_str() else { return };
+                if text != "." && text != ".." {
+                    told.names.push_str(text);
+                    let end = told.names.len();
+                    told.entries
+                        .push((type_of(directory, name, file_type), end));
+                }
+            })?;
+            if !goes_on {
+                return Ok((None, told));
+            }
+        }
+        Ok((Some(self), told))
+    }
+}
+
+/// What is at `name`, where `file_type` is what the directory says.
+fn type_of(directory: &File, name: &CStr, file_type: FileType) -> DescriptorType {
+    descriptor_type(match file_type {
+        // Some file systems do not tell.
+        FileType::Unknown => statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_or(FileType::Unknown, |stat| {
+                FileType::from_raw_mode(stat.st_mode)
+            }),
+        file_type => file_type,
+    })
+}
+
+/// Where entries come from: system calls that each tell of many.
+#[cfg(target_os = "linux")]
+struct RawEntries(OwnedFd);
+
+#[cfg(target_os = "linux")]
+impl RawEntries {
+    fn new(directory: OwnedFd) -> io::Result<Self> {
+        Ok(RawEntries(directory))
+    }
+
+    /// Passes some entries to `found`; false if there are no more.
+    fn read(&mut self, mut found: impl FnMut(&CStr, FileType)) -> io::Result<bool> {
+        let mut buffer = Vec::with_capacity(READ_SIZE);
+        let mut entries = RawDir::new(&self.0, buffer.spare_capacity_mut());
+        loop {
+            match entries.next() {
+                Some(Ok(entry)) => found(entry.file_name(), entry.file_type()),
+                // It was removed meanwhile.
+                None | Some(Err(Errno::NOENT)) => return Ok(false),
+                Some(Err(error)) => return Err(error.into()),
+            }
+            if entries.is_buffer_empty() {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+/// Where entries come from.
+#[cfg(not(target_os = "linux"))]
+struct RawEntries(Dir);
+
+#[cfg(not(target_os = "linux"))]
+impl RawEntries {
+    fn new(directory: OwnedFd) -> io::Result<Self> {
+        Ok(RawEntries(Dir::new(directory)?))
+    }
+
+    /// Passes an entry to `found`; false if there are no more.
+    fn read(&mut self, mut found: impl FnMut(&CStr, FileType)) -> io::Result<bool> {
+        let Some(entry) = self.0.next().transpose()? else {
+            return Ok(false);
+        };
+        found(entry.file_name(), entry.file_type());
+        Ok(true)
+    }
+}
+
+/// A kind of file in the words of WASI.
+pub(crate) fn descriptor_type(file_type: FileType) -> DescriptorType {
+    match file_type {
+        FileType::RegularFile => DescriptorType::RegularFile,
+        FileType::Directory => DescriptorType::Directory,
+        FileType::Symlink => DescriptorType::SymbolicLink,
+        FileType::Fifo => DescriptorType::Fifo,
+        FileType::Socket => DescriptorType::Socket,
+        FileType::CharacterDevice => DescriptorType::CharacterDevice,
+        FileType::BlockDevice => DescriptorType::BlockDevice,
+        FileType::Unknown => DescriptorType::Unknown,
+    }
+}

@@ -1,0 +1,103 @@
+//! Time that instances compute: they let others run, and do not compute for ever.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use tokio::task::yield_now;
+use wasmtime::{Engine, Error, Result, StoreContextMut, UpdateDeadline};
+
+use crate::instance::state::State;
+use crate::pace::turns;
+use crate::pace::watch::Abandoned;
+
+/// How often running instances let others run.
+const TICK: Duration = Duration::from_micros(2500);
+/// Ticks until an instance does so that has just begun. The first of them may come at once, and it has computed for
+/// one at least when the second does.
+const FIRST_TICKS: u32 = 2;
+/// The same when none has run for a while: one may still wake up and compute.
+const SLOW_TICK: Duration = Duration::from_secs(1);
+/// How long an instance may compute without reading a byte of its connection.
+const MAX_COMPUTING: Duration = Duration::from_secs(30);
+
+/// Moves the engine's epoch on, every [`TICK`] while instances run, and else every [`SLOW_TICK`].
+#[derive(Default)]
+pub(crate) struct Clock {
+    /// Whether an instance has run since the last tick.
+    awake: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Clock {
+    /// The clock of `engine`, until it is dropped.
+    pub(crate) fn start(engine: Engine) -> Arc<Self> {
+        let clock = Arc::<Clock>::default();
+        let ticking = Arc::downgrade(&clock);
+        let thread = thread::spawn(move || {
+            while let Some(clock) = ticking.upgrade() {
+                if clock.awake.swap(false, Ordering::Relaxed) {
+                    thread::sleep(TICK);
+                } else {
+                    thread::park_timeout(SLOW_TICK);
+                }
+                engine.increment_epoch();
+            }
+        });
+        let _ = clock.thread.set(thread.thread().clone());
+        clock
+    }
+
+    /// Says that an instance runs. Costs nothing when that is known, so that cores do not meet here.
+    pub(crate) fn wake(&self) {
+        if !self.awake.load(Ordering::Relaxed) {
+            self.awake.store(true, Ordering::Relaxed);
+            if let Some(thread) = self.thread.get() {
+                thread.unpark();
+            }
+        }
+    }
+}
+
+/// The instance of `store` begins to compute, or has waited and goes on.
+pub(crate) fn begin(store: &mut StoreContextMut<State>) {
+    let state = store.data_mut();
+    state.computing = Duration::ZERO;
+    state.clock.wake();
+    store.set_epoch_deadline(FIRST_TICKS.into());
+}
+
+/// Called on an instance that has run for a tick. It goes on when others have run; the next time it has to wait for
+/// its turn among all that compute for long.
+///
+/// # Errors
+/// [`Abandoned::Overtaken`] if others need the instance more, and an instance that has computed for [`MAX_COMPUTING`].
+pub(crate) fn interrupt(mut store: StoreContextMut<State>) -> Result<UpdateDeadline> {
+    let state = store.data_mut();
+    state.clock.wake();
+    let is_long = !state.computing.is_zero();
+    state.computing += TICK;
+    turns::note_tick();
+    let socket = state.attached.as_ref().map(|attached| &attached.socket);
+    if let Some(socket) = socket
+        && socket.note_computing(is_long)
+    {
+        return Err(Abandoned::Overtaken.into());
+    }
+    if state.computing > MAX_COMPUTING {
+        let seconds = MAX_COMPUTING.as_secs();
+        return Err(Error::msg(format!(
+            "no answer after {seconds} seconds of computing"
+        )));
+    }
+    Ok(match socket {
+        Some(socket) if is_long => let_others_run(turns::go_on(socket.client())),
+        _ => let_others_run(yield_now()),
+    })
+}
+
+/// Goes on for a tick when `others` have run.
+pub(crate) fn let_others_run(others: impl Future<Output = ()> + Send + 'static) -> UpdateDeadline {
+    UpdateDeadline::YieldCustom(1, Box::pin(others))
+}

@@ -1,0 +1,195 @@
+//! What one instance has of the host: its WASI context, its connection, and the files it streams.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime::{ResourceLimiter, Result};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::disk::{Cursor, Root};
+use crate::instance::burst::Burst;
+use crate::instance::epochs::Clock;
+use crate::instance::filesystem::LookedAt;
+use crate::instance::limits::Limits;
+use crate::instance::uploads::ReceivedFiles;
+use crate::log::Logged;
+use crate::memory::Taken;
+use crate::transport::socket::{Reader, Socket, Writer};
+
+/// What an instance has of the host.
+pub(crate) struct State {
+    pub(crate) table: ResourceTable,
+    pub(crate) wasi: WasiCtx,
+    /// The connection it serves.
+    pub(crate) attached: Option<Attached>,
+    pub(crate) open_streams: OpenStreams,
+    pub(crate) looked_at: LookedAt,
+    /// The place of the files that it has.
+    pub(crate) root: Root,
+    pub(crate) received_files: ReceivedFiles,
+    /// How long the instance has computed since it last waited.
+    pub(crate) computing: Duration,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) bounds: Bounds,
+    /// What it has logged for the request that it serves.
+    pub(crate) logged: Option<Arc<Logged>>,
+}
+
+/// What of it another instance can have: the WASI context, and what its stderr counts.
+pub(crate) struct Context {
+    pub(crate) wasi: WasiCtx,
+    pub(crate) logged: Arc<Logged>,
+}
+
+/// What an instance may take.
+pub(crate) enum Bounds {
+    /// One that serves a connection has a part of what all may take together.
+    Shared(Taken),
+    /// A script has bounds of its own.
+    Script(Limits),
+}
+
+impl Bounds {
+    /// Returns what is asked before the instance takes more.
+    pub(crate) fn limiter(&mut self) -> &mut dyn ResourceLimiter {
+        match self {
+            Bounds::Shared(taken) => taken,
+            Bounds::Script(limits) => limits,
+        }
+    }
+}
+
+/// A connection, and the numbers of its two streams in the table of resources.
+pub(crate) struct Attached {
+    pub(crate) socket: Arc<Socket>,
+    /// Who is on the other end, for the log.
+    pub(crate) client: Arc<str>,
+    pub(crate) input: u32,
+    pub(crate) output: u32,
+    /// What lets the instance wait for the next request, if it may.
+    pub(crate) burst: Option<Burst>,
+}
+
+impl State {
+    pub(crate) fn new(wasi: WasiCtx, root: Root, clock: Arc<Clock>, bounds: Bounds) -> Self {
+        State {
+            table: ResourceTable::new(),
+            wasi,
+            attached: None,
+            open_streams: OpenStreams::default(),
+            looked_at: LookedAt::default(),
+            root,
+            received_files: ReceivedFiles::default(),
+            computing: Duration::ZERO,
+            clock,
+            bounds,
+            logged: None,
+        }
+    }
+
+    /// Returns the connection that it serves.
+    pub(crate) fn socket(&self) -> Option<Arc<Socket>> {
+        let attached = self.attached.as_ref()?;
+        Some(attached.socket.clone())
+    }
+
+    /// Returns what of it another instance can have, if any may.
+    pub(crate) fn into_context(self) -> Option<Context> {
+        let State {
+            table,
+            wasi,
+            attached,
+            logged,
+            ..
+        } = self;
+        // Streams leave their unfinished lines when they go.
+        drop(table);
+        let logged = logged?;
+        logged.begin(client_of(&attached));
+        Some(Context { wasi, logged })
+    }
+
+    /// Notes that the instance has the next request.
+    pub(crate) fn begin_request(&self) {
+        if let Some(logged) = &self.logged {
+            logged.begin(client_of(&self.attached));
+        }
+    }
+
+    /// The streams of `socket`, whose client the log calls `client`.
+    pub(crate) fn attach(
+        &mut self,
+        socket: &Arc<Socket>,
+        client: &Arc<str>,
+        burst: Option<Burst>,
+    ) -> Result<(u32, u32)> {
+        self.begin_request();
+        if let Some(attached) = &mut self.attached
+            && Arc::ptr_eq(&attached.socket, socket)
+        {
+            attached.client = client.clone();
+            attached.burst = burst;
+            return Ok((attached.input, attached.output));
+        }
+        self.detach();
+        let input: DynInputStream = Box::new(Reader(socket.clone()));
+        let output: DynOutputStream = Box::new(Writer(socket.clone()));
+        let (input, output) = (
+            self.table.push(input)?.rep(),
+            self.table.push(output)?.rep(),
+        );
+        self.attached = Some(Attached {
+            socket: socket.clone(),
+            client: client.clone(),
+            input,
+            output,
+            burst,
+        });
+        Ok((input, output))
+    }
+
+    pub(crate) fn detach(&mut self) {
+        self.begin_request();
+        if let Some(Attached { input, output, .. }) = self.attached.take() {
+            // A handler may have kept something that depends on them; then they stay, unused.
+            let _ = self
+                .table
+                .delete(Resource::<DynInputStream>::new_own(input));
+            let _ = self
+                .table
+                .delete(Resource::<DynOutputStream>::new_own(output));
+        }
+    }
+}
+
+fn client_of(attached: &Option<Attached>) -> &str {
+    attached.as_ref().map_or("-", |attached| &attached.client)
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// The file streams that a sandbox has open, by their number in its table of resources. A number may
+/// be given again once its stream is gone, and then the entry here is dead.
+#[derive(Default)]
+pub(crate) struct OpenStreams(Vec<(u32, Weak<Cursor>)>);
+
+impl OpenStreams {
+    pub(crate) fn insert(&mut self, rep: u32, cursor: Weak<Cursor>) {
+        self.0
+            .retain(|(other, cursor)| *other != rep && cursor.strong_count() > 0);
+        self.0.push((rep, cursor));
+    }
+
+    pub(crate) fn get(&self, rep: u32) -> Option<Arc<Cursor>> {
+        self.0.iter().find(|(other, _)| *other == rep)?.1.upgrade()
+    }
+}

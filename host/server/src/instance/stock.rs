@@ -1,0 +1,99 @@
+//! The stock functions of `wasi:filesystem` that take a path, called where they keep nobody else waiting.
+
+use wasmtime::component::{Linker, Resource};
+use wasmtime::{Result, StoreContextMut};
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView};
+use wasmtime_wasi::p2::FsError;
+use wasmtime_wasi::p2::bindings::filesystem::types::{
+    ErrorCode, HostDescriptor, NewTimestamp, PathFlags,
+};
+
+use crate::instance::filesystem::{at_once, file_of, or_error_code, wait_for, with_stock};
+use crate::instance::state::State;
+
+type Here = Resource<Descriptor>;
+
+/// Replaces the functions that this module is about.
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
+    let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
+    types.func_wrap_async(
+        "[method]descriptor.create-directory-at",
+        |store, (here, path): (Here, String)| {
+            Box::new(aside(store, here, None, |mut filesystem, here, _| {
+                at_once(filesystem.create_directory_at(here, path))
+            }))
+        },
+    )?;
+    types.func_wrap_async(
+        "[method]descriptor.remove-directory-at",
+        |store, (here, path): (Here, String)| {
+            Box::new(aside(store, here, None, |mut filesystem, here, _| {
+                at_once(filesystem.remove_directory_at(here, path))
+            }))
+        },
+    )?;
+    types.func_wrap_async(
+        "[method]descriptor.readlink-at",
+        |store, (here, path): (Here, String)| {
+            Box::new(aside(store, here, None, |mut filesystem, here, _| {
+                at_once(filesystem.readlink_at(here, path))
+            }))
+        },
+    )?;
+    types.func_wrap_async(
+        "[method]descriptor.symlink-at",
+        |store, (here, old, new): (Here, String, String)| {
+            Box::new(aside(store, here, None, |mut filesystem, here, _| {
+                at_once(filesystem.symlink_at(here, old, new))
+            }))
+        },
+    )?;
+    types.func_wrap_async(
+        "[method]descriptor.link-at",
+        |store, (here, flags, old, there, new): (Here, PathFlags, String, Here, String)| {
+            let call = move |mut filesystem: WasiFilesystemCtxView, here, there| {
+                at_once(filesystem.link_at(here, flags, old, there, new))
+            };
+            Box::new(aside(store, here, Some(there), call))
+        },
+    )?;
+    types.func_wrap_async(
+        "[method]descriptor.set-times-at",
+        |store, (here, flags, path, accessed, modified): SetTimesAt| {
+            let call = move |mut filesystem: WasiFilesystemCtxView, here, _| {
+                at_once(filesystem.set_times_at(here, flags, path, accessed, modified))
+            };
+            Box::new(aside(store, here, None, call))
+        },
+    )?;
+    types.func_wrap_async(
+        "[method]descriptor.metadata-hash-at",
+        |store, (here, flags, path): (Here, PathFlags, String)| {
+            Box::new(aside(store, here, None, move |mut filesystem, here, _| {
+                at_once(filesystem.metadata_hash_at(here, flags, path))
+            }))
+        },
+    )
+}
+
+type SetTimesAt = (Here, PathFlags, String, NewTimestamp, NewTimestamp);
+
+/// Makes `call` with the stock functions aside, for what `here` and `there`, or `here` once more, stand for.
+pub(crate) async fn aside<T: Send + 'static>(
+    mut store: StoreContextMut<'_, State>,
+    here: Here,
+    there: Option<Here>,
+    call: impl FnOnce(WasiFilesystemCtxView, Here, Here) -> Result<Result<T, FsError>> + Send + 'static,
+) -> Result<(Result<T, ErrorCode>,)> {
+    let state = store.data_mut();
+    let there = state.table.get(there.as_ref().unwrap_or(&here))?.clone();
+    let here = state.table.get(&here)?.clone();
+    let (storage, socket) = (state.root.storage_of(file_of(&here)), state.socket());
+    let call = move || {
+        with_stock(here, |filesystem, here| {
+            let there = filesystem.table.push(there)?;
+            or_error_code(call(filesystem, here, there)?)
+        })?
+    };
+    Ok((wait_for(socket.as_deref(), storage, call).await??,))
+}

@@ -1,0 +1,526 @@
+//! The connections of a server: how many there may be, at once and of one client, and who makes room.
+//!
+//! 1. A connection that was accepted takes a place ([`Connections::admit`]). Mostly there is one: a counter goes
+//!    up, and nothing else happens.
+//! 2. Where there is none, the connection is closed that has been idle longest, and nothing more is accepted
+//!    until there is room. So a crowd that is idle keeps nobody out.
+//! 3. Where none is idle, one is closed that moves fewer bytes than [`PRESSED`](crate::pace::PRESSED) wants: of
+//!    the client that has most of these, the one furthest behind. So neither does a crowd that is slow.
+//! 4. All of a core are looked at once a second, whether a call goes on from which nothing comes (`watch`).
+//! 5. A client that has as many as one may have is turned away.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, getrlimit};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use crate::lock::lock;
+use crate::pace::instances::Client;
+use crate::pace::watch::PERIOD;
+use crate::strikes::{Limit, strike};
+use crate::transport::socket::Socket;
+
+/// Open files that are no connections and not what they read: listeners, the log, the engine's.
+const RESERVE: u64 = 64;
+/// Connections that there may be with however few open files.
+const LEAST: usize = 8;
+/// The part of idle connections that is found at once to be closed: one of so many. All are looked at for that,
+/// so that closing one takes a look at about as many.
+const SHARE: usize = 16;
+/// Connections that are found at least.
+const BATCH: usize = 16;
+/// Time after which who waits for room looks for another connection that is idle.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// All connections of a server.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    max: usize,
+    max_per_client: Option<usize>,
+    open: AtomicUsize,
+    /// Connections that wait for a place.
+    waiting: AtomicUsize,
+    freed: Notify,
+    /// Connections of each client, where they are counted.
+    clients: Mutex<HashMap<Client, usize>>,
+    /// Sockets of each core. Another core looks at them only to find those that are idle.
+    cores: Vec<Mutex<Sockets>>,
+    /// Connections that were idle longest when they were last looked for, the longest last.
+    idle: Mutex<Vec<Idle>>,
+    /// Connections that were slowest when they were last looked for, the slowest last.
+    slow: Mutex<Vec<Weak<Socket>>>,
+}
+
+/// A connection, and since when it is idle.
+type Idle = (Instant, Weak<Socket>);
+
+/// A connection, and how far its client is behind.
+type Slow = (Duration, Weak<Socket>);
+
+/// The client has as many connections as one may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+impl Connections {
+    /// Returns room for `max` connections on `cores` cores, and for `max_per_client` of one client.
+    pub(crate) fn new(max: usize, max_per_client: Option<usize>, cores: usize) -> Arc<Self> {
+        Arc::new(Connections {
+            max: max.max(1),
+            max_per_client,
+            open: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            freed: Notify::new(),
+            clients: Mutex::default(),
+            cores: (0..cores.max(1)).map(|_| Mutex::default()).collect(),
+            idle: Mutex::default(),
+            slow: Mutex::default(),
+        })
+    }
+
+    /// Takes a place on `core` for a connection of `client`, or waits for one.
+    ///
+    /// # Errors
+    /// [`TooMany`], at once.
+    pub(crate) async fn admit(
+        self: &Arc<Self>,
+        core: usize,
+        client: Client,
+    ) -> Result<Place, TooMany> {
+        let counted = self.count(client)?;
+        let mut place = self.admit_proxy(core, client).await;
+        place._counted = counted;
+        Ok(place)
+    }
+
+    /// Takes a place on `core` for a connection of `proxy`, or waits for one. A proxy may have any number, as they
+    /// are its clients'.
+    pub(crate) async fn admit_proxy(self: &Arc<Self>, core: usize, proxy: Client) -> Place {
+        if !self.take() {
+            Box::pin(self.wait()).await;
+        }
+        Place {
+            connections: self.clone(),
+            client: proxy,
+            _counted: None,
+            core: core % self.cores.len(),
+            index: None,
+        }
+    }
+
+    /// Counts a connection of `client`, where a client may not have any number.
+    fn count(self: &Arc<Self>, client: Client) -> Result<Option<Counted>, TooMany> {
+        match self.max_per_client {
+            Some(max) => Counted::new(self, client, max).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes one place, or none.
+    fn take(&self) -> bool {
+        let more = |open| (open < self.max).then_some(open + 1);
+        let ordering = Ordering::SeqCst;
+        self.open.fetch_update(ordering, ordering, more).is_ok()
+    }
+
+    /// Takes one when there is one.
+    async fn wait(&self) {
+        let _waiting = Waiting::new(self);
+        while !self.take() {
+            self.make_room();
+            // Where none is idle, one may soon be.
+            let _ = timeout(PAUSE, self.freed.notified()).await;
+        }
+    }
+
+    /// Closes the connection that has been idle longest, or a slow one if none is.
+    fn make_room(&self) {
+        let (client, limit) = match (self.close_idle(), Instant::now()) {
+            (Some(client), _) => (Some(client), Limit::Idle),
+            (None, now) => match self.end_slow(now) {
+                Some(client) => (Some(client), Limit::Slow),
+                None => (None, Limit::Connections),
+            },
+        };
+        let client = client.map(|client| client.to_string());
+        strike(client.as_deref().unwrap_or("-"), limit);
+    }
+
+    fn close_idle(&self) -> Option<Client> {
+        let mut idle = lock(&self.idle);
+        close_last(&mut idle).or_else(|| {
+            *idle = self.find_idle();
+            close_last(&mut idle)
+        })
+    }
+
+    fn end_slow(&self, now: Instant) -> Option<Client> {
+        let mut slow = lock(&self.slow);
+        end_last(&mut slow, now).or_else(|| {
+            *slow = self.find_slow(now);
+            end_last(&mut slow, now)
+        })
+    }
+
+    fn find_slow(&self, now: Instant) -> Vec<Weak<Socket>> {
+        let mut slow: Vec<(Client, Slow)> = Vec::new();
+        for sockets in &self.cores {
+            slow.extend(lock(sockets).slow(now));
+        }
+        let mut counts: HashMap<Client, usize> = HashMap::new();
+        for (client, _) in &slow {
+            *counts.entry(*client).or_default() += 1;
+        }
+        slow.sort_by_key(|(client, (late, _))| (counts[client], *late));
+        let rest = slow.len().saturating_sub(BATCH.max(slow.len() / SHARE));
+        slow.drain(rest..).map(|(_, (_, socket))| socket).collect()
+    }
+
+    fn find_idle(&self) -> Vec<Idle> {
+        let mut idle = Vec::new();
+        for sockets in &self.cores {
+            idle.extend(lock(sockets).idle());
+        }
+        let longest = BATCH.max(idle.len() / SHARE);
+        if longest < idle.len() {
+            idle.select_nth_unstable_by_key(longest, |&(since, _)| since);
+            idle.truncate(longest);
+        }
+        idle.sort_by_key(|&(since, _)| std::cmp::Reverse(since));
+        idle
+    }
+}
+
+/// Closes the last of `idle` that still is. Returns whose it was.
+fn close_last(idle: &mut Vec<Idle>) -> Option<Client> {
+    while let Some((since, socket)) = idle.pop() {
+        let socket = socket.upgrade();
+        if let Some(socket) = socket.filter(|socket| socket.close_if_idle(since)) {
+            return Some(socket.client());
+        }
+    }
+    None
+}
+
+/// Ends the last of `slow` that still is. Returns whose it was.
+fn end_last(slow: &mut Vec<Weak<Socket>>, now: Instant) -> Option<Client> {
+    while let Some(socket) = slow.pop() {
+        let socket = socket.upgrade();
+        if let Some(socket) = socket.filter(|socket| socket.end_if_slow(now)) {
+            return Some(socket.client());
+        }
+    }
+    None
+}
+
+/// Returns how many connections there may be where a process may have `open_files`: half, as each may read a
+/// file.
+pub(crate) fn default_max() -> usize {
+    max_with(getrlimit(Resource::Nofile).current)
+}
+
+fn max_with(open_files: Option<u64>) -> usize {
+    let half = |files: u64| usize::try_from(files.saturating_sub(RESERVE) / 2).ok();
+    open_files
+        .and_then(half)
+        .map_or(usize::MAX, |half| half.max(LEAST))
+}
+
+/// A wait for a place.
+struct Waiting<'c>(&'c Connections);
+
+impl<'c> Waiting<'c> {
+    fn new(connections: &'c Connections) -> Self {
+        connections.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(connections)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A connection of a client that may not have any number.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    connections: Arc<Connections>,
+    client: Client,
+}
+
+impl Counted {
+    fn new(connections: &Arc<Connections>, client: Client, max: usize) -> Result<Self, TooMany> {
+        let mut clients = lock(&connections.clients);
+        let count = clients.entry(client).or_default();
+        if *count >= max {
+            return Err(TooMany);
+        }
+        *count += 1;
+        drop(clients);
+        Ok(Counted {
+            connections: connections.clone(),
+            client,
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut clients = lock(&self.connections.clients);
+        if let Entry::Occupied(mut count) = clients.entry(self.client) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// The place of one connection, free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    connections: Arc<Connections>,
+    client: Client,
+    _counted: Option<Counted>,
+    core: usize,
+    /// Where its socket is among those of its core.
+    index: Option<u32>,
+}
+
+impl Place {
+    /// Returns who the place is for.
+    pub(crate) fn client(&self) -> Client {
+        self.client
+    }
+
+    /// Counts the connection as one of `client`, where a client may not have any number.
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub(crate) fn count(&self, client: Client) -> Result<Option<Counted>, TooMany> {
+        self.connections.count(client)
+    }
+
+    /// Lets `socket` be found when it is idle and others need the place.
+    pub(crate) fn occupy(&mut self, socket: &Arc<Socket>) {
+        let connections = &self.connections;
+        let mut sockets = lock(&connections.cores[self.core]);
+        self.index = Some(sockets.insert(Arc::downgrade(socket)));
+        if !mem::replace(&mut sockets.are_watched, true) {
+            tokio::spawn(watch(connections.clone(), self.core));
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let connections = &self.connections;
+        if let Some(index) = self.index {
+            lock(&connections.cores[self.core]).remove(index);
+        }
+        connections.open.fetch_sub(1, Ordering::SeqCst);
+        if connections.waiting.load(Ordering::SeqCst) > 0 {
+            connections.freed.notify_one();
+        }
+    }
+}
+
+/// Looks at the calls of a core, as long as it has connections.
+async fn watch(connections: Arc<Connections>, core: usize) {
+    loop {
+        sleep(PERIOD).await;
+        let mut sockets = lock(&connections.cores[core]);
+        if sockets.sockets.is_empty() {
+            sockets.are_watched = false;
+            return;
+        }
+        for socket in sockets.sockets.iter().filter_map(Weak::upgrade) {
+            socket.look_at_call();
+        }
+    }
+}
+
+/// The sockets of one core.
+#[derive(Debug, Default)]
+struct Sockets {
+    sockets: Vec<Weak<Socket>>,
+    /// Where there are none.
+    free: Vec<u32>,
+    /// A task looks at their calls.
+    are_watched: bool,
+}
+
+impl Sockets {
+    fn insert(&mut self, socket: Weak<Socket>) -> u32 {
+        if let Some(index) = self.free.pop() {
+            self.sockets[index as usize] = socket;
+            return index;
+        }
+        self.sockets.push(socket);
+        (self.sockets.len() - 1) as u32
+    }
+
+    fn remove(&mut self, index: u32) {
+        self.sockets[index as usize] = Weak::new();
+        self.free.push(index);
+        // What a crowd took is given back when it has gone.
+        if self.free.len() == self.sockets.len() {
+            self.sockets = Vec::new();
+            self.free = Vec::new();
+        }
+    }
+
+    fn idle(&self) -> impl Iterator<Item = Idle> {
+        let idle = |socket: &Weak<Socket>| Some((socket.upgrade()?.idle_since()?, socket.clone()));
+        self.sockets.iter().filter_map(idle)
+    }
+
+    fn slow(&self, now: Instant) -> impl Iterator<Item = (Client, Slow)> {
+        let sockets = self.sockets.iter().filter_map(Weak::upgrade);
+        sockets.filter_map(move |socket| {
+            let late = socket.late(now)?;
+            Some((socket.client(), (late, Arc::downgrade(&socket))))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use crate::memory::Budget;
+    use crate::pace::Pace;
+    use crate::pace::instances::Instances;
+    use crate::transport::socket::Terms;
+
+    #[test]
+    fn half_of_the_open_files_may_be_connections() {
+        for (files, max) in [
+            (Some(0), 8),
+            (Some(64), 8),
+            (Some(100), 18),
+            (Some(1024), 480),
+            (None, usize::MAX),
+        ] {
+            assert_eq!(max_with(files), max, "{files:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_waited_for_and_free_when_it_is_dropped() {
+        let connections = Connections::new(2, None, 1);
+        let client = Client::V4([192, 0, 2, 1]);
+        let one = connections.admit(0, client).await.expect("a place");
+        let _other = connections.admit(0, client).await.expect("a place");
+        let waiting = [(); 2].map(|()| {
+            let connections = connections.clone();
+            tokio::spawn(async move { connections.admit(0, client).await.is_ok() })
+        });
+        tokio::task::yield_now().await;
+        assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
+        drop(one);
+        for waiting in waiting {
+            assert!(waiting.await.expect("no panic"));
+        }
+        assert_eq!(connections.open.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn the_connection_that_is_idle_longest_makes_room() {
+        let terms = Arc::new(Terms {
+            pace: Pace::default(),
+            instances: Instances::new(1),
+            outboxes: Budget::new(None),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Connections::new(4, None, 2);
+        let now = Instant::now();
+        let mut open = Vec::new();
+        for (core, seconds) in [(0, 3), (1, 2), (0, 1), (1, 4)] {
+            let client = TcpStream::connect(address).unwrap();
+            let (stream, from) = listener.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let from = Client::of(Some(from));
+            let mut place = connections.admit(core, from).await.unwrap();
+            let socket = Socket::new(stream, from, terms.clone());
+            place.occupy(&socket);
+            socket.rest(now + Duration::from_secs(seconds));
+            open.push((client, socket, place));
+        }
+        // The one that is idle longest has just sent something.
+        open[2].0.write_all(b"G").unwrap();
+        let admitted = tokio::spawn({
+            let connections = connections.clone();
+            async move { connections.admit(0, Client::of(None)).await.is_ok() }
+        });
+        tokio::task::yield_now().await;
+        let (mut client, socket, place) = open.remove(1);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        assert_eq!(socket.idle_since(), None);
+        for (client, ..) in &open {
+            client.set_nonblocking(true).unwrap();
+            assert!((&*client).read(&mut [0]).is_err(), "still open");
+        }
+        drop((socket, place));
+        assert!(admitted.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn where_none_is_idle_one_makes_room_that_moves_too_little() {
+        let terms = Arc::new(Terms {
+            pace: Pace::default(),
+            instances: Instances::new(1),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Connections::new(9, None, 1);
+        let [a, b] = [1, 2].map(|number| Client::V4([192, 0, 2, number]));
+        let mut open = Vec::new();
+        for from in [a, b, b] {
+            let mut client = TcpStream::connect(address).unwrap();
+            let (stream, _) = listener.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let mut place = connections.admit(0, from).await.unwrap();
+            let socket = Socket::new(stream, from, terms.clone());
+            place.occupy(&socket);
+            client.write_all(b"GET / ").unwrap();
+            assert!(socket.receive().await.unwrap());
+            open.push((client, socket, place));
+        }
+        let began = Instant::now();
+        assert_eq!(connections.end_slow(began), None);
+        let soon = began + CHANCE / 2;
+        assert_eq!(connections.end_slow(soon), None, "not watched for long");
+        // Of the client that has two.
+        let later = began + CHANCE;
+        assert_eq!(connections.end_slow(later), Some(b));
+        assert_eq!(connections.end_slow(later), Some(a));
+        assert_eq!(connections.end_slow(later), Some(b));
+        assert_eq!(connections.end_slow(later), None);
+        let (_client, socket, _place) = open.remove(0);
+        assert!(socket.receive_request().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_client_has_no_more_than_one_may_have() {
+        let connections = Connections::new(10, Some(2), 1);
+        let [a, b] = [1, 2].map(|number| Client::V4([192, 0, 2, number]));
+        let one = connections.admit(0, a).await.expect("a place");
+        let _two = connections.admit(0, a).await.expect("a place");
+        assert_eq!(connections.admit(0, a).await.err(), Some(TooMany));
+        assert!(connections.admit(0, b).await.is_ok());
+        drop(one);
+        assert!(connections.admit(0, a).await.is_ok());
+        drop(_two);
+        assert!(lock(&connections.clients).is_empty());
+    }
+}

@@ -1,0 +1,203 @@
+//! Instances that wait for another request. All of a core are looked at together, every [`ROUND`].
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::mem;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use crate::lock::lock;
+use crate::pace::instances::Instances;
+use crate::pace::round::{self, ROUND};
+
+/// How many rounds a wait may last, and at most one more. With many more, clients that come and stay
+/// idle would cost memory.
+const SHORT: u32 = 1;
+/// The same for a client that has come back [`SOON`] after an instance had gone.
+const LONG: u32 = 20;
+/// As long as a long wait.
+pub(crate) const SOON: Duration = ROUND.saturating_mul(LONG);
+
+thread_local! {
+    /// Those that belong to this core.
+    static WAITERS: RefCell<Vec<Weak<Waiter>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many instances of this core wait for requests between those they serve, or have until lately.
+pub(crate) fn instances() -> usize {
+    WAITERS.with_borrow(Vec::len)
+}
+
+/// Bounds the waits of one instance, which follow each other on one core.
+pub(crate) struct Idle {
+    waiter: Arc<Waiter>,
+    is_watched: bool,
+}
+
+struct Waiter {
+    /// All that there may be.
+    instances: Arc<Instances>,
+    /// Rounds that a wait may last, unless others ask for an instance.
+    rounds: u32,
+    wait: Mutex<Wait>,
+}
+
+#[derive(Default)]
+enum Wait {
+    /// There is none.
+    #[default]
+    None,
+    /// Who waits, and the rounds that have begun since.
+    For(Waker, u32),
+    Over,
+}
+
+impl Idle {
+    /// For an instance out of `instances`, whose client has come back [`SOON`] or not.
+    pub(crate) fn new(instances: Arc<Instances>, comes_back: bool) -> Self {
+        Idle {
+            waiter: Arc::new(Waiter {
+                instances,
+                rounds: if comes_back { LONG } else { SHORT },
+                wait: Mutex::default(),
+            }),
+            is_watched: false,
+        }
+    }
+
+    /// Returns whether the instance should rather go to others, who ask for one.
+    pub(crate) fn gives_up(&self) -> bool {
+        self.waiter.instances.give_up()
+    }
+
+    /// The outcome of `future`, or `None` if it takes too long, or others ask for the instance.
+    pub(crate) async fn wait<F: Future>(&mut self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            let polled = future.as_mut().poll(cx);
+            if polled.is_pending() {
+                self.watch();
+                return self.waiter.poll(cx.waker());
+            }
+            *lock(&self.waiter.wait) = Wait::None;
+            polled.map(Some)
+        })
+        .await
+    }
+
+    /// Has it looked at every [`ROUND`] from the first wait on.
+    fn watch(&mut self) {
+        if mem::replace(&mut self.is_watched, true) {
+            return;
+        }
+        let is_first = WAITERS.with_borrow_mut(|waiters| {
+            waiters.push(Arc::downgrade(&self.waiter));
+            waiters.len() == 1
+        });
+        if is_first {
+            round::begin(go_round);
+        }
+    }
+}
+
+impl Waiter {
+    /// Whether the wait is over, and ready with `None` then; else `waker` hears of it.
+    fn poll<T>(&self, waker: &Waker) -> Poll<Option<T>> {
+        let mut wait = lock(&self.wait);
+        match &mut *wait {
+            Wait::None => *wait = Wait::For(waker.clone(), 0),
+            Wait::For(known, _) => known.clone_from(waker),
+            Wait::Over => {
+                *wait = Wait::None;
+                return Poll::Ready(None);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Says that a round has begun.
+    fn age(&self) {
+        let mut wait = lock(&self.wait);
+        *wait = match mem::take(&mut *wait) {
+            Wait::For(waker, rounds) if rounds < self.rounds && !self.instances.give_up() => {
+                Wait::For(waker, rounds + 1)
+            }
+            Wait::For(waker, _) => {
+                waker.wake();
+                Wait::Over
+            }
+            other => other,
+        };
+    }
+}
+
+/// Looks at all of this core. False if there are none.
+fn go_round() -> bool {
+    WAITERS.with_borrow_mut(|waiters| {
+        waiters.retain(|waiter| waiter.upgrade().inspect(|waiter| waiter.age()).is_some());
+        !waiters.is_empty()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+
+    use crate::pace::instances::Client;
+    use tokio::time::Instant;
+
+    fn new_idle() -> Idle {
+        Idle::new(Instances::new(1), false)
+    }
+
+    async fn duration_of_wait(mut idle: Idle) -> Duration {
+        let began = Instant::now();
+        assert_eq!(idle.wait(pending::<()>()).await, None);
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_ends_when_it_has_lasted_for_a_round() {
+        let lasted = duration_of_wait(new_idle()).await;
+        assert!((ROUND..=3 * ROUND).contains(&lasted));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_comes_back_soon_is_waited_for_as_long() {
+        let lasted = duration_of_wait(Idle::new(Instances::new(1), true)).await;
+        assert!((SOON..=SOON + 3 * ROUND).contains(&lasted));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_wait_is_long_while_others_ask_for_an_instance() {
+        let instances = Instances::new(0);
+        let asking = {
+            let instances = instances.clone();
+            tokio::spawn(async move { instances.take(Client::of(None), SOON).await.is_ok() })
+        };
+        let lasted = duration_of_wait(Idle::new(instances, true)).await;
+        assert!(lasted <= 3 * ROUND, "{lasted:?}");
+        asking.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_that_end_in_time_are_never_over_however_many_follow_each_other() {
+        let mut idle = new_idle();
+        for _ in 0..100 {
+            let soon = tokio::time::sleep(ROUND - Duration::from_millis(1));
+            assert_eq!(idle.wait(soon).await, Some(()));
+        }
+        assert_eq!(idle.wait(ready(1)).await, Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_goes_round_when_all_have_gone() {
+        duration_of_wait(new_idle()).await;
+        tokio::time::sleep(2 * ROUND).await;
+        assert!(WAITERS.with_borrow(Vec::is_empty));
+        duration_of_wait(new_idle()).await;
+    }
+}

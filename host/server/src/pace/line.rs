@@ -1,0 +1,149 @@
+//! A line of those who wait for their turn: each client has its own, and clients take turns. Who asks for little is
+//! called soon, however much others ask for.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use crate::lock::lock;
+use crate::pace::instances::Client;
+
+/// Those who wait, by client.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    /// The client whose turn is next comes first. Nobody is here twice, and no queue is empty.
+    clients: VecDeque<(Client, VecDeque<Arc<Place>>)>,
+}
+
+impl Line {
+    /// Puts somebody at the end of the queue of `client`.
+    pub(crate) fn join(&mut self, client: Client) -> InLine {
+        let place = Arc::<Place>::default();
+        let queue = self.clients.iter_mut().find(|(other, _)| *other == client);
+        match queue {
+            Some((_, queue)) => queue.push_back(place.clone()),
+            None => {
+                let queue = VecDeque::from([place.clone()]);
+                self.clients.push_back((client, queue));
+            }
+        }
+        InLine(place)
+    }
+
+    /// Calls the first of the client whose turn it is. False if nobody waits.
+    pub(crate) fn call_next(&mut self) -> bool {
+        while let Some((client, mut queue)) = self.clients.pop_front() {
+            let is_called = std::iter::from_fn(|| queue.pop_front()).any(|place| place.call());
+            if !queue.is_empty() {
+                self.clients.push_back((client, queue));
+            }
+            if is_called {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Returns whether nobody waits, nor has gone without having been called.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+}
+
+/// Somebody who waits, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct InLine(Arc<Place>);
+
+#[derive(Debug, Default)]
+struct Place(Mutex<Turn>);
+
+#[derive(Debug, Default)]
+enum Turn {
+    #[default]
+    Unknown,
+    /// The turn has not come, and who waits hears of it.
+    Awaited(Waker),
+    Come,
+    /// Nobody waits any more.
+    Left,
+}
+
+impl Place {
+    /// Says that the turn has come. False if nobody waits for it.
+    fn call(&self) -> bool {
+        let mut turn = lock(&self.0);
+        match &*turn {
+            Turn::Left => return false,
+            Turn::Awaited(waker) => waker.wake_by_ref(),
+            Turn::Unknown | Turn::Come => {}
+        }
+        *turn = Turn::Come;
+        true
+    }
+}
+
+impl InLine {
+    /// Ready when the turn has come.
+    pub(crate) fn poll_called(&self, cx: &Context) -> Poll<()> {
+        let mut turn = lock(&self.0.0);
+        match &mut *turn {
+            Turn::Come => return Poll::Ready(()),
+            Turn::Awaited(waker) => waker.clone_from(cx.waker()),
+            Turn::Unknown | Turn::Left => *turn = Turn::Awaited(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Leaves the line. Returns whether the turn has come before.
+    pub(crate) fn leave(&self) -> bool {
+        let before = std::mem::replace(&mut *lock(&self.0.0), Turn::Left);
+        matches!(before, Turn::Come)
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_called(waiting: &InLine) -> bool {
+        waiting
+            .poll_called(&Context::from_waker(Waker::noop()))
+            .is_ready()
+    }
+
+    #[test]
+    fn clients_take_turns_and_each_is_served_in_the_order_it_came() {
+        let [a, b] = [1, 2].map(|number| Client::V4([192, 0, 2, number]));
+        let mut line = Line::default();
+        let waiting: Vec<_> = [a, a, a, b, a].map(|client| line.join(client)).into();
+        let mut order = Vec::new();
+        while line.call_next() {
+            let called = (0..waiting.len()).filter(|&index| is_called(&waiting[index]));
+            let new: Vec<_> = called.filter(|index| !order.contains(index)).collect();
+            order.extend(new);
+        }
+        assert_eq!(order, [0, 3, 1, 2, 4]);
+        assert!(line.is_empty());
+    }
+
+    #[test]
+    fn who_has_left_is_not_called() {
+        let client = Client::V4([192, 0, 2, 1]);
+        let mut line = Line::default();
+        let (gone, waiting) = (line.join(client), line.join(client));
+        assert!(!is_called(&waiting));
+        drop(gone);
+        assert!(line.call_next());
+        assert!(is_called(&waiting));
+        assert!(waiting.leave());
+        let gone = line.join(client);
+        assert!(!gone.leave());
+        assert!(!line.call_next());
+    }
+}

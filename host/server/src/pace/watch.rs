@@ -1,0 +1,144 @@
+//! Calls of instances from which nothing comes: that of a handler that sleeps, or whose client has gone. All of a
+//! core are looked at together, once a second, so that a call which ends sooner costs nothing here.
+
+use std::error::Error;
+use std::fmt;
+use std::task::Waker;
+use std::time::Duration;
+
+/// How often.
+pub(crate) const PERIOD: Duration = Duration::from_secs(1);
+/// How long a call may be silent for a client that has sent its last byte: it may still read, or have gone, and
+/// only sending something would tell. Two seconds at least have passed at the third look.
+const GONE: Duration = PERIOD.saturating_mul(3);
+
+/// A client, as far as the system knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// It may send more.
+    There,
+    /// It has sent its last byte.
+    Ended,
+    /// It takes nothing any more.
+    Gone,
+}
+
+/// A call as it was when it was last looked at.
+#[derive(Debug)]
+pub(crate) struct Call {
+    waker: Waker,
+    /// Bytes that had been moved, and ticks that had been computed.
+    progress: u64,
+    /// Time since then.
+    silent: Duration,
+    abandoned: Option<Abandoned>,
+}
+
+/// Why a call is not waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Abandoned {
+    /// The client has gone.
+    Gone,
+    /// Nothing has come of it for as long as a handler has.
+    Silent,
+    /// Others needed its instance.
+    Overtaken,
+}
+
+impl Call {
+    /// Notes a call of the task that `waker` wakes.
+    pub(crate) fn new(waker: Waker) -> Self {
+        Call {
+            waker,
+            progress: 0,
+            silent: Duration::ZERO,
+            abandoned: None,
+        }
+    }
+
+    /// Notes how far it has come at a look. Returns whether it has got no further since the last.
+    pub(crate) fn is_silent(&mut self, progress: u64) -> bool {
+        if self.progress != progress {
+            self.progress = progress;
+            self.silent = Duration::ZERO;
+            return false;
+        }
+        self.silent += PERIOD;
+        true
+    }
+
+    /// Abandons a silent call if there is a reason to, for a handler that has so much `time`. Returns whether
+    /// there is.
+    pub(crate) fn abandon(&mut self, peer: Peer, time: Duration) -> bool {
+        self.abandoned = reason(peer, self.silent, time);
+        if self.abandoned.is_some() {
+            self.waker.wake_by_ref();
+        }
+        self.abandoned.is_some()
+    }
+
+    /// Returns what wakes its task.
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Returns why it was abandoned.
+    pub(crate) fn abandoned(&self) -> Option<Abandoned> {
+        self.abandoned
+    }
+}
+
+/// Returns why a call is abandoned that has been `silent` for so long.
+fn reason(peer: Peer, silent: Duration, time: Duration) -> Option<Abandoned> {
+    match peer {
+        Peer::Gone => Some(Abandoned::Gone),
+        Peer::Ended if silent >= GONE => Some(Abandoned::Gone),
+        Peer::Ended | Peer::There => (silent >= time).then_some(Abandoned::Silent),
+    }
+}
+
+impl fmt::Display for Abandoned {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Abandoned::Gone => "the client has gone",
+            Abandoned::Silent => "nothing came of the call",
+            Abandoned::Overtaken => "others needed the instance of the call",
+        })
+    }
+}
+
+impl Error for Abandoned {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_abandoned_when_nobody_is_there_or_nothing_comes() {
+        let time = Duration::from_secs(60);
+        for (peer, silent, abandoned) in [
+            (Peer::There, 1, None),
+            (Peer::There, 59, None),
+            (Peer::There, 60, Some(Abandoned::Silent)),
+            (Peer::Ended, 2, None),
+            (Peer::Ended, 3, Some(Abandoned::Gone)),
+            (Peer::Gone, 1, Some(Abandoned::Gone)),
+        ] {
+            let silent = Duration::from_secs(silent);
+            assert_eq!(reason(peer, silent, time), abandoned, "{peer:?} {silent:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_gets_further_is_not_silent() {
+        let mut call = Call::new(Waker::noop().clone());
+        for _ in 0..3 {
+            assert!(call.is_silent(0));
+        }
+        assert!(!call.is_silent(1));
+        assert_eq!(call.silent, Duration::ZERO);
+        assert!(call.is_silent(1));
+        assert!(call.abandon(Peer::Gone, Duration::MAX));
+        assert_eq!(call.abandoned(), Some(Abandoned::Gone));
+    }
+}

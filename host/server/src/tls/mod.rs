@@ -1,0 +1,160 @@
+//! TLS as the host knows it: the certificate and the key that a server shows its clients. How they are
+//! spoken on a connection is in `transport::tls`, private keys are read in `key`.
+
+mod key;
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
+};
+use rustls::ServerConfig;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// How long before and after it is made a self-signed certificate is valid: clocks differ, and no
+/// client wants one for more than 398 days.
+const VALID_BEFORE: Duration = Duration::from_secs(24 * 60 * 60);
+const VALID_AFTER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// What a server needs for HTTPS: a private key, and the certificates that vouch for it. TLS 1.2 and
+/// 1.3 are spoken, and HTTP/1.1 or HTTP/1.0 over them (ALPN, RFC 7301).
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    pub(crate) config: Arc<ServerConfig>,
+    fingerprint: Arc<str>,
+}
+
+/// Why there is no [`TlsConfig`].
+#[derive(Debug)]
+pub enum TlsError {
+    /// The certificate file of this path cannot be used, for this reason.
+    Certificate(PathBuf, String),
+    /// The key file of this path cannot be used, for this reason.
+    Key(PathBuf, String),
+    /// No certificate can be made, for this reason.
+    SelfSigned(String),
+}
+
+impl TlsConfig {
+    /// Reads PEM files: a chain of certificates, that of the server first, and a private key, which is
+    /// in the same file if there is no `keyfile`. The key may be RSA, ECDSA on P-256 or P-384, or
+    /// Ed25519, in PKCS#8, PKCS#1 or SEC 1; one in PKCS#8 may be encrypted with `password`
+    /// (`SSLContext.load_cert_chain`).
+    ///
+    /// # Errors
+    /// A file that cannot be read or has nothing of the kind in it, a password that is wrong or
+    /// missing, a key that is not that of the certificate.
+    pub fn load_cert_chain(
+        certfile: &Path,
+        keyfile: Option<&Path>,
+        password: Option<&str>,
+    ) -> Result<Self, TlsError> {
+        let keyfile = keyfile.unwrap_or(certfile);
+        let bad_certificate = |reason| TlsError::Certificate(certfile.into(), reason);
+        let bad_key = |reason| TlsError::Key(keyfile.into(), reason);
+        let certificates = certificates(certfile).map_err(bad_certificate)?;
+        let key = read(keyfile).and_then(|pem| key::private_key(pem, password));
+        let key = key.map_err(bad_key)?;
+        TlsConfig::new(certificates, key).map_err(|error| match error {
+            rustls::Error::InvalidCertificate(_) => {
+                bad_certificate("it does not begin with a valid certificate".into())
+            }
+            rustls::Error::InconsistentKeys(_) => bad_key(format!(
+                "it is not the key of certificate `{}`",
+                certfile.display()
+            )),
+            _ => bad_key("it is neither RSA, ECDSA on P-256 or P-384, nor Ed25519".into()),
+        })
+    }
+
+    /// Makes a key, and a certificate for it that is its own authority and names `names`: host names
+    /// and IP addresses. Both are in memory only.
+    ///
+    /// # Errors
+    /// A name that is not ASCII.
+    pub fn self_signed(names: Vec<String>) -> Result<Self, TlsError> {
+        let made = || -> Result<_, rcgen::Error> {
+            let now = SystemTime::now();
+            let mut params = CertificateParams::new(names)?;
+            params.distinguished_name = DistinguishedName::new();
+            params
+                .distinguished_name
+                .push(DnType::CommonName, "sandserve");
+            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            params.not_before = (now - VALID_BEFORE).into();
+            params.not_after = (now + VALID_AFTER).into();
+            let key = KeyPair::generate()?;
+            Ok((params.self_signed(&key)?, key))
+        };
+        let failed = |error: &dyn fmt::Display| TlsError::SelfSigned(error.to_string());
+        let (certificate, key) = made().map_err(|error| failed(&error))?;
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        TlsConfig::new(vec![certificate.into()], key).map_err(|error| failed(&error))
+    }
+
+    /// The SHA-256 fingerprint of the server's certificate, as browsers and `openssl x509` show it:
+    /// `9F:86:D0:81:...`.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    fn new(
+        certificates: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, rustls::Error> {
+        let fingerprint = certificates.first().map(fingerprint).unwrap_or_default();
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(certificates, key)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+        Ok(TlsConfig {
+            config: Arc::new(config),
+            fingerprint: fingerprint.into(),
+        })
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (what, path, reason) = match self {
+            TlsError::Certificate(path, reason) => ("certificate", path, reason),
+            TlsError::Key(path, reason) => ("key", path, reason),
+            TlsError::SelfSigned(reason) => {
+                return write!(f, "cannot make a certificate: {reason}");
+            }
+        };
+        write!(f, "cannot use {what} `{}`: {reason}", path.display())
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|error| error.to_string())
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let sections = pem::parse_many(read(path)?).map_err(|error| error.to_string())?;
+    let certificates: Vec<_> = sections
+        .into_iter()
+        .filter(|section| section.tag() == "CERTIFICATE")
+        .map(|section| section.into_contents().into())
+        .collect();
+    match certificates.is_empty() {
+        true => Err("there is no certificate in it".into()),
+        false => Ok(certificates),
+    }
+}
+
+fn fingerprint(certificate: &CertificateDer) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+    let bytes = digest.as_ref().iter().map(|byte| format!("{byte:02X}"));
+    bytes.collect::<Vec<_>>().join(":")
+}

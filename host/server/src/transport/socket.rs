@@ -1,0 +1,1133 @@
+//! The bytes of one connection: what has come and is not yet read, what was written and has not yet
+//! left, and the streams through which a sandbox sees the two.
+//!
+//! What is written waits here, so that a head leaves with the content behind it, and so that a
+//! sandbox need not wait for a slow client: what the outbox holds is sent after the sandbox has gone.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::mem;
+use std::net::{SocketAddr, TcpStream};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::{Instant, timeout, timeout_at};
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
+
+use crate::disk::Cursor;
+use crate::disk::size_now;
+use crate::disk::{self, Stalled};
+use crate::lock::lock;
+use crate::memory::Budget;
+use crate::pace::CHANCE;
+use crate::pace::instances::{Client, Holding, Instances, TakenBack};
+use crate::pace::watch::{Abandoned, Call};
+use crate::pace::{Allowance, PRESSED, Pace};
+use crate::strikes::Limit;
+use crate::tls::TlsConfig;
+use crate::transport::Transport;
+use crate::transport::head::{Extent, Head};
+use crate::transport::outbox::{Outbox, SEND_SIZE, Sent};
+use crate::transport::preface::{self, Preface};
+use crate::transport::tcp::{More, Stream};
+use crate::transport::tls::Spoken;
+
+/// How many bytes are read at once.
+const READ_SIZE: usize = 64 * 1024;
+
+/// The terms that every connection is served on.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) pace: Pace,
+    pub(crate) instances: Arc<Instances>,
+    /// The memory that outboxes have together.
+    pub(crate) outboxes: Arc<Budget>,
+}
+
+/// One connection, shared by the task that owns it and the streams of its sandbox.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    terms: Arc<Terms>,
+    state: Mutex<State>,
+    /// The call that goes on is abandoned.
+    is_abandoned: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Whose the connection is, or the request in hand.
+    client: Client,
+    transport: Transport,
+    /// Received and not yet read.
+    inbox: BytesMut,
+    /// The head at its start, as far as it was looked at.
+    head: Head,
+    /// Bytes of it that are a head which a sandbox is to read: nothing of what follows goes with them.
+    handed: usize,
+    /// The peer has sent its last byte.
+    ended: bool,
+    /// When it was accepted, or had its last answer, if nothing has come since.
+    idle: Option<time::Instant>,
+    /// When it was first looked at since, while others need the connection, and the bytes moved by then.
+    pressed: Option<(time::Instant, u64)>,
+    /// Whoever waits for the client.
+    waiting: Option<Waker>,
+    /// The time for content that someone waits for.
+    content: Option<Allowance>,
+    outbox: Outbox,
+    /// The time for the peer to take what waits to leave, and what it had taken when that was last
+    /// added to.
+    reading: Option<(Allowance, u64)>,
+    /// Whether the writer wants to know when everything has left.
+    flushing: bool,
+    /// Why nothing can be sent any more.
+    failed: Option<io::ErrorKind>,
+    /// The limit that the client has come to, until somebody tells.
+    struck: Option<Limit>,
+    /// Something other than an interim response was written since the request came.
+    answered: bool,
+    /// Bytes that were received, and that were sent.
+    received: u64,
+    sent: u64,
+    /// Ticks that its instances have computed.
+    computed: u64,
+    /// The call of an instance that has not ended at once.
+    call: Option<Call>,
+    /// The instance of this connection, once it has waited for the client, or computed or slept for long; and
+    /// what the client had moved before.
+    holding: Option<(Holding, u64)>,
+}
+
+/// The preface of a connection of a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prefaced {
+    /// The connection is this client's, or the proxy's own.
+    By(Option<SocketAddr>),
+    /// Something else has come, or not all of it in time.
+    Wrong,
+    /// Nothing has come before the end.
+    Nothing,
+}
+
+/// The part of a request that has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrived {
+    /// A whole head.
+    Whole,
+    /// A head that will not be whole, but that can be answered.
+    Unfinished,
+    /// Less than that, in more time than there is.
+    Late,
+    /// Nothing to answer, and nothing more will come.
+    Nothing,
+}
+
+impl Socket {
+    /// Takes over an accepted connection of `client`.
+    pub(crate) fn new(stream: TcpStream, client: Client, terms: Arc<Terms>) -> Arc<Self> {
+        let state = State {
+            client,
+            transport: Transport::Plain(Stream::new(stream)),
+            inbox: BytesMut::new(),
+            head: Head::default(),
+            handed: 0,
+            ended: false,
+            idle: Some(time::Instant::now()),
+            pressed: None,
+            waiting: None,
+            content: None,
+            outbox: Outbox::default(),
+            reading: None,
+            flushing: false,
+            failed: None,
+            struck: None,
+            answered: false,
+            received: 0,
+            sent: 0,
+            computed: 0,
+            call: None,
+            holding: None,
+        };
+        Arc::new(Socket {
+            terms,
+            state: Mutex::new(state),
+            is_abandoned: AtomicBool::new(false),
+        })
+    }
+
+    /// Returns whose the connection is, or the request in hand.
+    pub(crate) fn client(&self) -> Client {
+        self.lock().client
+    }
+
+    /// Notes that a proxy speaks for `client` from now on.
+    pub(crate) fn set_client(&self, client: Client) {
+        self.lock().client = client;
+    }
+
+    fn pace(&self) -> &Pace {
+        &self.terms.pace
+    }
+
+    /// Speaks TLS from now on: agrees on keys, unless the client turns out not to speak it.
+    ///
+    /// # Errors
+    /// Any failure of the connection, what is not as TLS should be, and a client that takes longer
+    /// than [`Pace::handshake`].
+    pub(crate) async fn start_tls(&self, config: &TlsConfig) -> io::Result<Spoken> {
+        {
+            let mut state = self.lock();
+            // What has come behind a preface.
+            let come = mem::take(&mut state.inbox);
+            state.transport.start_tls(config, come)?;
+        }
+        let handshake = poll_fn(|cx| {
+            let mut state = self.lock();
+            let shaken = state.transport.poll_handshake(cx);
+            if state.transport.is_begun() {
+                state.idle = None;
+            }
+            shaken
+        });
+        match timeout(self.pace().handshake, handshake).await {
+            Ok(spoken) => spoken,
+            Err(_) => Err(self.lock().fail_by(Limit::Handshake)),
+        }
+    }
+
+    /// Waits for the preface of a proxy, for [`Pace::head`].
+    ///
+    /// # Errors
+    /// Any failure of the connection.
+    pub(crate) async fn receive_preface(&self) -> io::Result<Prefaced> {
+        let preface = async {
+            loop {
+                if !self.receive_more().await? {
+                    let is_begun = self.has_unread();
+                    return Ok(if is_begun {
+                        Prefaced::Wrong
+                    } else {
+                        Prefaced::Nothing
+                    });
+                }
+                let mut state = self.lock();
+                match preface::look(&state.inbox) {
+                    Preface::Incomplete => {}
+                    Preface::Wrong => return Ok(Prefaced::Wrong),
+                    Preface::Whole { size, client } => {
+                        state.discard(size as u64);
+                        return Ok(Prefaced::By(client));
+                    }
+                }
+            }
+        };
+        match timeout(self.pace().head, preface).await {
+            Ok(prefaced) => prefaced,
+            Err(_) => Ok(Prefaced::Wrong),
+        }
+    }
+
+    /// Waits until there is something to read: true, or the end of the peer's bytes: false.
+    ///
+    /// # Errors
+    /// Any failure of the connection.
+    pub(crate) async fn receive(&self) -> io::Result<bool> {
+        if !self.lock().inbox.is_empty() {
+            return Ok(true);
+        }
+        self.receive_more().await
+    }
+
+    /// Waits until a request has come that is worth a sandbox, for [`Pace::head`] from its first byte on;
+    /// for that one without end. What it is, is for the sandbox to say.
+    ///
+    /// # Errors
+    /// Any failure of the connection.
+    pub(crate) async fn receive_request(&self) -> io::Result<Arrived> {
+        if !self.receive().await? {
+            return Ok(Arrived::Nothing);
+        }
+        if let Some(arrived) = self.lock().find_head() {
+            return Ok(arrived);
+        }
+        let head = async {
+            while self.receive_more().await? {
+                if let Some(arrived) = self.lock().find_head() {
+                    return Ok(arrived);
+                }
+            }
+            Ok(self.lock().end_head())
+        };
+        match Box::pin(timeout(self.pace().head, head)).await {
+            Ok(arrived) => arrived,
+            Err(_) => Ok(self.lock().end_late_head()),
+        }
+    }
+
+    /// Discards `size` bytes of content, as they come. False if they do not come, or not in time.
+    ///
+    /// # Errors
+    /// Any failure of the connection.
+    pub(crate) async fn skip(&self, size: u64) -> io::Result<bool> {
+        let mut left = self.lock().discard(size);
+        self.lock().content = None;
+        while left > 0 {
+            match timeout_at(self.content_due(), self.receive_more()).await {
+                Ok(Ok(true)) => left = self.lock().discard(left),
+                Ok(Ok(false)) => return Ok(false),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => {
+                    self.lock().struck = Some(Limit::Content);
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends what was written, and waits for something to read, or for a reason not to wait that shows
+    /// in the next [`Self::read`]. It is the sandbox that waits.
+    pub(crate) async fn readable(&self) {
+        let readable = async {
+            if self.send().await.is_ok()
+                && timeout_at(self.content_due(), self.receive())
+                    .await
+                    .is_err()
+            {
+                self.lock().fail_by(Limit::Content);
+            }
+        };
+        // One that was taken back shows in the next read.
+        let _ = self.wait_in_sandbox(readable).await;
+    }
+
+    /// Returns until when the content has to come that is waited for.
+    fn content_due(&self) -> Instant {
+        let rate = self.pace().content;
+        let mut state = self.lock();
+        let new = || Allowance::new(rate, Instant::now());
+        state.content.get_or_insert_with(new).due()
+    }
+
+    async fn receive_more(&self) -> io::Result<bool> {
+        poll_fn(|cx| self.lock().poll_receive(cx, self.pace())).await
+    }
+
+    /// Returns the limit that the client has come to, once.
+    pub(crate) fn take_struck(&self) -> Option<Limit> {
+        self.lock().struck.take()
+    }
+
+    /// Returns whether anything was written since the request that came last.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.lock().answered
+    }
+
+    /// Returns whether bytes have come that nobody has read.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.lock().inbox.is_empty()
+    }
+
+    /// Returns whether the client has had an answer and has sent nothing since, as far as the system knows.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let state = self.lock();
+        state.sent > 0 && state.inbox.is_empty() && !state.transport.has_unread()
+    }
+
+    /// Returns whether something that was written has not yet left.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.lock().has_unsent()
+    }
+
+    /// Gives back what memory it has for later.
+    pub(crate) fn release_memory(&self) {
+        self.lock().outbox.release_memory();
+    }
+
+    /// Notes that nothing is left to be done `since` then.
+    pub(crate) fn rest(&self, since: time::Instant) {
+        let mut state = self.lock();
+        if state.inbox.is_empty() {
+            state.idle = Some(since);
+            state.pressed = None;
+        }
+    }
+
+    /// Returns since when nothing has come, and nothing was to be done.
+    pub(crate) fn idle_since(&self) -> Option<time::Instant> {
+        self.lock().idle
+    }
+
+    /// Closes a connection that is idle since `then`, and has not been sent anything lately. False if it is not
+    /// so.
+    pub(crate) fn close_if_idle(&self, then: time::Instant) -> bool {
+        let mut state = self.lock();
+        let is_idle = state.idle == Some(then) && !state.transport.has_unread();
+        if is_idle {
+            state.idle = None;
+            state.transport.end();
+            // A client that does not hear of it finds out.
+            let _ = state.transport.flush();
+            state.transport.close();
+        }
+        is_idle
+    }
+
+    /// Returns how far the client is behind what is wanted of it while others need the connection, from the first
+    /// such look on; `None` if it is not, or an instance is at work for it.
+    pub(crate) fn late(&self, now: time::Instant) -> Option<time::Duration> {
+        self.lock().late(now)
+    }
+
+    /// Has the connection fail if the client is [late](Self::late). False if it is not.
+    pub(crate) fn end_if_slow(&self, now: time::Instant) -> bool {
+        let mut state = self.lock();
+        let is_slow = state.late(now).is_some();
+        if is_slow {
+            state.fail(io::ErrorKind::ConnectionReset.into());
+            state.transport.reset();
+            if let Some(waiting) = state.waiting.take() {
+                waiting.wake();
+            }
+        }
+        is_slow
+    }
+
+    /// Adds `bytes` to what will be sent, however much that is.
+    pub(crate) fn write(&self, bytes: &[u8]) {
+        self.lock().write(bytes);
+    }
+
+    /// Adds as many of `bytes` as there is room for to what will be sent; returns how many.
+    pub(crate) fn write_some(&self, bytes: &[u8]) -> usize {
+        let mut state = self.lock();
+        let size = state.outbox.reserve(bytes.len(), &self.terms.outboxes);
+        state.write(&bytes[..size]);
+        size
+    }
+
+    /// Sends what was written and then `bytes`, as far as that can be without waiting; of the rest, what
+    /// there is room for is added to what will be sent. Returns how many of `bytes` that are in all.
+    /// Mostly there is no rest, and then nothing is copied.
+    ///
+    /// # Errors
+    /// Those of [`Self::send_now`].
+    pub(crate) fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.lock();
+        let sent = match state.has_unsent() {
+            true => 0,
+            false => state.send_at_once(&bytes[..bytes.len().min(SEND_SIZE as usize)])?,
+        };
+        let rest = &bytes[sent..];
+        let kept = state.outbox.reserve(rest.len(), &self.terms.outboxes);
+        state.note_answer(bytes);
+        state.outbox.push(&rest[..kept]);
+        state.send_now()?;
+        Ok(sent + kept)
+    }
+
+    /// Sends all that was written.
+    ///
+    /// # Errors
+    /// A connection that failed, a client that takes less than [`Pace::reading`] wants, a file that
+    /// turned out shorter than was promised, and a disk that takes longer than a handler may.
+    pub(crate) async fn send(&self) -> io::Result<()> {
+        loop {
+            // Most answers leave at once, and need no clock.
+            let progress = self.send_now()?;
+            match progress {
+                Progress::Done => return Ok(()),
+                // Other connections of this core get their turn.
+                Progress::Some => tokio::task::yield_now().await,
+                Progress::Disk => Box::pin(self.fetch()).await?,
+                Progress::None => self.writable().await?,
+            }
+        }
+    }
+
+    /// Sends what can be sent without waiting, a large file only in part.
+    ///
+    /// # Errors
+    /// Those of [`Self::send`], but for time.
+    pub(crate) fn send_now(&self) -> io::Result<Progress> {
+        self.lock().send_now()
+    }
+
+    /// Waits for the disk that has what is to be sent next.
+    async fn fetch(&self) -> io::Result<()> {
+        let Some(missing) = self.lock().outbox.missing() else {
+            return Ok(());
+        };
+        let storage = missing.storage;
+        let read = {
+            let missing = missing.clone();
+            move || missing.read()
+        };
+        let fetched = timeout(self.pace().handler, disk::aside(storage, read)).await;
+        let mut state = self.lock();
+        match fetched {
+            Ok(Ok(Ok(bytes))) => {
+                state.outbox.put(&missing, bytes);
+                Ok(())
+            }
+            Ok(Ok(Err(error))) => Err(state.fail(error)),
+            Ok(Err(_)) | Err(_) => Err(state.fail_by(Limit::Disk)),
+        }
+    }
+
+    /// Makes `call`, of an instance, for at most as long as a handler may be silent.
+    ///
+    /// # Errors
+    /// [`Stalled`], also where others need the instance.
+    pub(crate) async fn wait_for_disk<T>(
+        &self,
+        call: impl Future<Output = Result<T, Stalled>>,
+    ) -> Result<T, Stalled> {
+        let call = timeout(self.pace().handler, call);
+        match self.wait_in_sandbox(call).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Stalled::Silent),
+            // Taken back.
+            Err(_) => Err(Stalled::Busy),
+        }
+    }
+
+    /// Waits until something can be sent.
+    async fn writable(&self) -> io::Result<()> {
+        let mut writable = pin!(poll_fn(|cx| self.lock().poll_writable(cx)));
+        let mut due = self.lock().reading_due(self.pace());
+        loop {
+            if let Ok(writable) = timeout_at(due, &mut writable).await {
+                return writable;
+            }
+            // The system tells of room only when there is much of it, and a client may be slower than that.
+            let mut state = self.lock();
+            due = state.renew_reading(self.pace());
+            if due <= Instant::now() {
+                return Err(state.fail_by(Limit::Reading));
+            }
+        }
+    }
+
+    /// Tells the peer that what was sent is all, where closing would not tell it.
+    ///
+    /// # Errors
+    /// Those of [`Self::send`].
+    pub(crate) async fn end(&self) -> io::Result<()> {
+        self.lock().transport.end();
+        self.send().await
+    }
+
+    /// Says that nothing more will be sent, then waits for the peer to stop sending, so that what was
+    /// sent last is not lost to it (RFC 9112 9.6).
+    pub(crate) async fn linger(&self) {
+        if self.lock().transport.shutdown_write().is_err() {
+            return;
+        }
+        let drained = async {
+            let mut size = 0;
+            while size < self.pace().linger_size {
+                match self.receive().await {
+                    Ok(true) => size += mem::take(&mut self.lock().inbox).len(),
+                    _ => return,
+                }
+            }
+        };
+        let _ = timeout(self.pace().linger, drained).await;
+    }
+
+    /// Drops what was not sent, and has closing tell the peer so: it cannot take what it got for the
+    /// whole.
+    pub(crate) fn reset(&self) {
+        let mut state = self.lock();
+        state.fail(io::ErrorKind::ConnectionReset.into());
+        state.transport.reset();
+    }
+
+    /// Hands the next `length` bytes of the file of `cursor` from `offset` over to be sent; returns how many
+    /// of them there are, 0 at the end of the file. Waits while too much waits to leave.
+    ///
+    /// # Errors
+    /// The errors of [`Self::make_room`], and a file whose size cannot be told.
+    pub(crate) async fn splice(
+        &self,
+        cursor: &Cursor,
+        offset: u64,
+        length: u64,
+    ) -> io::Result<u64> {
+        self.make_room().await?;
+        let Cursor {
+            file,
+            storage,
+            size,
+            ..
+        } = cursor;
+        let length = match size {
+            Some(size) if offset.saturating_add(length) <= *size => length,
+            _ => length.min(size_now(file)?.saturating_sub(offset)),
+        };
+        let mut state = self.lock();
+        state.answered = true;
+        state.outbox.push_file(file, *storage, offset, length);
+        Ok(length)
+    }
+
+    /// Returns what `look` finds in the head that a sandbox is to read, or in the part of it that will be had.
+    pub(crate) fn look_at_head<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        let state = self.lock();
+        look(&state.inbox[..state.handed.min(state.inbox.len())])
+    }
+
+    /// What has come, up to `size` bytes and up to the end of a request, without waiting.
+    pub(crate) fn read(&self, size: usize) -> StreamResult<Vec<u8>> {
+        let mut state = self.lock();
+        state.check_holding().map_err(failed)?;
+        if state.inbox.is_empty() {
+            return match state.failed {
+                Some(kind) => Err(failed(kind.into())),
+                None if state.ended => Err(StreamError::Closed),
+                None => Ok(Vec::new()),
+            };
+        }
+        // What is left is looked at anew, when it is known what of it is a head.
+        state.head = Head::default();
+        // A request at a time, so that a sandbox need not stay for the next while the answer to this
+        // one is on its way.
+        let size = match state.handed {
+            0 => size,
+            head => size.min(head),
+        };
+        state.handed = state.handed.saturating_sub(size);
+        if size >= state.inbox.len() {
+            return Ok(mem::take(&mut state.inbox).into());
+        }
+        Ok(state.inbox.split_to(size).to_vec())
+    }
+
+    /// How many bytes may be written now: 0 while too many wait to leave.
+    pub(crate) fn check_write(&self) -> StreamResult<usize> {
+        let mut state = self.lock();
+        state.check_holding().map_err(failed)?;
+        match state.failed {
+            Some(_) => Err(StreamError::Closed),
+            None => Ok(state.room(&self.terms.outboxes)),
+        }
+    }
+
+    /// Waits until more may be written. It is the sandbox that waits.
+    ///
+    /// # Errors
+    /// The errors of [`Self::send`], and [`TakenBack`].
+    pub(crate) async fn make_room(&self) -> io::Result<()> {
+        let room = {
+            let mut state = self.lock();
+            state.check_holding()?;
+            match state.failed {
+                Some(kind) => return Err(kind.into()),
+                None => state.room(&self.terms.outboxes),
+            }
+        };
+        if room == 0 {
+            self.wait_in_sandbox(self.send()).await??;
+        }
+        Ok(())
+    }
+
+    /// Waits for the client in `future`, with an instance that others may need.
+    ///
+    /// # Errors
+    /// [`TakenBack`].
+    async fn wait_in_sandbox<T>(&self, future: impl Future<Output = T>) -> io::Result<T> {
+        let mut future = pin!(future);
+        let waiting = WaitInSandbox(self);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => waiting.0.poll_taken_back(cx).map(|()| Err(taken_back())),
+        })
+        .await
+    }
+
+    fn poll_taken_back(&self, cx: &Context) -> Poll<()> {
+        let mut state = self.lock();
+        let (holding, moved) = self.holding(&mut state);
+        holding.poll_taken_back(cx, moved)
+    }
+
+    /// Forgets the instance, which waits no more.
+    pub(crate) fn release_instance(&self) {
+        let mut state = self.lock();
+        state.call = None;
+        let holding = state.holding.take();
+        drop(state);
+        drop(holding);
+    }
+
+    /// The outcome of `call`, of an instance, unless it is abandoned before.
+    ///
+    /// # Errors
+    /// Why it was.
+    pub(crate) async fn watch<T>(&self, call: impl Future<Output = T>) -> Result<T, Abandoned> {
+        let mut call = pin!(call);
+        let mut is_watched = false;
+        poll_fn(|cx| {
+            if self.is_abandoned.load(Ordering::Relaxed)
+                && let Some(abandoned) = self.take_abandoned()
+            {
+                return Poll::Ready(Err(abandoned));
+            }
+            if is_watched && self.is_overtaken() {
+                return Poll::Ready(Err(Abandoned::Overtaken));
+            }
+            let polled = call.as_mut().poll(cx);
+            // The waker is that of a task, and stays the same.
+            if polled.is_pending() && !mem::replace(&mut is_watched, true) {
+                self.lock().call = Some(Call::new(cx.waker().clone()));
+            }
+            polled.map(Ok)
+        })
+        .await
+    }
+
+    fn is_overtaken(&self) -> bool {
+        let is_overtaken = |(holding, _): &(Holding, u64)| holding.is_overtaken();
+        self.lock().holding.as_ref().is_some_and(is_overtaken)
+    }
+
+    fn take_abandoned(&self) -> Option<Abandoned> {
+        self.is_abandoned.store(false, Ordering::Relaxed);
+        self.lock().call.take()?.abandoned()
+    }
+
+    /// Looks at the call that goes on, if one does: to be called every [`PERIOD`](crate::pace::watch::PERIOD).
+    pub(crate) fn look_at_call(&self) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(call) = &mut state.call else {
+            return;
+        };
+        let waits = |(holding, _): &(Holding, u64)| holding.is_waiting();
+        if !call.is_silent(state.received + state.sent + state.computed)
+            || state.holding.as_ref().is_some_and(waits)
+        {
+            return;
+        }
+        if call.abandon(state.transport.peer(), self.pace().handler) {
+            self.is_abandoned.store(true, Ordering::Relaxed);
+            return;
+        }
+        // From now on others may need the instance more.
+        let waker = call.waker().clone();
+        let (holding, moved) = self.holding(state);
+        holding.works(moved, Some(&waker));
+    }
+
+    /// Notes that the instance has computed for a tick, and before if it `is_long`. Returns whether others need it
+    /// more.
+    pub(crate) fn note_computing(&self, is_long: bool) -> bool {
+        let mut state = self.lock();
+        state.computed += 1;
+        is_long && {
+            let (holding, moved) = self.holding(&mut state);
+            holding.works(moved, None)
+        }
+    }
+
+    /// Returns what others see of the instance, and how many bytes have been moved since they do.
+    fn holding<'s>(&self, state: &'s mut State) -> (&'s Holding, u64) {
+        let (moved, client) = (state.received + state.sent, state.client);
+        let register = || (self.terms.instances.register(client), moved);
+        let (holding, before) = state.holding.get_or_insert_with(register);
+        (holding, moved - *before)
+    }
+
+    /// The same connection, to look at its state only.
+    ///
+    /// # Errors
+    /// A process that has no room for another open file.
+    pub(crate) fn duplicate(&self) -> io::Result<TcpStream> {
+        self.lock().transport.duplicate()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+/// A wait for the client that ends with it.
+struct WaitInSandbox<'s>(&'s Socket);
+
+impl Drop for WaitInSandbox<'_> {
+    fn drop(&mut self) {
+        let state = self.0.lock();
+        if let Some((holding, before)) = &state.holding {
+            holding.go_on(state.received + state.sent - before);
+        }
+    }
+}
+
+/// How far sending has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing is left to send.
+    Done,
+    /// Something was sent.
+    Some,
+    /// Nothing could be sent.
+    None,
+    /// The file whose turn it is has to be waited for.
+    Disk,
+}
+
+thread_local! {
+    /// Where bytes are on their way in or out.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
+}
+
+impl State {
+    fn poll_receive(&mut self, cx: &mut Context, pace: &Pace) -> Poll<io::Result<bool>> {
+        if self.ended {
+            return Poll::Ready(Ok(false));
+        }
+        if let Some(kind) = self.failed {
+            return Poll::Ready(Err(kind.into()));
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            let Poll::Ready(read) = self.transport.poll_read(cx, buffer) else {
+                self.note_waiting(cx);
+                return Poll::Pending;
+            };
+            let size = read?;
+            self.ended = size == 0;
+            self.idle = None;
+            self.received += size as u64;
+            if let Some(content) = &mut self.content {
+                content.earn(pace.content, size as u64, Instant::now());
+            }
+            self.inbox.extend_from_slice(&buffer[..size]);
+            Poll::Ready(Ok(!self.ended))
+        })
+    }
+
+    /// Looks for a head in what has come. One that is found is what will be read next.
+    fn find_head(&mut self) -> Option<Arrived> {
+        let (size, arrived) = match self.head.look(&self.inbox) {
+            Extent::Incomplete => return None,
+            Extent::Whole(size) => (size, Arrived::Whole),
+            Extent::OverLimit(size) => (size, Arrived::Unfinished),
+        };
+        self.expect_request(size);
+        Some(arrived)
+    }
+
+    /// Says what a head is worth that goes no further: a request line can be answered.
+    fn end_head(&mut self) -> Arrived {
+        if !self.head.has_request_line() {
+            return Arrived::Nothing;
+        }
+        self.expect_request(self.inbox.len());
+        Arrived::Unfinished
+    }
+
+    /// Says what a head is worth that has not come in time.
+    fn end_late_head(&mut self) -> Arrived {
+        if !self.head.has_begun() {
+            return Arrived::Nothing;
+        }
+        self.struck = Some(Limit::Head);
+        Arrived::Late
+    }
+
+    fn expect_request(&mut self, head: usize) {
+        self.handed = head;
+        self.content = None;
+        self.answered = false;
+    }
+
+    /// Drops up to `size` bytes of what has come; returns how many are missing.
+    fn discard(&mut self, size: u64) -> u64 {
+        let here =
+            usize::try_from(size).map_or(self.inbox.len(), |size| size.min(self.inbox.len()));
+        match here == self.inbox.len() {
+            true => self.inbox = BytesMut::new(),
+            false => drop(self.inbox.split_to(here)),
+        }
+        self.head = Head::default();
+        size - here as u64
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.note_answer(bytes);
+        self.outbox.push(bytes);
+    }
+
+    /// Notes that `bytes` go to the client.
+    fn note_answer(&mut self, bytes: &[u8]) {
+        self.answered = self.answered || !is_interim(bytes);
+    }
+
+    /// Sends what can be sent without waiting, a large file only in part.
+    fn send_now(&mut self) -> io::Result<Progress> {
+        if let Some(kind) = self.failed {
+            return Err(kind.into());
+        }
+        let mut progress = Progress::None;
+        while self.has_unsent() {
+            match self.send_some() {
+                Ok(Sent::File(_)) if self.has_unsent() => return Ok(Progress::Some),
+                Ok(Sent::Missing) => return Ok(Progress::Disk),
+                Ok(_) => progress = Progress::Some,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(progress),
+                Err(error) => return Err(self.fail(error)),
+            }
+        }
+        self.outbox.clear();
+        self.reading = None;
+        self.flushing = false;
+        Ok(Progress::Done)
+    }
+
+    /// Sends some of `bytes`, where nothing goes before them; returns how many.
+    fn send_at_once(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = match self.failed {
+            Some(kind) => Err(kind.into()),
+            None => match self.transport.send(bytes, More::No) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+                sent => sent.map_err(|error| self.fail(error)),
+            },
+        }?;
+        self.sent += sent as u64;
+        Ok(sent)
+    }
+
+    fn poll_writable(&mut self, cx: &mut Context) -> Poll<io::Result<()>> {
+        if let Some(kind) = self.failed {
+            return Poll::Ready(Err(kind.into()));
+        }
+        let Poll::Ready(ready) = self.transport.poll_writable(cx) else {
+            self.note_waiting(cx);
+            return Poll::Pending;
+        };
+        Poll::Ready(ready.map_err(|error| self.fail(error)))
+    }
+
+    fn note_waiting(&mut self, cx: &Context) {
+        match &mut self.waiting {
+            Some(waiting) => waiting.clone_from(cx.waker()),
+            None => self.waiting = Some(cx.waker().clone()),
+        }
+    }
+
+    fn late(&mut self, now: time::Instant) -> Option<time::Duration> {
+        if self.idle.is_some() || self.call.is_some() || self.failed.is_some() {
+            return None;
+        }
+        let moved = self.received + self.sent;
+        let (since, before) = *self.pressed.get_or_insert((now, moved));
+        let watched = now.saturating_duration_since(since);
+        let late = watched.saturating_sub(PRESSED.time_for(moved - before));
+        (watched >= CHANCE && !late.is_zero()).then_some(late)
+    }
+
+    /// Sends as much as one system call takes.
+    fn send_some(&mut self) -> io::Result<Sent> {
+        if self.outbox.is_empty() {
+            self.transport.flush()?;
+            return Ok(Sent::Bytes(0));
+        }
+        let sent =
+            BUFFER.with_borrow_mut(|buffer| self.outbox.send_some(&mut self.transport, buffer))?;
+        if let Sent::Bytes(size) | Sent::File(size) = sent {
+            self.sent += size as u64;
+        }
+        Ok(sent)
+    }
+
+    /// Returns until when the peer has to take some of what waits to leave.
+    fn reading_due(&mut self, pace: &Pace) -> Instant {
+        let taken = self.taken();
+        let new = || (Allowance::new(pace.reading, Instant::now()), taken);
+        self.reading.get_or_insert_with(new).0.due()
+    }
+
+    /// Adds what the peer has taken meanwhile, and returns until when it has to take more.
+    fn renew_reading(&mut self, pace: &Pace) -> Instant {
+        let taken = self.taken();
+        let now = Instant::now();
+        let new = || (Allowance::new(pace.reading, now), taken);
+        let (allowance, before) = self.reading.get_or_insert_with(new);
+        allowance.earn(pace.reading, taken.saturating_sub(*before), now);
+        *before = taken;
+        allowance.due()
+    }
+
+    /// Returns how many bytes the peer's system has acknowledged.
+    fn taken(&self) -> u64 {
+        self.sent.saturating_sub(self.transport.unacknowledged())
+    }
+
+    /// Ends a connection whose client has come to `limit`.
+    fn fail_by(&mut self, limit: Limit) -> io::Error {
+        self.struck = Some(limit);
+        self.fail(io::ErrorKind::TimedOut.into())
+    }
+
+    fn fail(&mut self, error: io::Error) -> io::Error {
+        self.failed = Some(error.kind());
+        self.outbox.clear();
+        error
+    }
+
+    /// # Errors
+    /// [`TakenBack`].
+    fn check_holding(&self) -> io::Result<()> {
+        match &self.holding {
+            Some((holding, _)) if holding.is_over() => Err(taken_back()),
+            _ => Ok(()),
+        }
+    }
+
+    fn has_unsent(&self) -> bool {
+        !self.outbox.is_empty() || self.transport.has_unsent()
+    }
+
+    /// Returns how many bytes may be added to what will be sent, with memory of `budget`; 0 as well where nothing
+    /// may.
+    fn room(&mut self, budget: &Arc<Budget>) -> usize {
+        match self.flushing {
+            true => 0,
+            false => self.outbox.room(budget),
+        }
+    }
+}
+
+/// Returns whether `bytes` are an interim response and no more.
+fn is_interim(bytes: &[u8]) -> bool {
+    let is_head = |at| at + 4 == bytes.len();
+    bytes.starts_with(b"HTTP/1.1 1")
+        && memchr::memmem::find(bytes, b"\r\n\r\n").is_some_and(is_head)
+}
+
+fn taken_back() -> io::Error {
+    io::Error::other(TakenBack)
+}
+
+/// Returns what a sandbox is told of `error`. One that was taken back is told nothing more.
+pub(crate) fn failed(error: io::Error) -> StreamError {
+    match error.get_ref() {
+        Some(inner) if inner.is::<TakenBack>() => StreamError::Trap(TakenBack.into()),
+        _ => StreamError::LastOperationFailed(error.into()),
+    }
+}
+
+/// What the sandbox reads from.
+#[derive(Debug)]
+pub(crate) struct Reader(pub(crate) Arc<Socket>);
+
+#[async_trait]
+impl Pollable for Reader {
+    async fn ready(&mut self) {
+        self.0.readable().await;
+    }
+}
+
+#[async_trait]
+impl InputStream for Reader {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        self.0.read(size).map(Bytes::from)
+    }
+}
+
+/// What the sandbox writes to.
+#[derive(Debug)]
+pub(crate) struct Writer(pub(crate) Arc<Socket>);
+
+#[async_trait]
+impl Pollable for Writer {
+    async fn ready(&mut self) {
+        // A failure shows in the next `check-write`.
+        let _ = self.0.make_room().await;
+    }
+}
+
+#[async_trait]
+impl OutputStream for Writer {
+    fn check_write(&mut self) -> StreamResult<usize> {
+        self.0.check_write()
+    }
+
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.0.lock().write(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        let mut state = self.0.lock();
+        state.flushing = state.has_unsent();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use crate::disk::Storage;
+
+    #[test]
+    fn an_interim_response_is_not_yet_an_answer() {
+        for (bytes, is_interim_only) in [
+            (&b"HTTP/1.1 100 Continue\r\n\r\n"[..], true),
+            (b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n", true),
+            (
+                b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+                false,
+            ),
+            (b"HTTP/1.1 100 Continue\r\n\r\nH", false),
+            (b"HTTP/1.1 1", false),
+            (b"HTTP/1.1 200 OK\r\n\r\n", false),
+            (b"", false),
+        ] {
+            let shown = bytes.escape_ascii();
+            assert_eq!(is_interim(bytes), is_interim_only, "{shown}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_small_file_that_was_cut_meanwhile_is_not_all_of_what_was_promised() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        rustix::io::pwrite(&file, b"content", 0).unwrap();
+        let terms = Arc::new(Terms {
+            pace: Pace::default(),
+            instances: Instances::new(1),
+            outboxes: Budget::new(None),
+        });
+        let socket = Socket::new(server, Client::of(None), terms);
+        socket.write(b"head ");
+        let cursor = Cursor {
+            file: file.clone(),
+            storage: Storage::Local,
+            size: Some(7),
+            position: 0.into(),
+        };
+        assert_eq!(socket.splice(&cursor, 0, 7).await.unwrap(), 7);
+        file.set_len(4).unwrap();
+        let error = socket.send().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        drop(socket);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).unwrap();
+        assert_eq!(received, b"head cont");
+    }
+}
