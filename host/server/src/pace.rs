@@ -9,7 +9,7 @@
 //! | an instance | content that its handler reads | [`Pace::content`], or until others need the instance |
 //! | an instance | room for an answer that the outbox does not hold | [`Pace::reading`], or until others need it |
 //! | an instance | anything else, such as a clock | [`Pace::handler`], then 504; 2 s if the client has gone (`watch`) |
-//! | an instance | a disk that has what is not in memory (`disk`) | [`Pace::handler`], then 504, or until others need it, then 503 |
+//! | an instance | a disk that has what is not in memory (`disk`) | [`Pace::handler`], then 504, or 2 s and until others need it, then 503 |
 //! | an instance | another request, between two that follow closely | a round or a few (`idle`) |
 //! | a connection | content that nobody reads | [`Pace::content`], up to [`Pace::skip`] bytes |
 //! | a connection | a disk that has more of its answer | [`Pace::handler`], then a reset |
