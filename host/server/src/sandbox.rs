@@ -105,7 +105,7 @@ impl Grant {
     fn with_perms(root: &Path, perms: FsPerms, environment: Vec<(String, String)>) -> Result<Self> {
         // Opening alone would also succeed for one that can be passed through but not listed.
         std::fs::read_dir(root)?;
-        let place = Root::of(&File::open(root)?)?;
+        let place = Root::of(&File::open(root)?);
         let files = WasiCtx::builder()
             .allow_blocking_current_thread(true)
             .preopened_dir(root, "/", perms)?

@@ -37,6 +37,9 @@ use crate::tls::{Spoken, TlsConfig};
 use crate::transport::Transport;
 use crate::watch::{Abandoned, Call};
 
+/// Time in which a disk answers that is well, however busy. An instance that waits for it is not taken back
+/// meanwhile.
+const PROMPT: time::Duration = time::Duration::from_secs(2);
 /// How many bytes are read at once.
 const READ_SIZE: usize = 64 * 1024;
 /// Bytes that were received and not yet read which do not count as memory: more than most heads have.
@@ -488,13 +491,17 @@ impl Socket {
     /// Makes `call`, of an instance, for at most as long as a handler may be silent.
     ///
     /// # Errors
-    /// [`Stalled`], also where others need the instance.
+    /// [`Stalled`], also where others need the instance and the disk takes longer than one does that answers.
     pub(crate) async fn wait_for_disk<T>(
         &self,
         call: impl Future<Output = Result<T, Stalled>>,
     ) -> Result<T, Stalled> {
-        let call = timeout(self.pace().handler, call);
-        match self.wait_in_sandbox(call).await {
+        let mut call = pin!(timeout(self.pace().handler, call));
+        let outcome = match timeout(PROMPT, &mut call).await {
+            Ok(outcome) => Ok(outcome),
+            Err(_) => self.wait_in_sandbox(call).await,
+        };
+        match outcome {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(Stalled::Silent),
             // Taken back.
