@@ -62,6 +62,37 @@ fn instances_have_as_much_memory_as_is_said() {
 }
 
 #[test]
+fn heads_that_do_not_end_have_no_more_memory_than_is_said() {
+    let site = Site::new();
+    let server = serve(&site, &["--memory-budget", "16777216"]);
+    // Each is within the limits of a head, all of them are not within those of memory.
+    let lines = format!("X: {}\r\n", "a".repeat(32 * 1024)).repeat(6);
+    let head = format!("GET /hello.txt HTTP/1.1\r\nHost: h\r\n{lines}");
+    let mut crowd: Vec<_> = (0..60)
+        .map(|_| {
+            let mut stream = connect(server.port);
+            stream.write_all(head.as_bytes()).expect("sent");
+            stream
+        })
+        .collect();
+    server.wait_for_log("the memory of all instances was used up");
+    assert_eq!(get(server.port, "/hello.txt", &[]).status, 200);
+    // Those for whom there was memory go on.
+    for stream in &mut crowd {
+        let _ = stream.write_all(b"\r\n");
+    }
+    let statuses = crowd.iter_mut().map(|stream| {
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).expect("an answer");
+        String::from_utf8_lossy(&answer[9..]).into_owned()
+    });
+    let statuses: Vec<_> = statuses.collect();
+    for status in ["200", "503"] {
+        assert!(statuses.iter().any(|other| other == status), "{statuses:?}");
+    }
+}
+
+#[test]
 fn no_rate_is_expected_where_none_is_said() {
     let site = Site::new();
     let server = serve(&site, &["--min-rate", "0", "--upload"]);

@@ -128,7 +128,8 @@ fn watch(path: &Path, roots: Vec<(u64, u64)>, load: Load, mut stream: UnixStream
             // A root that is gone may come back.
             let now = identity(&path);
             let has_moved = now.is_some_and(|now| roots.iter().any(|&root| root != now));
-            let has_left = load.instances() <= FEW_INSTANCES && own_memory() > much_memory;
+            let left = own_memory().saturating_sub(load.buffers());
+            let has_left = load.instances() <= FEW_INSTANCES && left > much_memory;
             calm = if has_left { calm + 1 } else { 0 };
             let is_wanted = has_moved || calm >= CALM_LOOKS;
             if is_wanted && stream.write_all(&[RENEW]).is_err() {

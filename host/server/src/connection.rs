@@ -155,21 +155,24 @@ impl Connection {
                 () = poll_fn(&mut parting) => Ok(Arrived::Nothing),
             };
             let head = match received {
-                Ok(Arrived::Whole) => Some(Head::Whole),
-                Ok(Arrived::Unfinished) => Some(Head::Unfinished),
-                Ok(Arrived::Late) => None,
+                Ok(Arrived::Whole) => Ok(Head::Whole),
+                Ok(Arrived::Unfinished) => Ok(Head::Unfinished),
+                Ok(Arrived::Late) => Err(Refusal::RequestTimeout),
                 Ok(Arrived::Nothing) => {
                     self.tell_struck(self.party(&behind));
                     return self.end().await;
                 }
+                Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                    Err(Refusal::ServiceUnavailable)
+                }
                 Err(_) => return,
             };
-            let outcome = match (head, self.learn_from_head(head, &mut behind)) {
+            let outcome = match (head, self.learn_from_head(head.ok(), &mut behind)) {
                 (_, Err(TooMany)) => {
                     self.strike(self.party(&behind), Limit::PerAddress);
                     self.refuse(Refusal::ServiceUnavailable)
                 }
-                (Some(head), Ok(())) => {
+                (Ok(head), Ok(())) => {
                     let following = match keep {
                         Keep::Always => None,
                         Keep::ForBurst => Some(Following {
@@ -181,9 +184,9 @@ impl Connection {
                     // In a box, as are other short or rare states, so that idle connections are small.
                     Box::pin(served).await
                 }
-                (None, Ok(())) => {
+                (Err(refusal), Ok(())) => {
                     self.tell_struck(self.party(&behind));
-                    self.refuse(Refusal::RequestTimeout)
+                    self.refuse(refusal)
                 }
             };
             let progress = match outcome {

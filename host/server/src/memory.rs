@@ -1,4 +1,4 @@
-//! The memory of all instances and outboxes together: a budget, so that a crowd is refused before the system runs
+//! The memory of all instances and buffers together: a budget, so that a crowd is refused before the system runs
 //! out and ends the process.
 //!
 //! An instance that gets nothing more ends ([`OutOfMemory`]); an outbox that gets nothing more is full, so that
@@ -18,9 +18,9 @@ pub(crate) const MAX_MEMORY: usize = 64 * 1024 * 1024;
 const SHARE: u64 = 2;
 /// The budget where nobody tells how much memory there is, in bytes.
 const UNKNOWN: u64 = 1024 * 1024 * 1024;
-/// The share of the budget that outboxes have at most: one part of so many, so that slow readers leave something
+/// The share of the budget that buffers have at most: one part of so many, so that slow readers leave something
 /// to instances.
-const SHARE_OF_OUTBOXES: u64 = 2;
+const SHARE_OF_BUFFERS: u64 = 2;
 /// Memory that a request should find, in bytes: more than an instance takes for most of them.
 const ROOM: u64 = 4 * 1024 * 1024;
 /// The part of the budget that it should find where that is less: one of so many.
@@ -45,10 +45,10 @@ impl Budget {
         })
     }
 
-    /// Returns the part of it that outboxes have.
-    pub(crate) fn of_outboxes(self: &Arc<Self>) -> Arc<Self> {
+    /// Returns the part of it that the buffers of connections have.
+    pub(crate) fn of_buffers(self: &Arc<Self>) -> Arc<Self> {
         Arc::new(Budget {
-            max: self.max / SHARE_OF_OUTBOXES,
+            max: self.max / SHARE_OF_BUFFERS,
             taken: AtomicU64::new(0),
             whole: Some(self.clone()),
         })
@@ -58,6 +58,11 @@ impl Budget {
     pub(crate) fn has_room(&self) -> bool {
         let taken = self.taken.load(Ordering::Relaxed);
         self.max.saturating_sub(taken) >= ROOM.min(self.max / SHARE_OF_ROOM)
+    }
+
+    /// Returns how many bytes are taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Takes `bytes`, or none.
@@ -205,7 +210,7 @@ mod tests {
     #[test]
     fn outboxes_leave_a_part_to_instances_and_take_nothing_from_them() {
         let budget = Budget::new(Some(100));
-        let outboxes = budget.of_outboxes();
+        let outboxes = budget.of_buffers();
         let mut outbox = Taken::new(outboxes.clone());
         let mut instance = Taken::new(budget.clone());
         assert!(outbox.take(40));

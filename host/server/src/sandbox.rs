@@ -105,7 +105,7 @@ impl Grant {
     fn with_perms(root: &Path, perms: FsPerms, environment: Vec<(String, String)>) -> Result<Self> {
         // Opening alone would also succeed for one that can be passed through but not listed.
         std::fs::read_dir(root)?;
-        let place = Root::of(&File::open(root)?)?;
+        let place = Root::of(&File::open(root)?);
         let files = WasiCtx::builder()
             .allow_blocking_current_thread(true)
             .preopened_dir(root, "/", perms)?
@@ -203,7 +203,7 @@ impl Sandbox {
             terms: Arc::new(Terms {
                 pace: Pace::default(),
                 instances: Instances::new(max_instances),
-                outboxes: memory.of_outboxes(),
+                buffers: memory.of_buffers(),
             }),
             runs_scripts,
             max_instances,
@@ -234,12 +234,12 @@ impl Sandbox {
         self.change_terms(|terms| terms.instances = instances)
     }
 
-    /// Lets all instances together, and answers that clients have not yet taken, have `bytes` of memory, by default
+    /// Lets all instances together, heads that have not yet come, and answers that clients have not yet taken, have `bytes` of memory, by default
     /// half of what the machine or the control group has. Requests beyond that are answered with 503.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.memory = Budget::new(Some(bytes));
-        let outboxes = self.memory.of_outboxes();
-        self.change_terms(|terms| terms.outboxes = outboxes)
+        let buffers = self.memory.of_buffers();
+        self.change_terms(|terms| terms.buffers = buffers)
     }
 
     /// Has clients keep to `pace`.

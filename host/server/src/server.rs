@@ -85,7 +85,7 @@ impl Shutdown {
     }
 }
 
-/// Tells how many instances a server has at the moment.
+/// Tells how many instances a server has at the moment, and the memory of its connections.
 #[derive(Clone, Debug)]
 pub struct Load(Arc<Terms>);
 
@@ -93,6 +93,12 @@ impl Load {
     /// Returns the number of instances that compute or wait.
     pub fn instances(&self) -> usize {
         self.0.instances.taken()
+    }
+
+    /// Returns the memory, in bytes, of heads that have not yet come and of answers that have not yet left, as far as it
+    /// counts in the budget.
+    pub fn buffers(&self) -> u64 {
+        self.0.buffers.taken()
     }
 }
 

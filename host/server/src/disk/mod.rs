@@ -83,47 +83,27 @@ fn of_kind(kind: u32) -> Storage {
     }
 }
 
-/// The root that components are granted: what lies beneath it on another device is [`Storage::Far`], whatever
-/// it is.
+/// The root that components are granted: what lies beneath it on another file system is [`Storage::Far`],
+/// whatever it is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Root {
-    storage: Storage,
-    device: u64,
-}
+pub(crate) struct Root(Storage);
 
 impl Root {
     /// Returns what is known of `root`. It may wait.
-    ///
-    /// # Errors
-    /// A directory that cannot be looked at.
-    pub(crate) fn of(root: &File) -> io::Result<Self> {
-        Ok(Root {
-            storage: Storage::of(root),
-            device: rustix::fs::fstat(root)?.st_dev,
-        })
+    pub(crate) fn of(root: &File) -> Self {
+        Root(Storage::of(root))
     }
 
     /// For components that have no root.
     pub(crate) fn none() -> Self {
-        Root {
-            storage: Storage::Far,
-            device: 0,
-        }
-    }
-
-    /// Returns where a file is that is on `device`.
-    pub(crate) fn storage_on(self, device: u64) -> Storage {
-        match device == self.device {
-            true => self.storage,
-            false => Storage::Far,
-        }
+        Root(Storage::Far)
     }
 
     /// Returns where `file` is, which a component has open.
     pub(crate) fn storage_of(self, file: &Arc<File>) -> Storage {
         match MARKED_COUNT.load(Ordering::Relaxed) {
-            0 => self.storage,
-            _ => marked(file).unwrap_or(self.storage),
+            0 => self.0,
+            _ => marked(file).unwrap_or(self.0),
         }
     }
 }
@@ -460,10 +440,7 @@ mod tests {
     #[tokio::test]
     async fn a_marked_file_is_closed_when_nobody_has_it_open() {
         let file = Arc::new(tempfile::tempfile().expect("a file"));
-        let root = Root {
-            storage: Storage::Local,
-            device: 0,
-        };
+        let root = Root(Storage::Local);
         assert_eq!(root.storage_of(&file), Storage::Local);
         mark(&file, Storage::Far);
         assert_eq!(root.storage_of(&file), Storage::Far);

@@ -32,6 +32,7 @@ use crate::disk::{self, Storage};
 use crate::disk::{open_files, statx_now};
 use crate::instance::directory::descriptor_type;
 use crate::instance::state::State;
+use crate::instance::uploads::Received;
 use crate::pace::cohort;
 use crate::transport::socket::Socket;
 
@@ -208,7 +209,6 @@ impl Open {
     ) -> Result<(Result<Resource<Descriptor>, ErrorCode>,)> {
         let Open {
             storage,
-            open_flags,
             flags,
             keeps,
             ..
@@ -216,23 +216,19 @@ impl Open {
         let to_read = self.to_read();
         let (directory, path) = (self.directory.clone(), self.path.clone());
         let socket = store.data().socket();
-        let opened = match aside {
+        let (opened, storage) = match aside {
             Some(storage) => {
                 let (to, way) = (self.directory.clone(), (self.path_flags, self.path.clone()));
                 let call = move || self.open();
                 wait_for_path(socket.as_deref(), storage, to, way, call).await?
             }
-            None => self.open(),
+            None => (self.open(), storage),
         };
-        let (descriptor, stat) = match opened? {
+        let (descriptor, stat, received) = match opened? {
             Ok(opened) => opened,
             Err(error) => return Ok((Err(error),)),
         };
         let state = store.data_mut();
-        let storage = match storage {
-            Storage::Far => Storage::Far,
-            _ => state.root.storage_on(stat.st_dev),
-        };
         let file = file_of(&descriptor);
         let writes = flags.contains(DescriptorFlags::WRITE);
         if storage == Storage::Far || writes {
@@ -242,8 +238,8 @@ impl Open {
         if keeps && storage != Storage::Far && to_read {
             keep(&directory, &path, &descriptor, stat);
         }
-        if open_flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
-            state.received_files.insert(&directory.dir, &path);
+        if let Some(received) = received {
+            state.received_files.insert(received);
         }
         if to_read {
             state.looked_at = LookedAt::new(&descriptor, stat);
@@ -256,13 +252,17 @@ impl Open {
         self.open_flags == OpenFlags::empty() && self.flags == DescriptorFlags::READ
     }
 
-    fn open(self) -> Result<Opened> {
+    /// Opens it here and now. A new file that is being received is known as such at once, and goes again where
+    /// nobody waits any more.
+    fn open(self) -> Result<Result<(Descriptor, Stat, Option<Arc<Received>>), ErrorCode>> {
         #[cfg(target_os = "linux")]
         if self.to_read()
             && let Some(opened) = beneath::open(&self.directory, self.path_flags, &self.path)
         {
-            return Ok(opened);
+            return Ok(opened.map(|(descriptor, stat)| (descriptor, stat, None)));
         }
+        let is_new = OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
+        let (parent, name) = (self.directory.dir.clone(), self.path.clone());
         let (path_flags, path, open_flags, flags) =
             (self.path_flags, self.path, self.open_flags, self.flags);
         let directory = Descriptor::Dir(self.directory);
@@ -290,11 +290,15 @@ impl Open {
             Ok(opened) => opened,
             Err(error) => return Ok(Err(error)),
         };
+        let received = match open_flags.contains(is_new) {
+            true => Received::of(&parent, &name),
+            false => None,
+        };
         let stat = match rustix::fs::fstat(file_of(&opened)) {
             Ok(stat) => stat,
             Err(error) => return Ok(Err(io::Error::from(error).into())),
         };
-        Ok(Ok((waiting_in_place(opened)?, stat)))
+        Ok(Ok((waiting_in_place(opened)?, stat, received)))
     }
 }
 
@@ -341,8 +345,8 @@ pub(crate) async fn wait_for<T: Send + 'static>(
     }?)
 }
 
-/// Makes `call`, about the `path` of `way` beneath `directory`, aside: among the calls for `storage`, unless the
-/// path turns out to lead to another file system.
+/// Makes `call`, about `path` beneath `directory`, aside: among the calls for `storage`, unless the path turns out
+/// to lead to another file system. Returns the outcome, and the storage that it leads to.
 ///
 /// # Errors
 /// [`Stalled`](disk::Stalled).
@@ -352,7 +356,7 @@ pub(crate) async fn wait_for_path<T: Send + 'static>(
     directory: Dir,
     (path_flags, path): (PathFlags, String),
     call: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
+) -> Result<(T, Storage)> {
     let look_and_call = move || match storage {
         Storage::Local | Storage::Memory if leads_elsewhere(&directory, path_flags, &path) => {
             Err(call)
@@ -360,8 +364,11 @@ pub(crate) async fn wait_for_path<T: Send + 'static>(
         _ => Ok(call()),
     };
     match wait_for(socket, storage, look_and_call).await? {
-        Ok(outcome) => Ok(outcome),
-        Err(call) => wait_for(socket, Storage::Far, call).await,
+        Ok(outcome) => Ok((outcome, storage)),
+        Err(call) => {
+            let outcome = wait_for(socket, Storage::Far, call).await?;
+            Ok((outcome, Storage::Far))
+        }
     }
 }
 

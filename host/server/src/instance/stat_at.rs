@@ -49,7 +49,9 @@ async fn stat_at(
     let socket = state.socket();
     Ok((match aside {
         Some(storage) => {
-            Box::pin(wait_for_path(socket.as_deref(), storage, to, way, stat)).await??
+            let call = wait_for_path(socket.as_deref(), storage, to, way, stat);
+            let (stat, _) = Box::pin(call).await?;
+            stat?
         }
         None => stat()?,
     },))

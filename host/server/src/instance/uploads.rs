@@ -51,18 +51,8 @@ pub fn remove_received() {
 pub(crate) struct ReceivedFiles(Vec<Arc<Received>>);
 
 impl ReceivedFiles {
-    /// Adds the file `name`, new in `directory`, if it is one that is being received.
-    pub(crate) fn insert(&mut self, directory: &Arc<File>, name: &str) {
-        if name.contains('/') || !is_incomplete(name) {
-            return;
-        }
-        let received = Arc::new(Received {
-            directory: directory.clone(),
-            name: name.into(),
-        });
-        let mut all = lock(&RECEIVED);
-        all.retain(|received| received.strong_count() > 0);
-        all.push(Arc::downgrade(&received));
+    /// Adds a file.
+    pub(crate) fn insert(&mut self, received: Arc<Received>) {
         self.0.push(received);
     }
 
@@ -72,12 +62,29 @@ impl ReceivedFiles {
     }
 }
 
-struct Received {
+/// A file that is being received. It goes when nobody has this any more.
+pub(crate) struct Received {
     directory: Arc<File>,
     name: String,
 }
 
 impl Received {
+    /// Returns what stands for the file `name`, which was just made in `directory`, if it is one that is being
+    /// received.
+    pub(crate) fn of(directory: &Arc<File>, name: &str) -> Option<Arc<Self>> {
+        if name.contains('/') || !is_incomplete(name) {
+            return None;
+        }
+        let received = Arc::new(Received {
+            directory: directory.clone(),
+            name: name.into(),
+        });
+        let mut all = lock(&RECEIVED);
+        all.retain(|received| received.strong_count() > 0);
+        all.push(Arc::downgrade(&received));
+        Some(received)
+    }
+
     /// Has it removed, where that keeps nobody.
     fn remove(&self) {
         let (directory, name) = (self.directory.clone(), self.name.clone());
@@ -159,7 +166,9 @@ mod tests {
         let handle = Arc::new(File::open(directory.path()).expect("a directory"));
         let mut received = ReceivedFiles::default();
         for name in names {
-            received.insert(&handle, name);
+            if let Some(file) = Received::of(&handle, name) {
+                received.insert(file);
+            }
         }
         let is_there = |name| directory.path().join(name).exists();
         std::fs::rename(

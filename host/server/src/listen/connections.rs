@@ -438,7 +438,7 @@ mod tests {
         let terms = Arc::new(Terms {
             pace: Pace::default(),
             instances: Instances::new(1),
-            outboxes: Budget::new(None),
+            buffers: Budget::new(None),
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -479,6 +479,7 @@ mod tests {
         let terms = Arc::new(Terms {
             pace: Pace::default(),
             instances: Instances::new(1),
+            buffers: Budget::new(None),
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

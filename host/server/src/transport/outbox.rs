@@ -432,7 +432,7 @@ mod tests {
     #[test]
     fn what_does_not_leave_takes_no_more_memory_than_there_is() {
         let budget = Budget::new(Some(8 * KEEP_SIZE as u64));
-        let outboxes = budget.of_outboxes();
+        let outboxes = budget.of_buffers();
         let fill = |outbox: &mut Outbox| {
             let mut size = 0;
             while outbox.room(&outboxes) > 0 {

@@ -24,7 +24,7 @@ use crate::disk::Cursor;
 use crate::disk::size_now;
 use crate::disk::{self, Stalled};
 use crate::lock::lock;
-use crate::memory::Budget;
+use crate::memory::{Budget, Taken};
 use crate::pace::CHANCE;
 use crate::pace::instances::{Client, Holding, Instances, TakenBack};
 use crate::pace::watch::{Abandoned, Call};
@@ -38,16 +38,21 @@ use crate::transport::preface::{self, Preface};
 use crate::transport::tcp::{More, Stream};
 use crate::transport::tls::Spoken;
 
+/// Time in which a disk answers that is well, however busy. An instance that waits for it is not taken back
+/// meanwhile.
+const PROMPT: time::Duration = time::Duration::from_secs(2);
 /// How many bytes are read at once.
 const READ_SIZE: usize = 64 * 1024;
+/// Bytes that were received and not yet read which do not count as memory: more than most heads have.
+const FREE_INBOX: usize = 8 * 1024;
 
 /// The terms that every connection is served on.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
     pub(crate) pace: Pace,
     pub(crate) instances: Arc<Instances>,
-    /// The memory that outboxes have together.
-    pub(crate) outboxes: Arc<Budget>,
+    /// The memory that outboxes, and bytes that were received and not yet read, have together.
+    pub(crate) buffers: Arc<Budget>,
 }
 
 /// One connection, shared by the task that owns it and the streams of its sandbox.
@@ -66,6 +71,8 @@ struct State {
     transport: Transport,
     /// Received and not yet read.
     inbox: BytesMut,
+    /// The memory of it, where it is beyond [`FREE_INBOX`].
+    inbox_memory: Option<Taken>,
     /// The head at its start, as far as it was looked at.
     head: Head,
     /// Bytes of it that are a head which a sandbox is to read: nothing of what follows goes with them.
@@ -135,6 +142,7 @@ impl Socket {
             client,
             transport: Transport::Plain(Stream::new(stream)),
             inbox: BytesMut::new(),
+            inbox_memory: None,
             head: Head::default(),
             handed: 0,
             ended: false,
@@ -248,7 +256,7 @@ impl Socket {
     /// for that one without end. What it is, is for the sandbox to say.
     ///
     /// # Errors
-    /// Any failure of the connection.
+    /// Any failure of the connection, and [`io::ErrorKind::OutOfMemory`] for more than there is memory for.
     pub(crate) async fn receive_request(&self) -> io::Result<Arrived> {
         if !self.receive().await? {
             return Ok(Arrived::Nothing);
@@ -316,7 +324,7 @@ impl Socket {
     }
 
     async fn receive_more(&self) -> io::Result<bool> {
-        poll_fn(|cx| self.lock().poll_receive(cx, self.pace())).await
+        poll_fn(|cx| self.lock().poll_receive(cx, &self.terms)).await
     }
 
     /// Returns the limit that the client has come to, once.
@@ -407,7 +415,7 @@ impl Socket {
     /// Adds as many of `bytes` as there is room for to what will be sent; returns how many.
     pub(crate) fn write_some(&self, bytes: &[u8]) -> usize {
         let mut state = self.lock();
-        let size = state.outbox.reserve(bytes.len(), &self.terms.outboxes);
+        let size = state.outbox.reserve(bytes.len(), &self.terms.buffers);
         state.write(&bytes[..size]);
         size
     }
@@ -425,7 +433,7 @@ impl Socket {
             false => state.send_at_once(&bytes[..bytes.len().min(SEND_SIZE as usize)])?,
         };
         let rest = &bytes[sent..];
-        let kept = state.outbox.reserve(rest.len(), &self.terms.outboxes);
+        let kept = state.outbox.reserve(rest.len(), &self.terms.buffers);
         state.note_answer(bytes);
         state.outbox.push(&rest[..kept]);
         state.send_now()?;
@@ -484,13 +492,17 @@ impl Socket {
     /// Makes `call`, of an instance, for at most as long as a handler may be silent.
     ///
     /// # Errors
-    /// [`Stalled`], also where others need the instance.
+    /// [`Stalled`], also where others need the instance and the disk takes longer than one does that answers.
     pub(crate) async fn wait_for_disk<T>(
         &self,
         call: impl Future<Output = Result<T, Stalled>>,
     ) -> Result<T, Stalled> {
-        let call = timeout(self.pace().handler, call);
-        match self.wait_in_sandbox(call).await {
+        let mut call = pin!(timeout(self.pace().handler, call));
+        let outcome = match timeout(PROMPT, &mut call).await {
+            Ok(outcome) => Ok(outcome),
+            Err(_) => self.wait_in_sandbox(call).await,
+        };
+        match outcome {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(Stalled::Silent),
             // Taken back.
@@ -605,6 +617,7 @@ impl Socket {
         };
         state.handed = state.handed.saturating_sub(size);
         if size >= state.inbox.len() {
+            state.inbox_memory = None;
             return Ok(mem::take(&mut state.inbox).into());
         }
         Ok(state.inbox.split_to(size).to_vec())
@@ -616,7 +629,7 @@ impl Socket {
         state.check_holding().map_err(failed)?;
         match state.failed {
             Some(_) => Err(StreamError::Closed),
-            None => Ok(state.room(&self.terms.outboxes)),
+            None => Ok(state.room(&self.terms.buffers)),
         }
     }
 
@@ -630,7 +643,7 @@ impl Socket {
             state.check_holding()?;
             match state.failed {
                 Some(kind) => return Err(kind.into()),
-                None => state.room(&self.terms.outboxes),
+                None => state.room(&self.terms.buffers),
             }
         };
         if room == 0 {
@@ -790,7 +803,7 @@ thread_local! {
 }
 
 impl State {
-    fn poll_receive(&mut self, cx: &mut Context, pace: &Pace) -> Poll<io::Result<bool>> {
+    fn poll_receive(&mut self, cx: &mut Context, terms: &Terms) -> Poll<io::Result<bool>> {
         if self.ended {
             return Poll::Ready(Ok(false));
         }
@@ -807,11 +820,24 @@ impl State {
             self.idle = None;
             self.received += size as u64;
             if let Some(content) = &mut self.content {
-                content.earn(pace.content, size as u64, Instant::now());
+                content.earn(terms.pace.content, size as u64, Instant::now());
             }
             self.inbox.extend_from_slice(&buffer[..size]);
+            if self.inbox.len() > FREE_INBOX && !self.take_inbox_memory(&terms.buffers) {
+                self.struck = Some(Limit::Memory);
+                return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+            }
             Poll::Ready(Ok(!self.ended))
         })
+    }
+
+    /// Counts the inbox as memory. False if there is too little.
+    fn take_inbox_memory(&mut self, buffers: &Arc<Budget>) -> bool {
+        let memory = self
+            .inbox_memory
+            .get_or_insert_with(|| Taken::new(buffers.clone()));
+        let wanted = self.inbox.len().next_power_of_two() as u64;
+        memory.take(wanted.saturating_sub(memory.bytes()))
     }
 
     /// Looks for a head in what has come. One that is found is what will be read next.
@@ -854,7 +880,10 @@ impl State {
         let here =
             usize::try_from(size).map_or(self.inbox.len(), |size| size.min(self.inbox.len()));
         match here == self.inbox.len() {
-            true => self.inbox = BytesMut::new(),
+            true => {
+                self.inbox = BytesMut::new();
+                self.inbox_memory = None;
+            }
             false => drop(self.inbox.split_to(here)),
         }
         self.head = Head::default();
@@ -1111,7 +1140,7 @@ mod tests {
         let terms = Arc::new(Terms {
             pace: Pace::default(),
             instances: Instances::new(1),
-            outboxes: Budget::new(None),
+            buffers: Budget::new(None),
         });
         let socket = Socket::new(server, Client::of(None), terms);
         socket.write(b"head ");
