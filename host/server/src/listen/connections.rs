@@ -397,8 +397,8 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use crate::memory::Budget;
-    use crate::pace::Pace;
     use crate::pace::instances::Instances;
+    use crate::pace::{CHANCE, Pace};
     use crate::transport::socket::Terms;
 
     #[test]
