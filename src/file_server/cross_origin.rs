@@ -8,13 +8,13 @@ use crate::handler::base::BaseHttpRequestHandler;
 use crate::handler::exchange::Exchange;
 use crate::http1::request::Request;
 
-/// How long a browser may remember the answer to a preflight, in seconds; Chromium does no longer.
+/// The seconds that a browser may remember the answer to a preflight for; Chromium remembers it no longer.
 const MAX_AGE: &str = "7200";
-/// The methods that pages of other origins may use: none that stores anything.
+/// The methods that pages of other origins may use: none of them stores anything.
 const METHODS: &str = "GET, HEAD, OPTIONS";
 
-/// Answers an OPTIONS request: the methods that are `allowed`, or in the words of a preflight what may be asked for
-/// next.
+/// Answers an OPTIONS request with the methods that are `allowed`, or a preflight with what the browser may
+/// ask for next.
 pub(crate) fn send_options<H>(
     handler: &mut H,
     http: &mut Exchange,
@@ -31,13 +31,13 @@ where
     handler.end_headers(http)
 }
 
-/// Whether a browser asks if it may send another request.
+/// Returns whether `request` is a preflight, by which a browser asks if it may send another request.
 pub(crate) fn is_preflight(request: &Request) -> bool {
     let asks = request.headers().get("Access-Control-Request-Method");
     request.command() == "OPTIONS" && asks.is_some()
 }
 
-/// The fields that answer the OPTIONS request `request`, besides those of every response.
+/// Returns the fields that answer the OPTIONS request `request`, besides those of every response.
 fn options(request: &Request, allowed: String) -> Vec<(&'static str, String)> {
     let headers = request.headers();
     if !is_preflight(request) {

@@ -1,4 +1,4 @@
-//! What is sent where there is no file: the page of an application that shows its own addresses
+//! The page that is sent where there is no file: that of an application that shows its own addresses
 //! (`--spa`), or a page of the site in place of the error page (`--not-found`).
 
 use std::io;
@@ -10,11 +10,11 @@ use crate::handler::exchange::{Exchange, reason_phrase};
 use crate::handler::simple::{Content, SimpleHttpRequestHandler};
 use crate::http1::status::responses;
 
-/// The page of an application, in the directory served.
+/// The name of the page of an application, in the directory served.
 const APPLICATION: &str = "index.html";
 
-/// The page of the application, with its path, if the missing file `path` may be one of its
-/// addresses: the last name in it has no extension.
+/// Opens the page of the application, and returns it with its path, if the missing file `path` may be one
+/// of the application's addresses: the last name in `path` has no extension.
 pub(crate) fn application(files: &Files, path: &str, open_at: OpenAt) -> Option<(String, File)> {
     match is_address(path) {
         true => open_file(files, APPLICATION, open_at),
@@ -22,7 +22,7 @@ pub(crate) fn application(files: &Files, path: &str, open_at: OpenAt) -> Option<
     }
 }
 
-/// The file `name` in the directory served, with its path.
+/// Opens the file `name` in the directory served, and returns it with its path; `None` if there is none.
 pub(crate) fn open_file(files: &Files, name: &str, open_at: OpenAt) -> Option<(String, File)> {
     let path = format!("{}/{name}", files.directory);
     match open(&path, open_at) {

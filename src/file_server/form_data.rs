@@ -4,14 +4,15 @@ use std::io::{self, Read};
 
 /// The most bytes that the head of a part may have.
 const MAX_HEAD: usize = 16 * 1024;
-/// The most field lines that it may have.
+/// The most field lines that the head of a part may have.
 const MAX_FIELDS: usize = 16;
 /// The most characters that a boundary may have (RFC 2046 5.1.1).
 const MAX_BOUNDARY: usize = 70;
-/// How much is asked of the source at once, in bytes.
+/// The most bytes that are asked of the source at once.
 const READ_SIZE: usize = 64 * 1024;
 
-/// The boundary that `content_type` names; `None` if it is not that of a form with files in it.
+/// Returns the boundary that `content_type` names; `None` if the type is not that of a form with files in
+/// it.
 pub(crate) fn boundary(content_type: &str) -> Option<&str> {
     let (essence, parameters) = content_type.split_once(';')?;
     if !essence.trim().eq_ignore_ascii_case("multipart/form-data") {
@@ -24,7 +25,7 @@ pub(crate) fn boundary(content_type: &str) -> Option<&str> {
         .then_some(boundary)
 }
 
-/// What a part is, by its head.
+/// The kind of a part, by its head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// A file, by the name that it has where it comes from.
@@ -33,20 +34,20 @@ pub(crate) enum Part {
     Other,
 }
 
-/// A form being read. [`Read`] gives the content of the part in hand, and 0 bytes at its end.
+/// A form being read. [`Read`] gives the content of the part in hand, and 0 bytes at the end of the part.
 pub(crate) struct FormData<R> {
     source: R,
-    /// What is around the parts: a line end, `--` and the boundary.
+    /// The delimiter around the parts: a line end, `--` and the boundary.
     delimiter: Vec<u8>,
     buffer: Vec<u8>,
-    /// Where in `buffer` the unread bytes start.
+    /// The position in `buffer` of the first unread byte.
     start: usize,
-    /// How many of them were found to be content, so that none is looked at twice.
+    /// The number of unread bytes that were found to be content, so that none is looked at twice.
     content: usize,
 }
 
 impl<R: Read> FormData<R> {
-    /// The form that `source` gives, up to its end, with parts between lines of `boundary`.
+    /// Returns the form that `source` gives, up to its end, with parts between lines of `boundary`.
     pub(crate) fn new(source: R, boundary: &str) -> Self {
         FormData {
             source,
@@ -58,11 +59,11 @@ impl<R: Read> FormData<R> {
         }
     }
 
-    /// Skips what is left of the part in hand, and reads the head of the next one; `None` behind the
-    /// last.
+    /// Skips what is left of the part in hand, and reads the head of the next one. Returns `None` behind
+    /// the last part.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidData`] for what is not such a form, and those of the source.
+    /// [`io::ErrorKind::InvalidData`] for content that is not such a form, and the errors of the source.
     pub(crate) fn next_part(&mut self) -> io::Result<Option<Part>> {
         let mut scratch = [0; 4096];
         while self.read(&mut scratch)? > 0 {}
@@ -77,8 +78,8 @@ impl<R: Read> FormData<R> {
         parse_head(&head).map(Some)
     }
 
-    /// The head of a part, from the end of the delimiter, which may have white space behind it, to the
-    /// empty line.
+    /// Reads the head of a part: from the end of the delimiter, which may have white space behind it, to
+    /// the empty line.
     fn read_head(&mut self) -> io::Result<Vec<u8>> {
         loop {
             let unread = self.unread();
@@ -98,7 +99,7 @@ impl<R: Read> FormData<R> {
         &self.buffer[self.start..]
     }
 
-    /// Takes one piece more from the source.
+    /// Reads one piece more from the source, of up to `READ_SIZE` bytes.
     fn fill(&mut self) -> io::Result<()> {
         self.buffer.drain(..std::mem::take(&mut self.start));
         let length = self.buffer.len();
@@ -126,7 +127,7 @@ impl<R: Read> Read for FormData<R> {
             self.content = match find(unread, &self.delimiter) {
                 Some(0) => return Ok(0),
                 Some(end) => end,
-                // What may be the beginning of a delimiter is kept.
+                // Bytes that may be the beginning of a delimiter are kept.
                 None => (unread.len() + 1).saturating_sub(self.delimiter.len()),
             };
             if self.content == 0 {
@@ -136,7 +137,7 @@ impl<R: Read> Read for FormData<R> {
     }
 }
 
-/// Where `what`, which begins with a line end, is in `bytes`.
+/// Returns the position of `what`, which begins with a line end, in `bytes`.
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     let mut from = 0;
     while let Some(at) = bytes[from..].iter().position(|&byte| byte == b'\r') {
@@ -148,7 +149,7 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
     None
 }
 
-/// `head` with what is left of the delimiter's line before it.
+/// Parses `head`, which begins with what is left of the delimiter's line.
 fn parse_head(head: &[u8]) -> io::Result<Part> {
     let padding = head.iter().take_while(|byte| b" \t".contains(byte)).count();
     let Some(lines) = head[padding..].strip_prefix(b"\r\n") else {
@@ -173,8 +174,8 @@ fn parse_head(head: &[u8]) -> io::Result<Part> {
     }
 }
 
-/// The value of the parameter `name` in a list with `;` between. As browsers write it, a quoted value
-/// ends at the next quote, whatever is before that.
+/// Returns the value of the parameter `name` in a list with `;` between. As browsers write it, a quoted
+/// value ends at the next quote, whatever is before that.
 fn parameter<'p>(mut list: &'p [u8], name: &str) -> Option<&'p [u8]> {
     let position = |list: &[u8], byte| list.iter().position(|&other| other == byte);
     loop {
@@ -199,8 +200,8 @@ fn parameter<'p>(mut list: &'p [u8], name: &str) -> Option<&'p [u8]> {
     }
 }
 
-/// A name as it was before a browser wrote it down (HTML, "multipart form data"): these three are all
-/// that is escaped.
+/// Returns a name as it was before a browser wrote it down (HTML, "multipart form data"): the three
+/// characters that are replaced are all that is escaped.
 fn unescape(name: &str) -> String {
     name.replace("%22", "\"")
         .replace("%0D", "\r")
@@ -215,7 +216,7 @@ fn malformed(reason: &'static str) -> io::Error {
 mod tests {
     use super::*;
 
-    /// A source that gives up to `0` bytes at a time.
+    /// A source that gives at most as many bytes at a time as its second field says.
     struct Pieces<'b>(&'b [u8], usize);
 
     impl Read for Pieces<'_> {

@@ -2,8 +2,8 @@
 
 use crate::settings::Settings;
 
-/// Returns the methods that `settings` have served, separated by commas, without `refused`, which the target of a request
-/// does not take.
+/// Returns the methods that are served by `settings`, separated by commas, without `refused`, which the
+/// target of a request does not take.
 pub(crate) fn allowed(settings: &Settings, refused: Option<&str>) -> String {
     let posts = settings.upload || cfg!(feature = "cgi");
     let methods = [

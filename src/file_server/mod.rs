@@ -3,8 +3,8 @@
 //! 1. Somebody who may not come in is asked for a password (`settings`, [`FileServer::admit`]).
 //! 2. A script runs (`handler::cgi`, with the feature `cgi`), or
 //! 3. content is received: `upload`, `form_data`, or
-//! 4. a file or a directory is sent (`handler::simple`), and where there is none the page of a 404, or the application
-//!    (`fallback`).
+//! 4. a file or a directory is sent (`handler::simple`), and where there is none the page of a 404, or the
+//!    application (`fallback`).
 //! 5. Pages of other origins are told that they may read the answer (`cross_origin`).
 
 mod cross_origin;
@@ -31,7 +31,7 @@ use crate::handler::simple::{self, Content, SimpleHttpRequestHandler};
 use crate::settings::Settings;
 use crate::settings::users::{self, Admission};
 
-/// `python -m http.server`: the handler of the component that this package is, and what flags add.
+/// The handler of the component that this package is: `python -m http.server`, and what flags add to it.
 #[derive(Debug)]
 pub struct FileServer {
     files: Files,
@@ -60,10 +60,10 @@ impl Default for FileServer {
 }
 
 impl FileServer {
-    /// Lets the request in hand go on.
+    /// Admits the request in hand: it needs no password, or has one of a user, who is then noted in it.
     ///
     /// # Errors
-    /// The status to answer with otherwise.
+    /// The status to answer with otherwise: 401, or 429 for a client that asks too soon.
     fn admit(&self, http: &mut Exchange) -> Result<(), u16> {
         let Some(users) = &self.settings.users else {
             return Ok(());
@@ -164,7 +164,7 @@ impl BaseHttpRequestHandler for FileServer {
             self.send_header(http, "Retry-After", &wait.to_string());
         }
         if code == 405 {
-            // RFC 9110 15.5.6. It is files that are put, and forms that are sent to directories.
+            // RFC 9110 15.5.6. PUT names a file; POST names a directory.
             let allowed = methods::allowed(self.settings, Some(http.request.command()));
             self.send_header(http, "Allow", &allowed);
         }

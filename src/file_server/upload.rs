@@ -1,5 +1,5 @@
-//! Files that clients put into the directory served (`--upload`): one with PUT, or those of a form with
-//! POST. What is received goes into a file of its own beside its place, and is moved there when it is
+//! Files that clients put into the directory served (`--upload`): one file with PUT, or the files of a form
+//! with POST. What is received goes into a file of its own beside its place, and is moved there when it is
 //! all there: nobody ever sees half of it.
 
 use std::io::{self, Read};
@@ -28,18 +28,18 @@ use crate::http1::rfile::Rfile;
 use crate::http1::weights;
 use crate::settings::Settings;
 
-/// How much is written to a file at once, in bytes.
+/// The most bytes that are written to a file at once.
 const WRITE_SIZE: usize = 64 * 1024;
 /// The most files that one form may bring.
 const MAX_FILES: usize = 1000;
-/// How often a name is tried, for a file to receive into or to move that to.
+/// The number of times that a name is tried, for a file to receive into or to move that file to.
 const MAX_ATTEMPTS: usize = 16;
-/// When a file that is still being received has been left by a server that was killed: nothing was
-/// added to it for a day, in seconds.
+/// The age, in seconds, of a file that is still being received but was left by a server that was killed:
+/// nothing was added to it for a day.
 const ABANDONED: u64 = 24 * 60 * 60;
 
-/// Takes the content of a PUT request as the file that its target names: 201 with `Location`, or 204
-/// for one in the place of another.
+/// Takes the content of a PUT request as the file that its target names. Answers 201 with `Location`, or
+/// 204 if the file has replaced another.
 pub(crate) fn do_put<H>(handler: &mut H, http: &mut Exchange, settings: &Settings) -> io::Result<()>
 where
     H: SimpleHttpRequestHandler + ?Sized,
@@ -53,8 +53,9 @@ where
     }
 }
 
-/// Takes the files of the form in a POST request into the directory that its target names: as with
-/// PUT, or 303 to the listing for a browser that wants a page.
+/// Takes the files of the form in a POST request into the directory that its target names. Answers 201 with
+/// `Location`, or 204 if every file has replaced another; a browser that wants a page gets 303 to the
+/// listing.
 pub(crate) fn do_post<H>(
     handler: &mut H,
     http: &mut Exchange,
@@ -81,8 +82,8 @@ where
     send_stored(handler, http, replaced, &location)
 }
 
-/// Answers a PUT or POST request that waits to be told to go on (`Expect: 100-continue`) if it will be
-/// refused. False if not, and nothing was sent.
+/// Refuses a PUT or POST request that waits to be told to go on (`Expect: 100-continue`), if it would
+/// be refused after its content too. Returns whether it was refused; if not, nothing was sent.
 pub(crate) fn refuse_early<H>(
     handler: &mut H,
     http: &mut Exchange,
@@ -102,22 +103,23 @@ where
     }
 }
 
-/// Removes what servers that were killed have left among the `entries` of `directory`.
+/// Removes the files that killed servers have left among the `entries` of `directory`: those being received
+/// to which nothing was added for a day.
 pub(crate) fn sweep(directory: &Descriptor, entries: &Entries) {
     let now = date::now();
     for (name, entry) in entries.iter().filter(|(name, _)| is_incomplete(name)) {
         let abandoned = |modified: u64| modified.saturating_add(ABANDONED) < now;
         if entry.modified.is_some_and(abandoned) {
-            // If it cannot be removed it stays hidden.
+            // A file that cannot be removed stays hidden.
             let _ = directory.unlink_file_at(name);
         }
     }
 }
 
-/// Why an upload is not taken: a status, and what to say with it.
+/// The refusal of an upload: a status, and the message to send with it.
 struct Refusal(u16, String);
 
-/// Why an upload came to nothing.
+/// The reason why an upload came to nothing.
 enum Failure {
     Refused(Refusal),
     /// The connection has failed: there is nobody left to tell.
@@ -131,7 +133,7 @@ impl From<Refusal> for Failure {
 }
 
 impl From<io::Error> for Failure {
-    /// Of an error in reading the content.
+    /// Converts an error in reading the content.
     fn from(error: io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::InvalidData => {
@@ -151,7 +153,7 @@ fn too_large() -> Refusal {
     refusal(413, "More than may be uploaded")
 }
 
-/// What the host says when it cannot write.
+/// Returns the refusal for an error of the host, which cannot write.
 fn cannot_write(error: ErrorCode) -> Refusal {
     use ErrorCode::{
         Access, FileTooLarge, IllegalByteSequence, InsufficientSpace, Invalid, NameTooLong,
@@ -198,7 +200,7 @@ where
     handler.end_headers(http)
 }
 
-/// Whether the file has replaced another.
+/// Receives and stores the content of a PUT request. Returns whether the file has replaced another.
 fn put<H>(handler: &H, http: &mut Exchange, settings: &Settings) -> Result<bool, Failure>
 where
     H: SimpleHttpRequestHandler + ?Sized,
@@ -209,7 +211,8 @@ where
     Ok(partial.place(&name, &http.request, settings)?)
 }
 
-/// The names of the files, and whether each has replaced another.
+/// Receives and stores the files of a POST request. Returns their names, and whether each has replaced
+/// another.
 fn post<H>(
     handler: &H,
     http: &mut Exchange,
@@ -291,15 +294,15 @@ where
         return Err(is_directory());
     };
     check_name(handler.files(), name)?;
-    // RFC 4918 9.7.1 says so of PUT without a place for it.
+    // RFC 4918 9.7.1 has this status for PUT into a directory that does not exist.
     let missing = || refusal(409, "No such directory");
     let directory = open_directory(directory).ok_or_else(missing)?;
     may_store(&directory, name, request, settings)?;
     Ok((directory, name.into()))
 }
 
-/// Returns the directory that the files in `request` go to, and the boundary between them, unless they will not be
-/// taken.
+/// Returns the directory that the files in `request` go to, and the boundary between them, unless the files
+/// will not be taken.
 fn check_post<H>(
     handler: &H,
     request: &Request,
@@ -326,8 +329,8 @@ fn is_directory() -> Refusal {
     refusal(405, "That is a directory")
 }
 
-/// Whether `request` comes from a page of this server, or from no page at all. Any page may send a form
-/// anywhere, and a browser says from where.
+/// Returns whether `request` comes from a page of this server, or from no page at all. Any page may send a
+/// form anywhere, and a browser says from where.
 fn is_same_origin(request: &Request) -> bool {
     let headers = request.headers();
     if let Some(site) = headers.get("Sec-Fetch-Site") {
@@ -336,7 +339,7 @@ fn is_same_origin(request: &Request) -> bool {
     let Some(origin) = headers.get("Origin") else {
         return true;
     };
-    // Which scheme a client has used, a proxy before us may know, but not we.
+    // A proxy before us may know which scheme a client has used, but we do not.
     let authority = origin.split_once("://").map(|(_, authority)| authority);
     authority.is_some_and(|authority| {
         headers
@@ -345,7 +348,7 @@ fn is_same_origin(request: &Request) -> bool {
     })
 }
 
-/// Refuses what cannot be the name of one file, or could not be seen afterwards.
+/// Refuses a `name` that cannot be the name of one file, or whose file could not be seen afterwards.
 fn check_name(files: &Files, name: &str) -> Result<(), Refusal> {
     let is_possible = !matches!(name, "" | "." | "..") && !name.contains('/');
     if !is_possible || name.contains(char::is_control) {
@@ -357,9 +360,9 @@ fn check_name(files: &Files, name: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Whether the file `name` would replace another, if it may be stored at all. That there is one already
-/// is a conflict (409, RFC 9110 15.5.10); with `--overwrite` preconditions decide. Without, they
-/// do not count, as the answer would be no success anyway (RFC 9110 13.2.1).
+/// Returns whether the file `name` would replace another, if it may be stored at all. A file that exists
+/// already is a conflict (409, RFC 9110 15.5.10); with `--overwrite` preconditions decide. Without
+/// `--overwrite` they do not count for it, as the answer would be no success anyway (RFC 9110 13.2.1).
 fn may_store(
     directory: &Descriptor,
     name: &str,
@@ -377,7 +380,7 @@ fn may_store(
                 let identity = hash.map(|hash| hash.lower);
                 Some(Validators::new(stat.size, modified, identity))
             }
-            // A link is not followed: what it leads to has a name of its own.
+            // A link is not followed: the file that it leads to has a name of its own.
             _ => return Err(exists(name)),
         },
     };
@@ -391,8 +394,8 @@ fn exists(name: &str) -> Refusal {
     refusal(409, format!("{name} exists already"))
 }
 
-/// A file that is being received, in the directory where it belongs. It is removed unless it has been
-/// moved; if this instance fails, our host does that.
+/// A file that is being received, in the directory where it belongs. The file is removed unless it has been
+/// moved; if this instance fails, our host removes it.
 struct Partial<'d> {
     directory: &'d Descriptor,
     name: String,
@@ -400,7 +403,7 @@ struct Partial<'d> {
 }
 
 impl<'d> Partial<'d> {
-    /// One with all of `content` in it.
+    /// Creates a partial file with all of `content` in it.
     fn receive(directory: &'d Descriptor, content: &mut impl Read) -> Result<Self, Failure> {
         let (partial, file) = Partial::create(directory).map_err(cannot_write)?;
         let mut buffer = vec![0; WRITE_SIZE];
@@ -420,7 +423,7 @@ impl<'d> Partial<'d> {
         }
     }
 
-    /// An empty one, by a name that nothing else has.
+    /// Creates an empty partial file, by a name that nothing else has, and opens it for writing.
     fn create(directory: &'d Descriptor) -> Result<(Self, Descriptor), ErrorCode> {
         let mut attempts = 0;
         loop {
@@ -447,8 +450,8 @@ impl<'d> Partial<'d> {
         }
     }
 
-    /// Moves it to `name`, if the file there, or that there is none, is still what `request` is about.
-    /// Whether there was one.
+    /// Moves the file to `name`, if `request` still allows that for the file there, or for there being
+    /// none. Returns whether there was one.
     fn place(
         mut self,
         name: &str,
@@ -459,7 +462,7 @@ impl<'d> Partial<'d> {
             let replaces = may_store(self.directory, name, request, settings)?;
             match self.move_to(name, replaces) {
                 Ok(()) => return Ok(replaces),
-                // Another has come in between; it is looked at once more.
+                // Another file has come in between; the name is looked at once more.
                 Err(ErrorCode::Exist) => {}
                 Err(error) => return Err(cannot_write(error)),
             }
@@ -467,7 +470,7 @@ impl<'d> Partial<'d> {
         Err(exists(name))
     }
 
-    /// Moves it to `name` in one step, which fails with [`ErrorCode::Exist`] if it `replaces` nothing
+    /// Moves the file to `name` in one step, which fails with [`ErrorCode::Exist`] if it `replaces` nothing
     /// and there is something.
     fn move_to(&mut self, name: &str, replaces: bool) -> Result<(), ErrorCode> {
         if !replaces {
@@ -476,7 +479,7 @@ impl<'d> Partial<'d> {
                 .directory
                 .link_at(flags, &self.name, self.directory, name)
             {
-                // What is left is a second name, which goes with this value.
+                // The first name, which is left, is removed when this value is dropped.
                 Ok(()) => return Ok(()),
                 Err(ErrorCode::Exist) => return Err(ErrorCode::Exist),
                 // A file system without links: the name is taken with an empty file.

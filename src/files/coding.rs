@@ -12,22 +12,23 @@ use crate::http1::request::{Headers, Request};
 /// A content coding: its name in HTTP, and the extension of files in it. The one that makes files
 /// smallest is first.
 const CODINGS: [(&str, &str); 3] = [("br", ".br"), ("zstd", ".zst"), (GZIP, ".gz")];
-/// The coding of what is compressed here: every client takes it.
+/// The content coding of files that this server compresses: every client takes it.
 const GZIP: &str = "gzip";
 
-/// What of a file is sent.
+/// A file to send, and the coding that it is sent in.
 pub(crate) struct Representation {
     pub(crate) file: File,
-    /// The coding it is sent in; as it is, for `None`.
+    /// The coding that the file is sent in; `None` sends it as it is.
     pub(crate) coding: Option<&'static str>,
-    /// Whether `file` is not in that coding yet.
+    /// True if `file` is not in that coding yet, and is compressed for the response.
     pub(crate) is_made_here: bool,
-    /// Whether another client may get another one.
+    /// True if another client may get another representation.
     pub(crate) varies: bool,
 }
 
 impl Representation {
-    /// Those of the file; with a tag of its own where it is sent in another coding.
+    /// Returns the validators of the file; their tag is one of its own where the file is compressed for the
+    /// response.
     pub(crate) fn validators(&self) -> Validators {
         let validators = Validators::of(&self.file);
         match self.is_made_here {
@@ -37,8 +38,9 @@ impl Representation {
     }
 }
 
-/// The representation of the file `path`, of type `content_type`, that the client prefers: a sibling
-/// in a coding it accepts, or `file` itself, which may be text to `compress`.
+/// Returns the representation of the file `path`, of type `content_type`, that the client prefers: a
+/// sibling in a coding that it accepts, or `file` itself, which is compressed for the response if it is
+/// text and `compress` allows that.
 pub(crate) fn choose(
     request: &Request,
     path: &str,
@@ -73,8 +75,8 @@ pub(crate) fn choose(
     }
 }
 
-/// Whether files of this type may have compressed siblings: most that are text, and not what is
-/// compressed already.
+/// Returns whether files of this type may have compressed siblings: most text may, and what is compressed
+/// already may not.
 fn is_compressible(content_type: &str) -> bool {
     is_text(content_type)
         || match type_and_subtype(content_type) {
@@ -85,7 +87,7 @@ fn is_compressible(content_type: &str) -> bool {
         }
 }
 
-/// Whether files of this type are text, whatever it is called.
+/// Returns whether files of this type are text, even if the type does not begin with `text/`.
 fn is_text(content_type: &str) -> bool {
     if content_type.starts_with("text/") {
         return true;
@@ -106,10 +108,10 @@ fn type_and_subtype(content_type: &str) -> Option<(&str, &str)> {
     essence.split_once('/')
 }
 
-/// The codings that the client accepts at least as gladly as none, the most welcome first.
+/// Returns the codings that the client accepts at least as gladly as none, the most welcome first.
 fn accepted(headers: Headers) -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
     let weights = Weights::of(headers);
-    // What is not mentioned is acceptable only as a last resort.
+    // A coding that is not mentioned is acceptable only as a last resort.
     let identity = weights.identity.unwrap_or(1);
     let mut weighed = array::from_fn::<_, { CODINGS.len() }, _>(|at| {
         let weight = weights.codings[at].or(weights.any);
@@ -121,12 +123,13 @@ fn accepted(headers: Headers) -> impl Iterator<Item = (&'static str, &'static st
     accepted.map(|(_, coding)| coding)
 }
 
-/// How welcome codings are, in thousandths; `None` for those that are not mentioned.
+/// The weights that a client gives to codings, in thousandths; `None` for a coding that is not mentioned.
 #[derive(Default)]
 struct Weights {
     codings: [Option<u16>; CODINGS.len()],
     identity: Option<u16>,
-    /// `*`: that of every coding which is not mentioned. The file as it is is acceptable anyway.
+    /// The weight of `*`, which is that of every coding not mentioned. The file as it is is acceptable
+    /// anyway.
     any: Option<u16>,
 }
 
@@ -154,8 +157,8 @@ impl Weights {
     }
 }
 
-/// `q=0.5` in thousandths, 0 if it is malformed: what a client means by it is not known, and the file
-/// as it is does no harm.
+/// Parses the parameter `q=0.5` into thousandths; `None` for another parameter. A malformed weight is 0:
+/// its meaning is not known, and the file as it is does no harm.
 fn quality(parameter: &[u8]) -> Option<u16> {
     let parameter = parameter.trim_ascii();
     let value = parameter

@@ -1,7 +1,8 @@
 //! Text compressed as it is sent, where nothing lies ready compressed: `--compress`.
 //!
-//! An instance keeps its last results, within a bound. It serves one client and goes when that has nothing more to
-//! ask, so that clients share nothing: what one has asked for makes no answer to another faster.
+//! An instance keeps its last results, within a bound. An instance serves one client and ends when that
+//! client has nothing more to ask, so clients share nothing: what one has asked for makes no answer to
+//! another faster.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,29 +17,30 @@ use crate::files::conditions::Validators;
 use crate::files::open::File;
 use crate::http1::request::Request;
 
-/// The files that are worth it, by their size in bytes: less goes in one packet anyway, and more takes
-/// longer than a client should wait for the first byte.
+/// The sizes, in bytes, of files that are worth compressing: a smaller file goes in one packet anyway, and
+/// a larger one takes longer than a client should wait for the first byte.
 const SIZES: RangeInclusive<u64> = 1024..=2 * 1024 * 1024;
-/// How many bytes are read at once.
+/// The most bytes of a file that are read at once.
 const READ_SIZE: u64 = 64 * 1024;
-/// How hard to try, from 1 to 9: beyond, it takes half as long again for 3 % less.
+/// The level of compression, from 1 to 9: beyond this one, it takes half as long again for 3 % less.
 const LEVEL: u32 = 4;
-/// Results that are kept: a page and what belongs to it. They are compared one by one.
+/// The most results that are kept: a page and what belongs to it. Results are compared one by one.
 const MAX_KEPT: usize = 16;
-/// Bytes of results and of their names that are kept, of the 64 MiB that an instance may have.
+/// The most bytes of results and of their names that are kept, of the 64 MiB that an instance may have.
 const MAX_KEPT_SIZE: usize = 1024 * 1024;
-/// The time, in seconds, that a file has not changed for of which a result is kept: within the coarsest step of a
-/// file system's clock (FAT), it could change again and have the same tag.
+/// The time, in seconds, that a file must have been unchanged for before its result is kept: within the
+/// coarsest step of a file system's clock (FAT), it could change again and have the same tag.
 const SETTLED: u64 = 2;
 
-/// Whether a file of `size` bytes may be compressed to answer `request`. Parts are of the file as it
-/// is: what a part of a compressed file begins with cannot be known without all before it.
+/// Returns whether a file of `size` bytes may be compressed to answer `request`. A request for parts gets
+/// parts of the file as it is: the first byte of a part of a compressed file cannot be known without all
+/// before it.
 pub(crate) fn suits(request: &Request, size: u64) -> bool {
     SIZES.contains(&size) && request.headers().get("Range").is_none()
 }
 
-/// All of `file`, which has the name `path`, in the coding `gzip`; the same bytes whenever `validators`, those of
-/// the result, have the same tag.
+/// Returns all of `file`, which has the name `path`, in the coding `gzip`. The bytes are the same whenever
+/// `validators`, those of the result, have the same tag.
 ///
 /// # Errors
 /// A file that cannot be read, or has become shorter.
@@ -64,8 +66,8 @@ fn is_settled(modified: Datetime, now: Datetime) -> bool {
     now.seconds.saturating_sub(modified.seconds) > SETTLED
 }
 
-/// The last results, each with the path and the entity tag that it is for, the one last used last. A tag alone
-/// may be that of two files where the host does not tell them apart.
+/// The last results, each with the path and the entity tag that it is for; the one used last is last. A tag
+/// alone may be that of two files where the host does not tell them apart.
 #[derive(Debug, Default)]
 struct Kept(VecDeque<Compressed>);
 
@@ -152,7 +154,7 @@ mod tests {
         assert_eq!(kept.find("b", "1"), Some(b"other".to_vec()));
         assert_eq!(kept.find("a", "2"), None);
         assert_eq!(kept.find("c", "1"), None);
-        // Of one that has changed, the version before is of no use.
+        // The older version of a file that has changed is of no use.
         kept.keep("a", "2", b"two");
         assert_eq!(kept.find("a", "1"), None);
         assert_eq!(kept.find("a", "2"), Some(b"two".to_vec()));

@@ -1,5 +1,5 @@
-//! Whether the client already has what it asks for, or means another version of it (RFC 9110 13).
-//! Pure: request and validators in, outcome out.
+//! The preconditions of a request: does the client already have what it asks for, or mean another version
+//! of it (RFC 9110 13)? Pure: request and validators in, outcome out.
 
 use wasi::clocks::wall_clock::Datetime;
 
@@ -7,19 +7,19 @@ use crate::files::open::File;
 use crate::http1::date::parse_http_date;
 use crate::http1::request::Request;
 
-/// What tells one version of a file from another (RFC 9110 8.8).
+/// The validators of a file, which tell one version of it from another (RFC 9110 8.8).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Validators {
     /// A strong entity tag, in its quotes.
     pub(crate) etag: Option<String>,
-    /// In seconds since the epoch.
+    /// The time of the last modification, in seconds since the epoch.
     pub(crate) last_modified: Option<u64>,
 }
 
-/// What the preconditions of a request come to.
+/// The result of evaluating the preconditions of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Precondition {
-    /// They hold, or there are none.
+    /// The preconditions hold, or there are none.
     Holds,
     /// The client has the representation already.
     NotModified,
@@ -28,13 +28,14 @@ pub(crate) enum Precondition {
 }
 
 impl Validators {
-    /// Those of `file`: a tag of its size, the nanosecond it was modified, and what the host knows it
-    /// by; none where the host does not say when it was modified.
+    /// Returns the validators of `file`. The tag is made of the size, the nanosecond of the last
+    /// modification, and the host's identity of the file. There are no validators where the host does not
+    /// say when the file was modified.
     pub(crate) fn of(file: &File) -> Self {
         Validators::new(file.size, file.modified, file.identity)
     }
 
-    /// The same of a file that is not open.
+    /// Returns the validators of a file that need not be open, of `size` bytes, as [`Validators::of`] does.
     pub(crate) fn new(size: u64, modified: Option<Datetime>, identity: Option<u64>) -> Self {
         let etag = modified.map(|modified| {
             let seconds = modified.seconds.wrapping_mul(1_000_000_000);
@@ -47,7 +48,8 @@ impl Validators {
         }
     }
 
-    /// The same for the file in `coding`, which is another representation (RFC 9110 8.8.3.3).
+    /// Returns these validators for the file in `coding`, which is another representation (RFC 9110
+    /// 8.8.3.3).
     pub(crate) fn in_coding(mut self, coding: &str) -> Self {
         if let Some(tag) = &mut self.etag {
             tag.pop();
@@ -56,7 +58,7 @@ impl Validators {
         self
     }
 
-    /// Whether `If-Range` names this version, or is not there (RFC 9110 13.1.5).
+    /// Returns whether `If-Range` names this version, or is not there (RFC 9110 13.1.5).
     pub(crate) fn match_if_range(&self, request: &Request) -> bool {
         let Some(value) = request.headers().get("If-Range") else {
             return true;
@@ -70,8 +72,8 @@ impl Validators {
     }
 }
 
-/// `numbers` in hexadecimal, in quotes. Every response has one, and `format!` would take longer than all
-/// else that is decided here.
+/// Returns an entity tag: `numbers` in hexadecimal, with `-` between, in quotes. Every response has one,
+/// and `format!` would take longer than all else that is decided in this module.
 fn entity_tag(numbers: &[u64]) -> String {
     let mut tag = Vec::with_capacity(2 + 17 * numbers.len());
     tag.push(b'"');
@@ -89,7 +91,8 @@ fn entity_tag(numbers: &[u64]) -> String {
     String::from_utf8(tag).unwrap_or_default()
 }
 
-/// Decides in the order of RFC 9110 13.2.2. A date that is none is ignored.
+/// Evaluates the preconditions of `request` in the order of RFC 9110 13.2.2. A field that should be a date
+/// and is none is ignored.
 pub(crate) fn evaluate(request: &Request, validators: &Validators) -> Precondition {
     let headers = request.headers();
     let date = |name| headers.get(name).and_then(|value| parse_http_date(&value));
@@ -116,8 +119,8 @@ pub(crate) fn evaluate(request: &Request, validators: &Validators) -> Preconditi
     Precondition::Holds
 }
 
-/// Whether the preconditions of a request that would change a file hold, `None` being the validators
-/// of one that does not exist: no tag is its, and it was never modified.
+/// Returns whether the preconditions of a request that would change a file hold. `None` stands for the
+/// validators of a file that does not exist: it has no tag, and was never modified.
 pub(crate) fn allow_change(request: &Request, validators: Option<&Validators>) -> bool {
     match validators {
         Some(validators) => evaluate(request, validators) == Precondition::Holds,
@@ -125,14 +128,14 @@ pub(crate) fn allow_change(request: &Request, validators: Option<&Validators>) -
     }
 }
 
-/// RFC 9110 8.8.3.2.
+/// The way that two entity tags are compared (RFC 9110 8.8.3.2).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Comparison {
     Strong,
     Weak,
 }
 
-/// Whether a list of entity tags holds ours, or is `*`.
+/// Returns whether the lists of entity tags in the field `name` hold the tag of `ours`, or are `*`.
 fn has_tag(request: &Request, name: &str, ours: &Validators, comparison: Comparison) -> bool {
     request.headers().get_all(name).any(|list| {
         list.trim() == "*"
@@ -143,7 +146,8 @@ fn has_tag(request: &Request, name: &str, ours: &Validators, comparison: Compari
     })
 }
 
-/// The entity tags of a list. A tag may hold a comma; what follows something that is no tag is lost.
+/// Returns the entity tags of a list. A tag may hold a comma; everything behind something that is no tag is
+/// lost.
 fn entity_tags(mut list: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         list = list.trim_start_matches([' ', '\t', ',']);

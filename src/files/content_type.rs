@@ -10,11 +10,11 @@ pub(crate) const EXTENSIONS_MAP: &[(&str, &str)] = &[
     (".xz", "application/x-xz"),
 ];
 
-/// What a file is when nothing tells.
+/// The type of a file whose name tells none.
 pub(crate) const DEFAULT: &str = "application/octet-stream";
 
-/// The type of the file `path` (`SimpleHTTPRequestHandler.guess_type`): its extension in
-/// `extensions_map`, then in the table of Python's `mimetypes`, then among all registered types.
+/// Returns the type of the file `path` (`SimpleHTTPRequestHandler.guess_type`): its extension is looked up
+/// in `extensions_map`, then in the table of Python's `mimetypes`, then among all registered types.
 pub(crate) fn guess_type<'t, T: AsRef<str>>(path: &str, extensions_map: &'t [(T, T)]) -> &'t str {
     let extension = extension(path);
     let lower = match extension.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -46,7 +46,7 @@ pub(crate) fn guess_type<'t, T: AsRef<str>>(path: &str, extensions_map: &'t [(T,
         .unwrap_or(DEFAULT)
 }
 
-/// The type of `extension` in the table of Python's `mimetypes`.
+/// Returns the type of `extension` in the table of Python's `mimetypes`.
 fn known_type(extension: &str) -> Option<&'static str> {
     const KEYS: [Option<u128>; TYPES_MAP.len()] = {
         let mut keys = [None; TYPES_MAP.len()];
@@ -61,8 +61,8 @@ fn known_type(extension: &str) -> Option<&'static str> {
     Some(TYPES_MAP[at].1)
 }
 
-/// A number for `extension` that sorts as it does, so that finding it takes no comparisons of text;
-/// `None` if it is longer than any that is known.
+/// Returns a number for `extension` that sorts as it does, so that finding it takes no comparisons of text;
+/// `None` if it is longer than any extension that is known.
 const fn key(extension: &str) -> Option<u128> {
     let bytes = extension.as_bytes();
     if bytes.len() > size_of::<u128>() {
@@ -77,8 +77,8 @@ const fn key(extension: &str) -> Option<u128> {
     Some(u128::from_be_bytes(key))
 }
 
-/// Whether `content_type` is text that does not say what it is encoded in. Of what browsers read as
-/// text the rest needs no word: JSON is UTF-8, and XML says it itself.
+/// Returns whether `content_type` is `text/...` without a charset. Other types that browsers read as text
+/// need none: JSON is UTF-8, and XML says it itself.
 pub(crate) fn lacks_charset(content_type: &str) -> bool {
     let mut parts = content_type.split(';').map(str::trim_start);
     let starts_with = |text: &str, start: &str| {
@@ -91,7 +91,8 @@ pub(crate) fn lacks_charset(content_type: &str) -> bool {
         && !parts.any(|parameter| starts_with(parameter, "charset="))
 }
 
-/// From the last dot of the last segment of `path`, which leading dots are not (`posixpath.splitext`).
+/// Returns the extension of `path`: the last segment from its last dot on, with leading dots not counted
+/// (`posixpath.splitext`); empty if there is none.
 pub(crate) fn extension(path: &str) -> &str {
     let bytes = path.as_bytes();
     match bytes.iter().rposition(|byte| matches!(byte, b'.' | b'/')) {
@@ -100,14 +101,14 @@ pub(crate) fn extension(path: &str) -> &str {
     }
 }
 
-/// Whether the last name in `path` is nothing but dots: those that a name begins with are part of its
-/// stem.
+/// Returns whether the last name in `path` is nothing but dots: the dots that a name begins with are part
+/// of its stem.
 fn is_dots(path: &[u8]) -> bool {
     let mut name = path.iter().rev().take_while(|&&byte| byte != b'/');
     name.all(|&byte| byte == b'.')
 }
 
-/// The types of what Python does not know and the larger table has under an older name.
+/// Returns the type of an extension that Python does not know and the larger table has under an older name.
 fn newer_type(extension: &str) -> Option<&'static str> {
     Some(match extension {
         ".cjs" => "text/javascript",

@@ -5,8 +5,9 @@ use agreed::incomplete::is_incomplete;
 
 use crate::files::Files;
 
-/// Whether `path`, as `translate_path` gives it or a name alone, is to be answered as if it did not
-/// exist: below the directory served, something in it begins with a dot, or it is not all there yet.
+/// Returns whether `path`, as `translate_path` gives it or a name alone, is to be answered as if it did not
+/// exist: a name in it, below the directory served, begins with a dot and such names are hidden, or the
+/// file is not all there yet.
 pub(crate) fn hides(files: &Files, path: &str) -> bool {
     if is_incomplete(path) {
         return true;

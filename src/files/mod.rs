@@ -1,9 +1,9 @@
 //! From the name of a file to what of it is sent. Nothing here knows of a connection.
 //!
-//! 1. `path` maps a request target to a name beneath the directory served, and `dotfiles` says which names do not
-//!    exist.
+//! 1. `path` maps a request target to a name beneath the directory served, and `dotfiles` says which names
+//!    do not exist.
 //! 2. `open` opens what has the name.
-//! 3. `content_type` says what it is, `coding` and `compress` in which coding it is sent.
+//! 3. `content_type` gives the type of the file, `coding` and `compress` the coding it is sent in.
 //! 4. `outcome` decides what is answered: by `conditions` whether it is sent at all, by `ranges` which parts.
 //!    `multipart` puts several together.
 //! 5. `listing` stands for a directory without an index page.
@@ -22,7 +22,7 @@ pub(crate) mod ranges;
 
 use std::borrow::Cow;
 
-/// What a file server is told: where the files are and how they are named.
+/// The settings of a file server: the place of the files and their names.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Files {
@@ -32,17 +32,17 @@ pub struct Files {
     pub index_pages: Vec<Cow<'static, str>>,
     /// Content types by extension (with its dot), looked up before the built-in tables.
     pub extensions_map: Vec<(Cow<'static, str>, Cow<'static, str>)>,
-    /// Whether what has a name that begins with a dot is neither served nor listed.
+    /// True if files and directories with a name that begins with a dot are neither served nor listed.
     pub hide_dotfiles: bool,
-    /// `Cache-Control` of responses that a file answers, or its validators do; none for `None`. A listing, an error and
-    /// what a script says never have it.
+    /// The `Cache-Control` of responses that a file answers, or its validators do; none for `None`. A
+    /// listing, an error and the output of a script never have it.
     pub cache_control: Option<Cow<'static, str>>,
-    /// Whether text that is not too long is compressed for clients that take it.
+    /// True if text that is not too long is compressed for clients that take it.
     pub compress: bool,
 }
 
 impl Default for Files {
-    /// Python's defaults.
+    /// Returns Python's defaults.
     fn default() -> Self {
         let borrowed = |&(extension, content_type): &(_, _)| {
             (Cow::Borrowed(extension), Cow::Borrowed(content_type))

@@ -3,17 +3,18 @@
 
 use crate::files::ranges::ByteRange;
 
-/// The text around the parts.
+/// The text around the parts of a multipart/byteranges body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Multipart {
     boundary: String,
-    /// What comes before each part, and the part.
+    /// The text before each part, and the part.
     parts: Vec<(String, ByteRange)>,
     end: String,
 }
 
 impl Multipart {
-    /// For `ranges` of a representation of `size` bytes. `boundary` must not be in it.
+    /// Returns the text for `ranges` of a representation of `size` bytes, which must not contain
+    /// `boundary`.
     pub(crate) fn new(
         boundary: String,
         ranges: &[ByteRange],
@@ -34,26 +35,26 @@ impl Multipart {
         }
     }
 
-    /// The value of `Content-Type` for all of it.
+    /// Returns the value of `Content-Type` for the whole body.
     pub(crate) fn content_type(&self) -> String {
         format!("multipart/byteranges; boundary={}", self.boundary)
     }
 
-    /// How many bytes all of it has.
+    /// Returns the length of the whole body, in bytes.
     pub fn length(&self) -> u64 {
         let parts = self.parts.iter();
         let parts = parts.map(|(head, range)| head.len() as u64 + range.length());
         parts.sum::<u64>() + self.end.len() as u64
     }
 
-    /// Each part: the text before it, and where in the file it is.
+    /// Returns each part: the text before it, and its place in the file.
     pub fn parts(&self) -> impl Iterator<Item = (&str, ByteRange)> {
         self.parts
             .iter()
             .map(|(head, range)| (head.as_str(), *range))
     }
 
-    /// The text behind the last part.
+    /// Returns the text behind the last part.
     pub fn end(&self) -> &str {
         &self.end
     }

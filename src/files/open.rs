@@ -9,7 +9,7 @@ use wasi::filesystem::types::{
     Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, OpenFlags, PathFlags,
 };
 
-/// What a path turned out to name.
+/// A file or directory that a path turned out to name.
 pub(crate) enum Opened {
     /// A regular file.
     File(File),
@@ -17,7 +17,7 @@ pub(crate) enum Opened {
     Directory(Option<Descriptor>),
 }
 
-/// Why a path gives nothing to serve.
+/// The reason why a path gives nothing to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unopened {
     /// Nothing that is served has the name: it is missing, a FIFO, a socket, a device, or a link in a circle.
@@ -46,20 +46,20 @@ impl From<ErrorCode> for Unopened {
 pub struct File {
     /// The file as the host gave it.
     pub descriptor: Descriptor,
-    /// Size in bytes when it was opened.
+    /// The size in bytes when the file was opened.
     pub size: u64,
-    /// When its content last changed, if the host tells.
+    /// The time when the content last changed, if the host tells.
     pub modified: Option<Datetime>,
-    /// What the host knows it by, so that another file in its place is not taken for it.
+    /// The lower half of the host's metadata hash, so that another file in its place is not taken for it.
     pub(crate) identity: Option<u64>,
 }
 
-/// How a host opens files: whether looking before opening can be left out.
+/// The way that a host opens files, which tells if looking before opening can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenAt {
-    /// Our host: `open-at` never waits, whatever it opens.
+    /// The way of our host: `open-at` never waits, whatever it opens.
     NeverBlocks,
-    /// Any other: opening a FIFO would wait for a writer.
+    /// The way of any other host: opening a FIFO would wait for a writer.
     MayBlock,
 }
 
@@ -83,7 +83,7 @@ fn open_beneath(root: &Descriptor, path: &str, open_at: OpenAt) -> Result<Opened
     let descriptor = match opened {
         Ok(descriptor) => descriptor,
         Err(ErrorCode::Access) => {
-            // Where the directory may not be searched, nobody can tell that it is there.
+            // Nobody can tell that a path is there if its directory may not be searched.
             let stat = stat_beneath(root, path).ok_or(Unopened::NotThere)?;
             return match stat.type_ {
                 DescriptorType::Directory => Ok(Opened::Directory(None)),
@@ -107,7 +107,7 @@ fn open_beneath(root: &Descriptor, path: &str, open_at: OpenAt) -> Result<Opened
 }
 
 /// Opens the directory `path` beneath the root for files to be put in it, following symbolic links that
-/// stay inside. What is no directory, missing, forbidden or outside: `None`.
+/// stay inside; `None` for a path that is no directory, missing, forbidden or outside.
 pub(crate) fn open_directory(path: &str) -> Option<Descriptor> {
     with_root(|root| {
         if stat_beneath(root, path)?.type_ != DescriptorType::Directory {
@@ -124,8 +124,8 @@ fn identity(descriptor: &Descriptor) -> Option<u64> {
     descriptor.metadata_hash().ok().map(|hash| hash.lower)
 }
 
-/// What `path` beneath the root is, following symbolic links that stay inside; `None` if that cannot be
-/// told.
+/// Returns the type, size and times of `path` beneath the root, following symbolic links that stay inside;
+/// `None` if they cannot be told.
 pub(crate) fn stat(path: &str) -> Option<DescriptorStat> {
     with_root(|root| stat_beneath(root, path))
 }
@@ -141,7 +141,8 @@ fn is_servable(stat: &DescriptorStat) -> bool {
     )
 }
 
-/// Calls `f` with the directory mapped to `/`, or else the first one there is.
+/// Calls `f` with the directory that the host maps to `/`, or else with the first one that the host has
+/// granted.
 fn with_root<T>(f: impl FnOnce(&Descriptor) -> Option<T>) -> Option<T> {
     thread_local! {
         static ROOT: OnceCell<Option<Descriptor>> = const { OnceCell::new() };

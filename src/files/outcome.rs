@@ -1,27 +1,27 @@
-//! The answer to a request for a file that is there. Pure: request and representation in, outcome out; how it is sent
-//! is for `handler::simple` to know.
+//! The answer to a request for a file that is there. Pure: request and representation in, outcome out;
+//! `handler::simple` sends it.
 
 use crate::files::coding::Representation;
 use crate::files::conditions::{self, Precondition, Validators};
 use crate::files::ranges::{self, ByteRange, Selection};
 use crate::http1::request::Request;
 
-/// What is answered.
+/// The answer to a request for a file that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// All of the file.
     Whole,
-    /// All of it, in a coding that is made for this response.
+    /// All of the file, in a coding that is made for this response.
     Coded,
-    /// A part.
+    /// A part of the file.
     Part(ByteRange),
-    /// Several parts, in this order.
+    /// Several parts of the file, in this order.
     Parts(Vec<ByteRange>),
-    /// The client has it already.
+    /// No content: the client has the file already.
     NotModified,
-    /// The client means another version of it.
+    /// An error: the client means another version of the file.
     PreconditionFailed,
-    /// No part of it was asked for.
+    /// An error: no part of the file was asked for.
     RangeNotSatisfiable,
 }
 
@@ -38,8 +38,9 @@ impl Outcome {
     }
 }
 
-/// Decides what answers `request`, which names the file that `representation` is of and `validators` tell from
-/// others: conditions first, then ranges (RFC 9110 13.2.2). What is coded for a response has no parts.
+/// Decides what answers `request`, which names the file of `representation`; `validators` tell this
+/// representation from others. Conditions are first, then ranges (RFC 9110 13.2.2). A representation coded
+/// for one response has no parts.
 pub(crate) fn decide(
     request: &Request,
     representation: &Representation,

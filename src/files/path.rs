@@ -6,7 +6,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::http1::target::Target;
 
-/// What `urllib.parse.quote` leaves as it is.
+/// The ASCII characters that are quoted in a link: all but letters, digits and those that
+/// `urllib.parse.quote` leaves as they are.
 const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'_')
@@ -14,7 +15,7 @@ const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'~');
 
-/// The file that `path` names, relative to the root and always beneath it as text: `directory`,
+/// Returns the file that `path` names, relative to the root and always beneath it as text: `directory`,
 /// then the decoded segments with `.` and `..` resolved, then a `/` if `path` ends in one
 /// (`SimpleHTTPRequestHandler.translate_path`). Query and fragment do not count.
 pub(crate) fn translate_path(directory: &str, path: &str) -> String {
@@ -44,7 +45,8 @@ pub(crate) fn translate_path(directory: &str, path: &str) -> String {
     name
 }
 
-/// Whether `name` is in a link as it is: what [`quote`] would give, found sooner.
+/// Returns whether `name` is in a link as it is, so that [`quote`] would return it unchanged; this check is
+/// faster.
 pub(crate) fn is_plain(name: &str) -> bool {
     const IS_PLAIN: [bool; 256] = {
         let mut is_plain = [false; 256];
@@ -59,7 +61,7 @@ pub(crate) fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| IS_PLAIN[usize::from(byte)])
 }
 
-/// `name` as it is in a link, in pieces.
+/// Returns `name` as it is in a link, in pieces.
 pub(crate) fn quote(name: &str) -> impl Iterator<Item = &str> {
     utf8_percent_encode(name, QUOTED)
 }

@@ -1,46 +1,46 @@
-//! Which parts of a representation are asked for (RFC 9110 14). Pure: request and size in, selection
+//! The parts of a representation that are asked for (RFC 9110 14). Pure: request and size in, selection
 //! out.
 
 use crate::http1::request::Request;
 
-/// More ranges than this get the whole.
+/// The most ranges in a request; one with more gets the whole.
 const MAX_RANGES: usize = 16;
 
-/// Bytes `start` up to but not including `end` of a representation.
+/// A range of bytes of a representation, from `start` up to but not including `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteRange {
-    /// The first byte.
+    /// The position of the first byte.
     pub start: u64,
-    /// The byte behind the last.
+    /// The position behind the last byte.
     pub end: u64,
 }
 
 impl ByteRange {
-    /// How many bytes it has.
+    /// Returns the length of the range, in bytes.
     pub fn length(self) -> u64 {
         self.end - self.start
     }
 
-    /// As the value of `Content-Range`, within a representation of `size` bytes.
+    /// Returns the range as the value of `Content-Range`, within a representation of `size` bytes.
     pub(crate) fn content_range(self, size: u64) -> String {
         format!("bytes {}-{}/{size}", self.start, self.end - 1)
     }
 }
 
-/// What to send.
+/// The part or parts of a representation to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Selection {
-    /// All of it: 200.
+    /// All of the representation: 200.
     Whole,
     /// One part: 206.
     Part(ByteRange),
-    /// Several, in this order, which do not overlap: 206 as multipart/byteranges.
+    /// Several parts, in this order, which do not overlap: 206 as multipart/byteranges.
     Parts(Vec<ByteRange>),
-    /// Nothing of it was asked for: 416.
+    /// Nothing of the representation was asked for: 416.
     Unsatisfiable,
 }
 
-/// What `Range` selects of `size` bytes. A field that is malformed, in another unit or of another
+/// Returns what `Range` selects of `size` bytes. A field that is malformed, in another unit or of another
 /// method than GET is ignored, as are too many ranges or overlapping ones (RFC 9110 14.2).
 pub(crate) fn select(request: &Request, size: u64) -> Selection {
     if request.command() != "GET" {
@@ -82,7 +82,7 @@ fn parse(value: &str, size: u64) -> Option<Selection> {
     }
 }
 
-/// `first-last`, `first-` or `-length`: the range, if any of it exists; `None` if it is malformed.
+/// Parses `first-last`, `first-` or `-length`: the range, if any of it exists; `None` if it is malformed.
 fn parse_spec(spec: &str, size: u64) -> Option<Option<ByteRange>> {
     let (first, last) = spec.split_once('-')?;
     let range = match (number(first)?, number(last)?) {
@@ -101,7 +101,8 @@ fn parse_spec(spec: &str, size: u64) -> Option<Option<ByteRange>> {
     Some((range.start < range.end).then_some(range))
 }
 
-/// A number, or none where nothing is written; one too large for any file counts as the largest.
+/// Parses a number: none if nothing is written, the largest if it is too large for any file; `None` if it
+/// is malformed.
 fn number(digits: &str) -> Option<Option<u64>> {
     match digits {
         "" => Some(None),

@@ -1,8 +1,8 @@
 //! `BaseHTTPRequestHandler`: the steps of handling a request, each a method that can be overridden.
 //!
-//! The functions of this module are what the methods that do something do unless overridden; an
-//! overriding method calls the function of its name where Python's would call `super()`. Methods that
-//! only tell something have their default in the trait.
+//! A method of the trait that does something calls, unless overridden, the function of its name in this
+//! module. An overriding method calls that function where Python's would call `super()`. Methods that only
+//! tell something have their default in the trait.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -38,34 +38,34 @@ pub const DEFAULT_ERROR_MESSAGE: &str = "\
 </html>
 ";
 
-/// Its type (`DEFAULT_ERROR_CONTENT_TYPE`).
+/// The content type of [`DEFAULT_ERROR_MESSAGE`] (`DEFAULT_ERROR_CONTENT_TYPE`).
 pub const DEFAULT_ERROR_CONTENT_TYPE: &str = "text/html;charset=utf-8";
 
-/// Handles the requests of a connection. Every error that a method returns is one of the connection
-/// itself, which then closes; what goes wrong with a request is answered with `send_error`.
+/// A handler of the requests of a connection. Every error that a method returns is one of the connection
+/// itself, which then closes; a failure of a request is answered with `send_error`.
 pub trait BaseHttpRequestHandler {
-    /// The server software, `name/version`.
+    /// Returns the server software, as `name/version`.
     fn server_version(&self) -> Cow<'_, str> {
         Cow::Borrowed(concat!("sandserve/", env!("CARGO_PKG_VERSION")))
     }
 
-    /// The system it runs on, `name/version`.
+    /// Returns the system that the server runs on, as `name/version`.
     fn sys_version(&self) -> Cow<'_, str> {
         Cow::Borrowed("WASI/0.2")
     }
 
-    /// The page of `send_error`, with `%(code)d`, `%(message)s` and `%(explain)s` to be filled in.
+    /// Returns the page of `send_error`, with `%(code)d`, `%(message)s` and `%(explain)s` to be filled in.
     fn error_message_format(&self) -> Cow<'_, str> {
         Cow::Borrowed(DEFAULT_ERROR_MESSAGE)
     }
 
-    /// The content type of that page.
+    /// Returns the content type of the page of `send_error`.
     fn error_content_type(&self) -> Cow<'_, str> {
         Cow::Borrowed(DEFAULT_ERROR_CONTENT_TYPE)
     }
 
-    /// The version to answer in. HTTP/1.1 makes connections persistent, and then every response
-    /// needs a Content-Length.
+    /// Returns the version of HTTP to answer in. HTTP/1.1 makes connections persistent, and then every
+    /// response needs a Content-Length.
     fn protocol_version(&self) -> Version {
         Settings::get().protocol
     }
@@ -80,7 +80,7 @@ pub trait BaseHttpRequestHandler {
         handle_one_request(self, http)
     }
 
-    /// Answers `Expect: 100-continue`: true, having sent 100, or false, having sent an error.
+    /// Answers `Expect: 100-continue`. Returns true after sending 100, and false after sending an error.
     fn handle_expect_100(&mut self, http: &mut Exchange) -> io::Result<bool> {
         handle_expect_100(self, http)
     }
@@ -125,14 +125,14 @@ pub trait BaseHttpRequestHandler {
         self.do_other(http)
     }
 
-    /// Handles every command that has no method of its own: 501.
+    /// Handles every command that has no method of its own, by sending the error 501.
     fn do_other(&mut self, http: &mut Exchange) -> io::Result<()> {
         do_other(self, http)
     }
 
-    /// Sends and logs a complete error response, after which the connection closes. `message`
-    /// replaces the reason phrase, and is cut like one, `explain` the longer text; statuses without
-    /// content get none.
+    /// Sends and logs a complete error response, after which the connection closes. `message` replaces the
+    /// reason phrase, and is cut like one; `explain` replaces the longer text. Statuses without content get
+    /// none.
     fn send_error(
         &mut self,
         http: &mut Exchange,
@@ -143,8 +143,8 @@ pub trait BaseHttpRequestHandler {
         send_error(self, http, code, message, explain)
     }
 
-    /// Begins a response: logs it, then the status line, `Server` and `Date`. Of a `message` over 256
-    /// bytes only the two ends are sent.
+    /// Begins a response: logs it, then adds the status line, `Server` and `Date` to the head. Of a
+    /// `message` over 256 bytes only the two ends are sent.
     fn send_response(&mut self, http: &mut Exchange, code: u16, message: Option<&str>) {
         send_response(self, http, code, message);
     }
@@ -154,7 +154,7 @@ pub trait BaseHttpRequestHandler {
         send_response_only(self, http, code, message);
     }
 
-    /// Adds a field line to the head. `Connection: close` and `keep-alive` take effect.
+    /// Adds a field line to the head. `Connection: close` and `Connection: keep-alive` take effect.
     fn send_header(&mut self, http: &mut Exchange, keyword: &str, value: &str) {
         send_header(self, http, keyword, value);
     }
@@ -169,8 +169,9 @@ pub trait BaseHttpRequestHandler {
         flush_headers(self, http)
     }
 
-    /// Logs an accepted request. `size` is the content in bytes, if known. In other formats than
-    /// Python's an unknown one is logged with the size that the head tells, once that is complete.
+    /// Logs an accepted request. `size` is the size of the content in bytes, if known. In log formats other
+    /// than Python's, a response of unknown size is logged when its head is complete, with the size that
+    /// the head tells.
     fn log_request(&mut self, http: &mut Exchange, code: u16, size: Option<u64>) {
         log_request(self, http, code, size);
     }
@@ -180,13 +181,14 @@ pub trait BaseHttpRequestHandler {
         log_error(self, http, message);
     }
 
-    /// Logs `message` behind the client's address and the time, control characters escaped, or what
-    /// the log format makes of it. Of what takes more than 8 KiB there, only the two ends are logged.
+    /// Logs `message` behind the client's address and the time, with control characters escaped, or logs
+    /// the line that the log format makes of it. Of a message that takes more than 8 KiB in the log, only
+    /// the two ends are logged.
     fn log_message(&mut self, http: &mut Exchange, message: &str) {
         log_message(self, http, message);
     }
 
-    /// The value of `Server`: `server_version` and `sys_version`.
+    /// Returns the value of `Server`: `server_version` and `sys_version`.
     fn version_string(&self) -> String {
         let mut version = self.server_version().into_owned();
         version.push(' ');
@@ -194,23 +196,23 @@ pub trait BaseHttpRequestHandler {
         version
     }
 
-    /// A time in seconds since the epoch as a field shows it, the current one for `None`.
+    /// Returns a time, in seconds since the epoch, as a field shows it; `None` stands for the current time.
     fn date_time_string(&self, timestamp: Option<u64>) -> String {
         date::http_date(timestamp.unwrap_or_else(date::now))
     }
 
-    /// The current local time as the log shows it.
+    /// Returns the current local time as the log shows it.
     fn log_date_time_string(&self) -> String {
         date::log_date(date::now(), Settings::get().utc_offset)
     }
 
-    /// The client as the log shows it; `-` where the host does not tell.
+    /// Returns the address of the client as the log shows it; `-` where the host does not tell.
     fn address_string<'h>(&self, http: &'h Exchange) -> &'h str {
         &http.client_address.address
     }
 }
 
-/// See [`BaseHttpRequestHandler::handle`].
+/// Handles every request that is ready: the default of [`BaseHttpRequestHandler::handle`].
 pub fn handle<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
 where
     H: BaseHttpRequestHandler + ?Sized,
@@ -218,14 +220,14 @@ where
     loop {
         handler.handle_one_request(http)?;
         http.wfile.send()?;
-        // What the client has not sent yet is for the host to wait for.
+        // The host waits for what the client has not sent yet.
         if http.close_connection || http.rfile.has_unread() || !http.rfile.is_ready() {
             return Ok(());
         }
     }
 }
 
-/// See [`BaseHttpRequestHandler::handle_one_request`].
+/// Reads one request and answers it: the default of [`BaseHttpRequestHandler::handle_one_request`].
 pub fn handle_one_request<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
 where
     H: BaseHttpRequestHandler + ?Sized,
@@ -238,7 +240,7 @@ where
     }
     http.close_connection = closes_after(&http.request, handler.protocol_version());
     if expects_100(&http.request, handler.protocol_version()) && !handler.handle_expect_100(http)? {
-        // What was refused may come all the same.
+        // The content that was refused may come all the same.
         http.close_connection = true;
     } else {
         respond(handler, http)?;
@@ -299,8 +301,8 @@ where
     handler.send_error(http, code, None, None)
 }
 
-/// Whether the connection ends with this request, as far as the request decides it (RFC 9112 9.3):
-/// persistent from HTTP/1.1 on, or when asked for, and only if answered in HTTP/1.1.
+/// Returns whether the connection ends with this request, as far as the request decides it (RFC 9112 9.3).
+/// A connection persists from HTTP/1.1 on, or when asked to, and only if the answer is in HTTP/1.1.
 fn closes_after(request: &Request, protocol: Version) -> bool {
     if protocol < Version::Http11 || request.headers().has_token("Connection", "close") {
         return true;
@@ -317,7 +319,7 @@ fn expects_100(request: &Request, protocol: Version) -> bool {
             .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
 }
 
-/// See [`BaseHttpRequestHandler::handle_expect_100`].
+/// Answers `Expect: 100-continue` with 100: the default of [`BaseHttpRequestHandler::handle_expect_100`].
 pub fn handle_expect_100<H>(handler: &mut H, http: &mut Exchange) -> io::Result<bool>
 where
     H: BaseHttpRequestHandler + ?Sized,
@@ -330,7 +332,7 @@ where
     Ok(true)
 }
 
-/// See [`BaseHttpRequestHandler::do_command`].
+/// Calls the method for the command in hand: the default of [`BaseHttpRequestHandler::do_command`].
 pub fn do_command<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
 where
     H: BaseHttpRequestHandler + ?Sized,
@@ -347,7 +349,7 @@ where
     }
 }
 
-/// See [`BaseHttpRequestHandler::do_other`].
+/// Sends the error 501: the default of [`BaseHttpRequestHandler::do_other`].
 pub fn do_other<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
 where
     H: BaseHttpRequestHandler + ?Sized,
@@ -356,7 +358,7 @@ where
     handler.send_error(http, 501, Some(&message), None)
 }
 
-/// See [`BaseHttpRequestHandler::send_error`].
+/// Sends and logs a complete error response: the default of [`BaseHttpRequestHandler::send_error`].
 pub fn send_error<H>(
     handler: &mut H,
     http: &mut Exchange,
@@ -391,7 +393,7 @@ where
     for (name, value) in fields {
         handler.send_header(http, name, value);
     }
-    // RFC 9110 6.4.1 and 15.3.6: these have no content.
+    // RFC 9110 6.4.1 and 15.3.6: these statuses have no content.
     let has_content = code >= 200 && !matches!(code, 204 | 205 | 304);
     let mut body = String::new();
     if has_content {
@@ -405,7 +407,8 @@ where
     http.wfile.write_all(body.as_bytes())
 }
 
-/// The error page: `format` with its three fields filled in, escaped for HTML.
+/// Returns the error page: `format` with `code`, `message` and `explain` filled in, the latter two escaped
+/// for HTML.
 fn error_page(format: &str, code: u16, message: &str, explain: &str) -> String {
     let code = code.to_string();
     let (message, explain) = (escape::html(message), escape::html(explain));
@@ -439,7 +442,7 @@ fn error_page(format: &str, code: u16, message: &str, explain: &str) -> String {
     page
 }
 
-/// See [`BaseHttpRequestHandler::send_response`].
+/// Begins a response: the default of [`BaseHttpRequestHandler::send_response`].
 pub fn send_response<H>(handler: &mut H, http: &mut Exchange, code: u16, message: Option<&str>)
 where
     H: BaseHttpRequestHandler + ?Sized,
@@ -451,7 +454,8 @@ where
     date::with_current_http_date(|date| handler.send_header(http, "Date", date));
 }
 
-/// See [`BaseHttpRequestHandler::send_response_only`].
+/// Begins a response with the status line alone: the default of
+/// [`BaseHttpRequestHandler::send_response_only`].
 pub fn send_response_only<H>(handler: &mut H, http: &mut Exchange, code: u16, message: Option<&str>)
 where
     H: BaseHttpRequestHandler + ?Sized,
@@ -460,7 +464,7 @@ where
     http.push_status_line(handler.protocol_version(), code, message);
 }
 
-/// See [`BaseHttpRequestHandler::send_header`].
+/// Adds a field line to the head: the default of [`BaseHttpRequestHandler::send_header`].
 pub fn send_header<H>(_: &mut H, http: &mut Exchange, keyword: &str, value: &str)
 where
     H: BaseHttpRequestHandler + ?Sized,
@@ -468,7 +472,7 @@ where
     http.push_header(keyword, value);
 }
 
-/// See [`BaseHttpRequestHandler::end_headers`].
+/// Ends the head and writes it: the default of [`BaseHttpRequestHandler::end_headers`].
 pub fn end_headers<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
 where
     H: BaseHttpRequestHandler + ?Sized,
@@ -480,7 +484,7 @@ where
     Ok(())
 }
 
-/// See [`BaseHttpRequestHandler::flush_headers`].
+/// Writes the head as far as it has been built: the default of [`BaseHttpRequestHandler::flush_headers`].
 pub fn flush_headers<H>(_: &mut H, http: &mut Exchange) -> io::Result<()>
 where
     H: BaseHttpRequestHandler + ?Sized,
@@ -488,7 +492,7 @@ where
     http.flush_headers()
 }
 
-/// See [`BaseHttpRequestHandler::log_request`].
+/// Logs an accepted request: the default of [`BaseHttpRequestHandler::log_request`].
 pub fn log_request<H>(handler: &mut H, http: &mut Exchange, code: u16, size: Option<u64>)
 where
     H: BaseHttpRequestHandler + ?Sized,
@@ -517,8 +521,8 @@ where
     }
 }
 
-/// Logs a response in another format than Python's, which is for `log_message` to know: overriding
-/// that one changes the log in every format.
+/// Logs a response in another format than Python's. The line is made by `log_message`, so that overriding
+/// that method changes the log in every format.
 fn log_answer<H>(handler: &mut H, http: &mut Exchange, answer: Answer)
 where
     H: BaseHttpRequestHandler + ?Sized,
@@ -546,7 +550,7 @@ fn request_message(http: &Exchange, Answer { code, size }: Answer) -> String {
     message
 }
 
-/// See [`BaseHttpRequestHandler::log_error`].
+/// Logs a request that cannot be fulfilled: the default of [`BaseHttpRequestHandler::log_error`].
 pub fn log_error<H>(handler: &mut H, http: &mut Exchange, message: &str)
 where
     H: BaseHttpRequestHandler + ?Sized,
@@ -556,7 +560,7 @@ where
     }
 }
 
-/// See [`BaseHttpRequestHandler::log_message`].
+/// Logs `message`: the default of [`BaseHttpRequestHandler::log_message`].
 pub fn log_message<H>(handler: &mut H, http: &mut Exchange, message: &str)
 where
     H: BaseHttpRequestHandler + ?Sized,

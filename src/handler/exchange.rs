@@ -1,5 +1,5 @@
-//! What Python keeps in `self` while it handles a request: the request, the two streams, the head
-//! being built. One value lives as long as its connection.
+//! A request and the response to it, which Python keeps in `self` while it handles a request: the request,
+//! the two streams, the head being built. One value lives as long as its connection.
 
 use std::borrow::Cow;
 use std::io;
@@ -12,9 +12,9 @@ use crate::log::access::Access;
 use crate::settings::users::Guesses;
 use crate::text::excerpt::excerpt;
 
-/// What most heads have room in, in bytes.
+/// The room for a head, in bytes, which is enough for most.
 const HEAD_SIZE: usize = 512;
-/// The most bytes that a reason phrase has, which is for people to read, if anybody does.
+/// The most bytes of a reason phrase, which is for people to read, if anybody does.
 const MAX_REASON: usize = 256;
 
 /// An address and a port; the port is 0 where there is none.
@@ -29,37 +29,38 @@ pub struct Endpoint {
 
 /// A request and the response to it, on a connection that may bring more of them.
 pub struct Exchange<'a> {
-    /// Who asks (`client_address`).
+    /// The client, which asks (`client_address`).
     pub client_address: Endpoint,
-    /// Who answers (`server.server_name`, `server.server_port`).
+    /// The server, which answers (`server.server_name`, `server.server_port`).
     pub server: Endpoint,
-    /// Whether what goes between the two is encrypted (`https`).
+    /// True if the connection between client and server is encrypted (`https`).
     pub is_encrypted: bool,
-    /// Whether the connection closes after this exchange.
+    /// True if the connection closes after this exchange.
     pub close_connection: bool,
     /// The request in hand.
     pub request: Request,
     /// The content of the request.
     pub rfile: Rfile<'a>,
-    /// Where the response goes.
+    /// The stream that the response is written to.
     pub wfile: Wfile<'a>,
-    /// How the host opens files.
+    /// The way that the host opens files.
     pub(crate) open_at: OpenAt,
-    /// What is still to be logged.
+    /// The state of the log: what is still to be logged of the response.
     pub(crate) access: Access,
-    /// The passwords of this connection.
+    /// The passwords that have come on this connection.
     pub(crate) guesses: Guesses,
     headers_buffer: Vec<u8>,
     head: Head,
 }
 
-/// What is to be known of the head being built.
+/// The facts about the head being built that decide how its content is framed.
 #[derive(Default)]
 struct Head {
     version: Version,
     code: u16,
-    /// Whether it has these fields.
+    /// True if the head has a field `Connection`.
     has_connection: bool,
+    /// True if the head has a field `Transfer-Encoding`.
     has_transfer_encoding: bool,
     content_length: Option<u64>,
 }
@@ -131,7 +132,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Forgets the head being built.
+    /// Drops the head being built.
     pub(crate) fn drop_head(&mut self) {
         self.headers_buffer.clear();
     }
@@ -150,12 +151,13 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
-    /// Whether the head built last is an interim (1xx) one.
+    /// Returns whether the head built last is an interim (1xx) one.
     pub(crate) fn is_interim(&self) -> bool {
         self.head.code < 200
     }
 
-    /// The size of the content that the head built last announces, in bytes, if it does.
+    /// Returns the size of the content that the head built last announces, in bytes; `None` if it announces
+    /// none.
     pub(crate) fn content_size(&self) -> Option<u64> {
         match self.head {
             _ if self.has_no_content() => Some(0),
@@ -182,7 +184,7 @@ impl<'a> Exchange<'a> {
             ..
         } = self.head;
         if code == 205 && content_length.is_none() {
-            // Unlike the others it is not known by its status to have none (RFC 9110 15.3.6).
+            // Unlike 204 and 304, a 205 is not known by its status to have no content (RFC 9110 15.3.6).
             self.push(b"Content-Length: 0\r\n");
         }
         if self.has_no_content() {
@@ -202,7 +204,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Says what becomes of the connection where the versions do not imply it (RFC 9112 9.3, 9.6).
+    /// Adds `Connection` where the versions do not imply what becomes of the connection (RFC 9112 9.3,
+    /// 9.6).
     fn push_connection(&mut self) {
         if self.head.has_connection || self.head.version < Version::Http11 {
             return;
@@ -228,7 +231,7 @@ impl<'a> Exchange<'a> {
         self.headers_buffer.extend_from_slice(bytes);
     }
 
-    /// Adds text as Latin-1, leaving out what would end the line: a head cannot be split.
+    /// Adds `text` as Latin-1, leaving out what would end the line, so that a head cannot be split.
     fn push_text(&mut self, text: &str) {
         if is_plain(text.as_bytes()) {
             self.push(text.as_bytes());
@@ -242,13 +245,13 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// Returns `message` as a status line can have it, the ends of one that is long.
+/// Returns `message` as a status line can have it: of a long one, the two ends.
 pub(crate) fn reason_phrase(message: &str) -> Cow<'_, str> {
     excerpt(message, MAX_REASON, String::push_str)
 }
 
-/// Whether `text` is ASCII without control characters, but for DEL; looked at in words, as every head
-/// passes through here.
+/// Returns whether `text` is ASCII without control characters, but for DEL. It is looked at in words, as
+/// every head passes through here.
 fn is_plain(text: &[u8]) -> bool {
     const CONTROLS: u64 = u64::from_ne_bytes([0x20; 8]);
     const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);

@@ -1,6 +1,6 @@
 //! `SimpleHTTPRequestHandler`: files and directories beneath a root, one step a method.
 //!
-//! As in [`base`](crate::base), the functions are what the methods do unless overridden.
+//! As in [`base`](crate::base), a method calls the function of its name unless overridden.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -22,11 +22,11 @@ use crate::files::ranges::ByteRange;
 use crate::handler::base::BaseHttpRequestHandler;
 use crate::handler::exchange::Exchange;
 
-/// Content up to this size, in bytes, is read into the write of its head, or of the parts around it.
+/// The largest content, in bytes, that is read into the write of its head, or of the parts around it.
 /// Beyond, the host does better with a stream, which need not enter the sandbox.
 const SMALL_FILE: u64 = 4 * 1024;
 
-/// What follows a head, if anything does.
+/// The content that follows a head, if any does.
 #[non_exhaustive]
 pub enum Content {
     /// A file, or a part of it.
@@ -42,7 +42,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// All of `file`.
+    /// Returns all of `file` as content.
     pub fn whole(file: File) -> Content {
         let all = ByteRange {
             start: 0,
@@ -52,10 +52,10 @@ impl Content {
     }
 }
 
-/// Serves GET and HEAD from files. `do_get` and `do_head` of the base trait call [`do_get`] and
-/// [`do_head`] here.
+/// A handler that serves GET and HEAD from files. `do_get` and `do_head` of the base trait call [`do_get`]
+/// and [`do_head`] here.
 pub trait SimpleHttpRequestHandler: BaseHttpRequestHandler {
-    /// What is served.
+    /// Returns the settings of the files that are served.
     fn files(&self) -> &Files;
 
     /// Sends the head of the response to GET or HEAD, and returns the content that belongs to it;
@@ -64,8 +64,8 @@ pub trait SimpleHttpRequestHandler: BaseHttpRequestHandler {
         send_head(self, http)
     }
 
-    /// Sends the response to a request for a file that does not exist; returns what `send_head` does.
-    /// Python does this within `send_head`.
+    /// Sends the response to a request for a file that does not exist, and returns the content that belongs
+    /// to it, or `None`, as `send_head` does. Python does this within `send_head`.
     fn send_not_found(&mut self, http: &mut Exchange) -> io::Result<Option<Content>> {
         send_not_found(self, http)
     }
@@ -80,12 +80,12 @@ pub trait SimpleHttpRequestHandler: BaseHttpRequestHandler {
         list_directory(self, http, directory)
     }
 
-    /// The file that a request target names, relative to the root.
+    /// Returns the file that a request target names, relative to the root.
     fn translate_path(&self, path: &str) -> String {
         translate_path(self, path)
     }
 
-    /// The content type of the file `path`.
+    /// Returns the content type of the file `path`.
     fn guess_type(&self, path: &str) -> Cow<'_, str> {
         guess_type(self, path)
     }
@@ -115,7 +115,7 @@ where
     handler.send_head(http).map(drop)
 }
 
-/// See [`SimpleHttpRequestHandler::send_head`].
+/// Sends the head of the response to GET or HEAD: the default of [`SimpleHttpRequestHandler::send_head`].
 pub fn send_head<H>(handler: &mut H, http: &mut Exchange) -> io::Result<Option<Content>>
 where
     H: SimpleHttpRequestHandler + ?Sized,
@@ -143,8 +143,8 @@ where
     }
 }
 
-/// Answers for a path that gives nothing to serve. Only one that is not there, or as good as not there, is
-/// 404, which mirrors and caches take for gone.
+/// Answers for a path that gives nothing to serve. Only a path that is not there, or as good as not there,
+/// is 404, which mirrors and caches take for gone.
 fn send_unopened<H>(
     handler: &mut H,
     http: &mut Exchange,
@@ -163,7 +163,7 @@ where
     Ok(None)
 }
 
-/// See [`SimpleHttpRequestHandler::send_not_found`].
+/// Sends the error 404: the default of [`SimpleHttpRequestHandler::send_not_found`].
 pub fn send_not_found<H>(handler: &mut H, http: &mut Exchange) -> io::Result<Option<Content>>
 where
     H: SimpleHttpRequestHandler + ?Sized,
@@ -226,7 +226,7 @@ where
                 Some(Content::Parts(file, parts)),
             )
         }
-        // Nothing is compressed for HEAD, which is therefore not told its length (RFC 9110 9.3.2).
+        // Nothing is compressed for HEAD, so its response does not tell the length (RFC 9110 9.3.2).
         Outcome::Coded if http.request.command() == "HEAD" => (
             ContentFields {
                 content_type: Some(content_type),
@@ -302,7 +302,7 @@ impl ContentFields {
     }
 }
 
-/// Sends what tells a representation from others: the same with 200, 206 and 304.
+/// Sends the fields that tell a representation from others: they are the same with 200, 206 and 304.
 fn send_validators<H>(
     handler: &mut H,
     http: &mut Exchange,
@@ -327,7 +327,7 @@ fn send_validators<H>(
     }
 }
 
-/// A line that is in no file: none that was written before this nanosecond foresaw it.
+/// Returns a boundary that is in no file: no file that was written before this nanosecond foresaw it.
 fn boundary(validators: &Validators) -> String {
     let now = wasi::clocks::wall_clock::now();
     let tag = validators.etag.as_deref().unwrap_or_default();
@@ -339,7 +339,7 @@ fn boundary(validators: &Validators) -> String {
     )
 }
 
-/// Relative links in a directory's page need the slash.
+/// Redirects to the target with a slash at its end: relative links in a directory's page need the slash.
 fn redirect_to_directory<H>(handler: &mut H, http: &mut Exchange) -> io::Result<Option<Content>>
 where
     H: SimpleHttpRequestHandler + ?Sized,
@@ -352,8 +352,8 @@ where
     Ok(None)
 }
 
-/// The index page of the directory `path`, which ends in a slash. It is opened from the root, so that
-/// a link may lead anywhere inside it.
+/// Opens the index page of the directory `path`, which ends in a slash, and returns it with its path. The
+/// page is opened from the root, so that a link may lead anywhere inside the root.
 fn open_index_page(
     index_pages: &[Cow<str>],
     path: &str,
@@ -364,15 +364,15 @@ fn open_index_page(
         match open(&path, open_at) {
             Ok(Opened::File(file)) => return Ok(Some((path, file))),
             Ok(Opened::Directory(_)) | Err(Unopened::NotThere) => {}
-            // A page that is there and cannot be read stands for the directory all the same: its names are not
-            // told.
+            // A page that is there and cannot be read stands for the directory all the same: its names
+            // are not told.
             Err(unopened) => return Err(unopened),
         }
     }
     Ok(None)
 }
 
-/// See [`SimpleHttpRequestHandler::list_directory`].
+/// Sends the head of a listing: the default of [`SimpleHttpRequestHandler::list_directory`].
 pub fn list_directory<H>(
     handler: &mut H,
     http: &mut Exchange,
@@ -387,8 +387,8 @@ where
     }
 }
 
-/// Reads all entries of `directory`, also those that are not shown; `None` where that fails, and the response is
-/// complete.
+/// Reads all entries of `directory`, also those that are not shown. Returns `None` where that fails; the
+/// response is then complete.
 pub(crate) fn read_directory<H>(
     handler: &mut H,
     http: &mut Exchange,
@@ -429,7 +429,7 @@ where
     Ok(Content::Listing(listing))
 }
 
-/// See [`SimpleHttpRequestHandler::translate_path`].
+/// Returns the file that `path` names: the default of [`SimpleHttpRequestHandler::translate_path`].
 pub fn translate_path<H>(handler: &H, path: &str) -> String
 where
     H: SimpleHttpRequestHandler + ?Sized,
@@ -437,7 +437,7 @@ where
     path::translate_path(&handler.files().directory, path)
 }
 
-/// See [`SimpleHttpRequestHandler::guess_type`].
+/// Returns the content type of the file `path`: the default of [`SimpleHttpRequestHandler::guess_type`].
 pub fn guess_type<'h, H>(handler: &'h H, path: &str) -> Cow<'h, str>
 where
     H: SimpleHttpRequestHandler + ?Sized,
@@ -448,7 +448,7 @@ where
     ))
 }
 
-/// See [`SimpleHttpRequestHandler::copyfile`].
+/// Writes `content` as the content of the response: the default of [`SimpleHttpRequestHandler::copyfile`].
 pub fn copyfile(http: &mut Exchange, content: Content) -> io::Result<()> {
     match content {
         Content::Page(page) => http.wfile.write_all(page.as_bytes()),

@@ -1,4 +1,4 @@
-//! What is in a directory, read from the host and put in order.
+//! The entries of a directory, read from the host and put in order.
 
 use std::collections::TryReserveError;
 use std::ops::Range;
@@ -8,22 +8,23 @@ use wasi::filesystem::types::{Descriptor, DescriptorType, DirectoryEntry, ErrorC
 use super::names;
 use crate::files::open;
 
-/// What a directory holds.
+/// The entries of a directory, with their names.
 pub(crate) struct Entries {
-    /// One after the other: going through a hundred thousand names then does not lead all over the
-    /// memory.
+    /// The names, one after the other: going through a hundred thousand of them then does not lead all over
+    /// the memory.
     pub(super) names: String,
     pub(super) entries: Vec<Entry>,
 }
 
 impl Entries {
-    /// The entries of `directory`, in the order of Python's listing: by lower-cased name. `path` is where
-    /// the directory is beneath the root, with a slash at the end: a link may lead anywhere in the root.
+    /// Reads the entries of `directory`, in the order of Python's listing: by lower-cased name. `path` is
+    /// the path of the directory beneath the root, with a slash at the end: a link may lead anywhere in the
+    /// root.
     ///
     /// # Errors
-    /// What the host says when the directory cannot be read, and [`ErrorCode::InsufficientMemory`] where
-    /// it has more entries than there is memory for. A single name that cannot pass through WASI (not
-    /// UTF-8), or that has gone meanwhile, is left out.
+    /// The host's error when the directory cannot be read, and [`ErrorCode::InsufficientMemory`] if the
+    /// directory has more entries than there is memory for. A single name that cannot pass through WASI
+    /// (not UTF-8), or that has gone meanwhile, is left out.
     pub(crate) fn read(directory: &Descriptor, path: &str) -> Result<Self, ErrorCode> {
         let (names, found) = in_order(find(directory)?).map_err(too_many)?;
         let mut entries = Vec::new();
@@ -33,35 +34,35 @@ impl Entries {
         Ok(Entries { names, entries })
     }
 
-    /// Each with its name.
+    /// Returns each entry with its name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
         let entries = self.entries.iter();
         entries.map(|entry| (&self.names[entry.name.clone()], entry))
     }
 
-    /// Leaves those with names to `keep`.
+    /// Leaves the entries whose names `keep` accepts.
     pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         let Entries { names, entries } = self;
         entries.retain(|entry| keep(&names[entry.name.clone()]));
     }
 }
 
-/// What there is at a name in a directory.
+/// An entry of a directory: the kind, size and time of what has a name there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Where the name is in [`Entries::names`].
+    /// The place of the name in [`Entries::names`].
     pub(super) name: Range<usize>,
-    /// A symbolic link, of which all that follows is what it leads to.
+    /// True for a symbolic link; the fields that follow then tell of what the link leads to.
     pub(super) is_link: bool,
-    /// `None` for a link that leads nowhere, or where the server may not go.
+    /// The kind of the entry; `None` for a link that leads nowhere, or where the server may not go.
     pub(super) kind: Option<Kind>,
-    /// In bytes, of a file only.
+    /// The size in bytes, of a file only.
     pub(super) size: Option<u64>,
-    /// When the content last changed, in seconds since the epoch.
+    /// The time when the content last changed, in seconds since the epoch.
     pub(crate) modified: Option<u64>,
 }
 
-/// What there can be in a directory.
+/// The kind of an entry in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A regular file.
@@ -73,12 +74,13 @@ pub(super) enum Kind {
 }
 
 impl Entry {
-    /// A directory, or a link that leads to one: its links end in a slash.
+    /// Returns whether the entry is a directory, or a link that leads to one: its links end in a slash.
     pub(super) fn is_directory(&self) -> bool {
         self.kind == Some(Kind::Directory)
     }
 
-    /// What is at a name of those in `names` in `directory`, which is at `path` beneath the root.
+    /// Looks at the entry of `directory` whose name is at a place in `names`. `path` is the path of the
+    /// directory beneath the root.
     fn look(
         directory: &Descriptor,
         path: &str,
@@ -119,10 +121,10 @@ impl From<DescriptorType> for Kind {
     }
 }
 
-/// Names, and of each where it is in them and what it is the name of.
+/// The names in a directory, and for each its place in them and the type of what it names.
 type Found = (String, Vec<(Range<usize>, DescriptorType)>);
 
-/// What the host tells of `directory`.
+/// Reads the names in `directory`, and the types that the host tells, in the host's order.
 fn find(directory: &Descriptor) -> Result<Found, ErrorCode> {
     let stream = directory.read_directory()?;
     let (mut names, mut found) = (String::new(), Vec::new());
@@ -142,7 +144,7 @@ fn find(directory: &Descriptor) -> Result<Found, ErrorCode> {
     }
 }
 
-/// The same in the order of the listing.
+/// Returns the names and types of [`find`] in the order of the listing.
 fn in_order((names, found): Found) -> Result<Found, TryReserveError> {
     let order = names::in_order(found.len(), |at| &names[found[at].0.clone()])?;
     let (mut ordered_names, mut ordered) = (String::new(), Vec::new());

@@ -8,11 +8,12 @@ use super::{Entry, Kind};
 use crate::http1::date;
 use crate::text::decimal;
 
-/// The media type of an array.
+/// The media type of a listing as JSON.
 pub(super) const CONTENT_TYPE: &str = "application/json";
 
 /// Writes an object for the `entry` at `name`: `name`, `type` (`file`, `directory`, `link` or `special`),
-/// what a link `leads_to`, `size` in bytes, `mtime` in UTC (RFC 3339); null for what is not known.
+/// the type of what a link `leads_to`, `size` in bytes, `mtime` in UTC (RFC 3339); null for what is not
+/// known.
 pub(super) fn write_object(out: &mut impl Write, name: &str, entry: &Entry) -> fmt::Result {
     out.write_str("{\"name\":")?;
     json_string(out, name)?;

@@ -1,5 +1,5 @@
 //! A directory as something to look at: its entries, in the order and in the form that the request asks
-//! for. How they are read, and how a page and JSON are written, is in the modules beneath.
+//! for. The modules beneath read the entries, and write a page and JSON.
 
 mod entries;
 mod json;
@@ -17,18 +17,18 @@ pub(crate) use entries::Entries;
 use entries::{Entry, Kind};
 use order::Order;
 
-/// About how many bytes of a listing are passed on at once.
+/// The size, in bytes, of the pieces in which a listing is passed on, approximately.
 const PIECE_SIZE: usize = 64 * 1024;
 
-/// Whether a page has a form to upload files with, which sends them with POST.
+/// The choice of a page with or without a form to upload files, which sends them with POST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UploadForm {
     Yes,
     No,
 }
 
-/// A directory as it is listed: text, which is made a piece at a time, as all of it takes several times
-/// the memory of what it tells. [`Display`](fmt::Display) gives it as a whole.
+/// A directory as it is listed: text that is made a piece at a time, as all of it takes several times the
+/// memory of the entries. [`Display`](fmt::Display) gives the text as a whole.
 pub struct Listing {
     entries: Entries,
     form: Form,
@@ -40,7 +40,8 @@ enum Form {
 }
 
 impl Listing {
-    /// What answers `request` with `entries`, which are in the order of [`Entries::read`].
+    /// Returns the listing that answers `request` with `entries`, which are in the order of
+    /// [`Entries::read`].
     pub(crate) fn new(request: &Request, mut entries: Entries, upload: UploadForm) -> Self {
         let target = request.target();
         let order = Order::of_query(target.query.unwrap_or_default());
@@ -54,7 +55,7 @@ impl Listing {
         Listing { entries, form }
     }
 
-    /// `Content-Type`
+    /// Returns the value of `Content-Type`.
     pub(crate) fn content_type(&self) -> &'static str {
         match self.form {
             Form::Page(_) => page::CONTENT_TYPE,
@@ -62,7 +63,7 @@ impl Listing {
         }
     }
 
-    /// `Content-Security-Policy`, which allows what the page needs and no more.
+    /// Returns the value of `Content-Security-Policy`, which allows what the page needs and no more.
     pub(crate) fn content_security_policy(&self) -> &'static str {
         match &self.form {
             Form::Page(frame) => frame.content_security_policy,
@@ -70,7 +71,7 @@ impl Listing {
         }
     }
 
-    /// How long it is, in bytes.
+    /// Returns the length of the text, in bytes.
     pub(crate) fn size(&self) -> usize {
         let mut size = Size(0);
         // Counting does not fail.
@@ -78,10 +79,10 @@ impl Listing {
         size.0
     }
 
-    /// Sends it as content.
+    /// Sends the text as the content of a response.
     ///
     /// # Errors
-    /// Those of `wfile`.
+    /// Failures of `wfile`.
     pub(crate) fn send(&self, wfile: &mut Wfile) -> io::Result<()> {
         let mut sent = Ok(());
         let mut text = String::with_capacity(PIECE_SIZE + PIECE_SIZE / 8);
@@ -97,7 +98,7 @@ impl Listing {
         wfile.write_all(text.as_bytes())
     }
 
-    /// Writes it to `out`, and tells `written` after each entry.
+    /// Writes the text to `out`, and calls `written` with `out` after each entry.
     fn write<W: fmt::Write>(
         &self,
         out: &mut W,
@@ -129,7 +130,7 @@ impl fmt::Display for Listing {
     }
 }
 
-/// Counts what is written to it, in bytes.
+/// A counter of the bytes that are written to it.
 struct Size(usize);
 
 impl fmt::Write for Size {

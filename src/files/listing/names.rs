@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::collections::TryReserveError;
 
-/// How many bytes of a name are compared at once.
+/// The number of bytes of a name that are compared at once.
 const PIECE: usize = 12;
 
-/// Which of `count` names come first, second and so on in Python's order: by lower-cased name, and those
-/// with the same as they were. `name` tells each.
+/// Returns the positions of `count` names in Python's order: by lower-cased name, and names that are the
+/// same in lower case in the order that they had. `name` returns the name at a position.
 ///
 /// # Errors
 /// More names than there is memory for.
@@ -23,8 +23,9 @@ pub(super) fn in_order<'n>(
     Ok(keys.into_iter().map(at).collect())
 }
 
-/// What a name is sorted by: some of its lower-cased bytes, those after `start`, then where it was. One
-/// number is compared and moved far sooner than text. No name has a zero byte, so its end comes first.
+/// Returns the sort key of a name: up to `PIECE` of its lower-cased bytes from `start` on, then its
+/// position `at`. One number is compared and moved far sooner than text. No name has a zero byte, so the
+/// end of a name sorts before all else.
 fn key(name: &str, start: usize, at: usize) -> u128 {
     let lower = match name.is_ascii() {
         true => Cow::Borrowed(name),
@@ -48,7 +49,8 @@ fn at(key: u128) -> usize {
     key as u32 as usize
 }
 
-/// Sorts `keys`, which are of the bytes after `start`; those that do not differ there, by what follows.
+/// Sorts `keys`, which are made of the bytes from `start` on; names that do not differ there are sorted by
+/// the bytes behind.
 fn sort_keys<'n>(keys: &mut [u128], name: &impl Fn(usize) -> &'n str, start: usize) {
     keys.sort_unstable();
     for alike in keys.chunk_by_mut(|a, b| piece(*a) == piece(*b)) {

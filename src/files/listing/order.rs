@@ -4,14 +4,14 @@ use std::cmp::Reverse;
 
 use super::Entry;
 
-/// What a listing is ordered by, and which way. By default as Python does it.
+/// The order of a listing: its key and its direction. The default is Python's order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Order {
     pub(super) key: Key,
     pub(super) direction: Direction,
 }
 
-/// What `sort` names.
+/// The key of an order, which `sort` names in a query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Key {
     /// The name in lower case.
@@ -19,11 +19,11 @@ pub(super) enum Key {
     Name,
     /// The size; what has none counts as less.
     Size,
-    /// When it was modified; when that is not known counts as earlier.
+    /// The time of the last modification; an unknown time counts as earlier.
     Date,
 }
 
-/// What `order` names.
+/// The direction of an order, which `order` names in a query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Direction {
     #[default]
@@ -34,7 +34,7 @@ pub(super) enum Direction {
 impl Key {
     pub(super) const ALL: [Key; 3] = [Key::Name, Key::Size, Key::Date];
 
-    /// As it stands in a query.
+    /// Returns the key as it stands in a query.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Key::Name => "name",
@@ -47,7 +47,7 @@ impl Key {
 impl Direction {
     const ALL: [Direction; 2] = [Direction::Ascending, Direction::Descending];
 
-    /// As it stands in a query.
+    /// Returns the direction as it stands in a query.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Direction::Ascending => "asc",
@@ -57,8 +57,8 @@ impl Direction {
 }
 
 impl Order {
-    /// The order that `query` asks for. What it does not ask for, or in other words than ours, is as
-    /// Python does it.
+    /// Returns the order that `query` asks for. A key or direction that is missing, or not one of ours, is
+    /// Python's.
     pub(super) fn of_query(query: &str) -> Order {
         let value_of = |name| {
             query
@@ -78,8 +78,8 @@ impl Order {
         }
     }
 
-    /// The order that choosing `key` leads to from here: the other way round if it is chosen already,
-    /// else names from A to Z, and the largest or the newest first.
+    /// Returns the order that choosing `key` leads to from this one: the other way round if `key` is chosen
+    /// already, else names from A to Z, and the largest or the newest first.
     pub(super) fn choose(self, key: Key) -> Order {
         use Direction::{Ascending, Descending};
         let direction = match (self.direction, key) {
@@ -91,7 +91,8 @@ impl Order {
         Order { key, direction }
     }
 
-    /// Orders `entries`, which are by name, ascending; that decides between equals.
+    /// Sorts `entries`, which are by name, ascending; entries that are equal stay in the order of their
+    /// names.
     pub(super) fn sort(self, entries: &mut [Entry]) {
         use Direction::{Ascending, Descending};
         match (self.key, self.direction) {

@@ -1,7 +1,7 @@
 //! A listing as a page: Python's title and links, in a table that can be sorted and filtered.
 //!
 //! Python's page has no links but those to the entries, and programs that follow every link of a page
-//! rely on that. So what leads elsewhere, up or to another order, is a button of a form.
+//! rely on that. So anything that leads elsewhere, up or to another order, is a button of a form.
 
 use std::fmt::{self, Write};
 
@@ -20,14 +20,16 @@ use crate::text::excerpt::excerpt;
 /// The media type of a page.
 pub(super) const CONTENT_TYPE: &str = "text/html; charset=utf-8";
 
-/// What the page may use: its own style and script by their hashes, the icons in its style, and forms
-/// that lead to this server. A test says what the hashes must be when the two have changed.
+/// The `Content-Security-Policy` of a page: it allows the page's own style and script by their hashes, the
+/// icons in its style, and forms that lead to this server. A test says what the hashes must be when style
+/// or script has changed.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
     style-src 'sha256-CF7hNtF4Y9FAHei0aRIbOs4Sv0mpH30FGpJyCno82+o='; \
     script-src 'sha256-1Bb+NkFQ62AXY52l8GTUvA7QmN+Q+3DVeCLmZqBuISI='; \
     img-src data:; form-action 'self'; base-uri 'none'";
 
-/// The same with the script of the form to upload with, which sends it to this server.
+/// The `Content-Security-Policy` of a page with a form to upload: [`CONTENT_SECURITY_POLICY`] and the
+/// form's script, which sends files to this server.
 const CONTENT_SECURITY_POLICY_UPLOAD: &str = "default-src 'none'; \
     style-src 'sha256-CF7hNtF4Y9FAHei0aRIbOs4Sv0mpH30FGpJyCno82+o='; \
     script-src 'sha256-1Bb+NkFQ62AXY52l8GTUvA7QmN+Q+3DVeCLmZqBuISI=' \
@@ -38,8 +40,8 @@ const CONTENT_SECURITY_POLICY_UPLOAD: &str = "default-src 'none'; \
 const MAX_SHOWN: usize = 2048;
 /// The most breadcrumbs. Of a longer way the first and the nearest are shown.
 const MAX_BREADCRUMBS: usize = 32;
-/// The most levels that a breadcrumb, but for the first, leads up: twice as many as there are of them, for
-/// the empty steps that a path may have.
+/// The most levels that a breadcrumb other than the first leads up: twice `MAX_BREADCRUMBS`, for the empty
+/// steps that a path may have.
 const MAX_LEVELS: usize = 64;
 
 const STYLE: &str = include_str!("style.css");
@@ -51,17 +53,17 @@ const UPLOAD_SCRIPT: &str = include_str!("upload.js");
 const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'\
     %3E%3Cpath fill='%232f81f7' d='M1 3h5l2 2h7v9H1z'/%3E%3C/svg%3E";
 
-/// What is around the rows of a page.
+/// The text before and behind the rows of a page.
 pub(super) struct Frame {
     pub(super) start: String,
     pub(super) end: String,
-    /// What the page may use.
+    /// The value of `Content-Security-Policy` for the page.
     pub(super) content_security_policy: &'static str,
 }
 
 impl Frame {
-    /// Of the page that lists `count` entries in `order` as the content of the directory at `path`, the
-    /// path of a request target.
+    /// Returns the frame of the page that lists `count` entries in `order` as the content of the directory
+    /// at `path`, the path of a request target.
     pub(super) fn new(path: &str, order: Order, count: usize, form: UploadForm) -> Self {
         let title = format!("Directory listing for {}", show(path));
         let breadcrumbs = breadcrumbs(path);
@@ -103,7 +105,7 @@ impl Frame {
     }
 }
 
-/// The way to the directory at `path`, each step of it relative, so that it holds behind a proxy.
+/// Returns the breadcrumbs of the directory at `path`, each link relative, so that it holds behind a proxy.
 fn breadcrumbs(path: &str) -> String {
     let mut names = Vec::new();
     let (mut levels, mut is_whole) = (0, true);
@@ -135,8 +137,8 @@ fn breadcrumbs(path: &str) -> String {
     breadcrumbs
 }
 
-/// The steps of a `path` from its end to the root, those left out that a browser resolves (RFC 3986
-/// 5.2.4): `.`, and `..` with what is before it. What is behind the last slash is none.
+/// Returns the steps of a `path` from its end to the root, without those that a browser resolves (RFC 3986
+/// 5.2.4): `.`, and `..` with the step before it. The text behind the last slash is no step.
 fn steps_up(path: &str) -> impl Iterator<Item = &str> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let steps = path.rsplit_once('/').map(|(steps, _)| steps.rsplit('/'));
@@ -152,7 +154,8 @@ fn steps_up(path: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// How many dots `step` consists of, coded or not, if there are one or two and nothing else.
+/// Returns the number of dots that `step` consists of, coded or not; `None` unless it is one or two dots
+/// and nothing else.
 fn dots(step: &str) -> Option<usize> {
     let mut rest = step;
     let mut dots = 0;
@@ -166,7 +169,7 @@ fn dots(step: &str) -> Option<usize> {
     (rest.is_empty() && matches!(dots, 1 | 2)).then_some(dots)
 }
 
-/// The head of a column, which shows the order that the page is in and leads to another.
+/// Returns the head of a column, which shows the order that the page is in and leads to another.
 fn column_head(key: Key, order: Order) -> String {
     let label = match key {
         Key::Name => "Name",
@@ -195,7 +198,7 @@ pub(super) fn write_row(page: &mut impl Write, name: &str, entry: &Entry) -> fmt
         true => "<tr class=\"directory\"><th scope=\"row\"><a href=\"",
         false => "<tr><th scope=\"row\"><a href=\"",
     })?;
-    // What needs no quotes in a link means nothing to HTML either.
+    // A name that needs no quotes in a link means nothing to HTML either.
     let is_plain = is_plain(name);
     match is_plain {
         true => page.write_str(name)?,
@@ -228,7 +231,8 @@ pub(super) fn write_row(page: &mut impl Write, name: &str, entry: &Entry) -> fmt
     page.write_str("</td></tr>\n")
 }
 
-/// Writes when something was `modified`, to the second for programs and to the minute for people.
+/// Writes the time `modified`, in seconds since the epoch, to the second for programs and to the minute for
+/// people.
 fn write_time(page: &mut impl Write, modified: u64) -> fmt::Result {
     let mut time = *b"<time datetime=\"0000-00-00T00:00:00Z\">0000-00-00 00:00</time>";
     date::put_utc(&mut time, modified, 16, 27);
@@ -237,7 +241,7 @@ fn write_time(page: &mut impl Write, modified: u64) -> fmt::Result {
     page.write_str(str::from_utf8(&time).unwrap_or_default())
 }
 
-/// A coded `path` or a part of one, decoded and escaped.
+/// Returns a percent-encoded `path`, or a part of one, decoded and escaped for HTML.
 fn show(path: &str) -> String {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let shown = excerpt(&decoded, MAX_SHOWN, |out, text| out.push_str(&escape(text)));
@@ -259,7 +263,7 @@ fn write_human_size(page: &mut impl Write, bytes: u64) -> fmt::Result {
             whole * 10 + ((part * 10 + (1 << (shift - 1))) >> shift),
             name,
         );
-        // What would be shown as 1024.0 is 1.0 of the next.
+        // A size that would be shown as 1024.0 of this unit is 1.0 of the next.
         if tenths < 10_240 {
             break;
         }

@@ -1,4 +1,4 @@
-//! What a script is told of its request: CGI/1.1 (RFC 3875 4.1), as Python 3.13 sets it.
+//! The variables that tell a script of its request: CGI/1.1 (RFC 3875 4.1), as Python 3.13 sets them.
 
 use std::borrow::Cow;
 
@@ -33,7 +33,7 @@ const NOT_PASSED: [&str; 16] = [
     "expect",
 ];
 
-/// What the environment is made of besides the exchange.
+/// The facts about the server that the environment tells besides the exchange.
 pub(super) struct Server {
     pub(super) software: String,
     pub(super) protocol: Version,
@@ -41,7 +41,7 @@ pub(super) struct Server {
     pub(super) root: String,
 }
 
-/// The variables for `script`.
+/// Returns the variables for `script`, as (name, value).
 pub(super) fn environment(
     http: &Exchange,
     server: Server,
@@ -67,7 +67,7 @@ pub(super) fn environment(
     variables.set("REMOTE_ADDR", http.client_address.address.as_str());
     variables.set("REMOTE_HOST", "");
     if http.is_encrypted {
-        // Not of the RFC, but what scripts look for.
+        // The RFC does not name it, but scripts look for it.
         variables.set("HTTPS", "on");
     }
     if let Some((scheme, user)) = authorization(headers) {
@@ -98,7 +98,7 @@ impl Variables {
         self.0.push((name.into(), value.into().into_owned()));
     }
 
-    /// One of maybe several field lines of this name, which are one list (RFC 9110 5.3).
+    /// Adds one of maybe several field lines of this name, which are one list (RFC 9110 5.3).
     fn add(&mut self, name: &str, value: &str) {
         match self.0.iter_mut().find(|(known, _)| known == name) {
             Some((_, list)) if list.is_empty() => list.push_str(value),
@@ -108,8 +108,8 @@ impl Variables {
     }
 }
 
-/// Whether the field `name` becomes a variable. Names with other characters than letters, digits and
-/// `-` do not: `X_A` would be taken for `X-A`.
+/// Returns whether the field `name` becomes a variable. Names with other characters than letters, digits
+/// and `-` do not: `X_A` would be taken for `X-A`.
 fn is_passed(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     name.bytes().all(is_plain) && !NOT_PASSED.iter().any(|no| name.eq_ignore_ascii_case(no))
@@ -120,7 +120,8 @@ fn joined(headers: Headers, name: &str, separator: &str) -> String {
     values.join(separator)
 }
 
-/// The scheme of `Authorization`, and the user of Basic (RFC 7617 2). Nothing here checks who that is.
+/// Returns the scheme of `Authorization`, and the user of Basic (RFC 7617 2). Nothing in this module checks
+/// who that is.
 fn authorization(headers: Headers) -> Option<(String, Option<String>)> {
     let value = headers.get("Authorization")?;
     let mut words = value.split_ascii_whitespace();
@@ -141,7 +142,7 @@ fn user(credentials: &str) -> Option<String> {
     (!has_controls).then(|| user.to_owned())
 }
 
-/// An address as it stands in a URL (RFC 3875 4.1.14).
+/// Returns an address as it stands in a URL (RFC 3875 4.1.14).
 fn host_name(address: &str) -> Cow<'_, str> {
     match address.contains(':') {
         true => format!("[{address}]").into(),

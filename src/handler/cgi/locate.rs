@@ -1,4 +1,4 @@
-//! Which script a request target names, and what is left of the target for it: pure text, but for one
+//! The script that a request target names, and what is left of the target for it: pure text, but for one
 //! question to the file system.
 
 use std::borrow::Cow;
@@ -10,15 +10,15 @@ use crate::http1::target::Target;
 /// A script, as a request names it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Script {
-    /// Its path from the root, from a slash on (`SCRIPT_NAME`).
+    /// The path of the script from the root, from a slash on (`SCRIPT_NAME`).
     pub(super) name: String,
-    /// What follows its name in the path, empty or from a slash on (`PATH_INFO`).
+    /// The rest of the path behind the script's name, empty or from a slash on (`PATH_INFO`).
     pub(super) path_info: String,
 }
 
-/// The path of `target` beneath one of `directories`, as that directory and the rest behind the slash
-/// (`is_cgi`). It names the same file as for `translate_path`, so that no other way of writing it shows
-/// the text of a script.
+/// Returns the one of `directories` that the path of `target` is beneath, and the rest of the path behind
+/// the slash (`is_cgi`); `None` if there is none. The path names the same file as for `translate_path`, so
+/// that no other way of writing it shows the text of a script.
 pub(super) fn cgi_info(target: &str, directories: &[Cow<str>]) -> Option<(String, String)> {
     let path = collapse(target);
     let is_known = |directory: &str, rest: &str| match directory {
@@ -32,8 +32,8 @@ pub(super) fn cgi_info(target: &str, directories: &[Cow<str>]) -> Option<(String
         .map(|(directory, rest)| (directory.to_owned(), rest.to_owned()))
 }
 
-/// The script that `rest` begins with in `directory`, or in a directory beneath it that `is_directory`
-/// knows by its path from the root (the first half of `run_cgi`).
+/// Returns the script that `rest` begins with in `directory`, or in a directory beneath it that
+/// `is_directory` knows by its path from the root (the first half of `run_cgi`).
 pub(super) fn script(directory: &str, rest: &str, is_directory: impl Fn(&str) -> bool) -> Script {
     let path = format!("{directory}/{rest}");
     let mut start = directory.len() + 1;
@@ -49,8 +49,8 @@ pub(super) fn script(directory: &str, rest: &str, is_directory: impl Fn(&str) ->
     }
 }
 
-/// The decoded path of `target` with empty parts, `.` and `..` resolved (`_url_collapse_path`). What
-/// leads above the root stays there, where Python fails.
+/// Returns the decoded path of `target` with empty parts, `.` and `..` resolved (`_url_collapse_path`). A
+/// path that leads above the root stays at the root, where Python fails.
 fn collapse(target: &str) -> String {
     let path = percent_decode_str(Target::new(target).path).decode_utf8_lossy();
     let mut parts = Vec::new();
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn what_is_beneath_a_directory_of_scripts_is_for_a_script() {
         let known = directories(&["/cgi-bin", "/htbin"]);
-        // What Python 3.13 says, but for the four that follow.
+        // The answers of Python 3.13, but for the four targets behind the next comment.
         for (target, expected) in [
             ("/cgi-bin/a", Some(("/cgi-bin", "a"))),
             ("/cgi-bin/a?x/../..", Some(("/cgi-bin", "a"))),
@@ -109,7 +109,7 @@ mod tests {
             ("/cgi-bin/x//y", Some(("/cgi-bin", "x/y"))),
             ("/a/cgi-bin/x", None),
             ("/cgi-bins/x", None),
-            // Python: an exception; the script of `translate_path`; a query of its own.
+            // Python's answers: an exception; the script of `translate_path`; a query of its own.
             ("/../cgi-bin/x", Some(("/cgi-bin", "x"))),
             ("/../x", None),
             ("/cgi-bin/x#f", Some(("/cgi-bin", "x"))),

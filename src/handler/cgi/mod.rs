@@ -1,7 +1,7 @@
 //! `CGIHTTPRequestHandler`: scripts in some directories, files everywhere else.
 //!
-//! As in [`base`](crate::base), the functions are what the methods do unless overridden. The host runs the
-//! scripts, so a handler of this kind needs one that offers `sandserve:http/cgi`.
+//! As in [`base`](crate::base), a method calls the function of its name unless overridden. The host runs
+//! the scripts, so a handler of this kind needs a host that offers `sandserve:http/cgi`.
 
 mod environment;
 mod locate;
@@ -27,21 +27,21 @@ use environment::{Server, environment};
 pub const CGI_DIRECTORIES: [Cow<'static, str>; 2] =
     [Cow::Borrowed("/cgi-bin"), Cow::Borrowed("/htbin")];
 
-/// Seconds after which to ask again where no script could run: crowds pass, and who has waited in vain is not to
-/// come back at once.
+/// The seconds after which a client is to ask again where no script could run: crowds pass, and a client
+/// that has waited in vain is not to come back at once.
 const RETRY_AFTER: &str = "1";
 
-/// Serves GET and HEAD from files, and GET, HEAD and POST from scripts. `do_post` of the base trait and
-/// `send_head` of the simple one call [`do_post`] and [`send_head`] here.
+/// A handler that serves GET and HEAD from files, and GET, HEAD and POST from scripts. `do_post` of the
+/// base trait and `send_head` of the simple one call [`do_post`] and [`send_head`] here.
 pub trait CgiHttpRequestHandler: SimpleHttpRequestHandler {
-    /// The directories whose files are scripts: paths from the root, with a slash before and none
+    /// Returns the directories whose files are scripts: paths from the root, with a slash before and none
     /// behind.
     fn cgi_directories(&self) -> &[Cow<'static, str>] {
         &CGI_DIRECTORIES
     }
 
-    /// The directory of scripts that the request in hand names something in, and the rest of its path
-    /// (`cgi_info`); `None` for all other requests.
+    /// Returns the directory of scripts that the request in hand names something in, and the rest of its
+    /// path (`cgi_info`); `None` for all other requests.
     fn is_cgi(&self, http: &Exchange) -> Option<(String, String)> {
         is_cgi(self, http)
     }
@@ -52,7 +52,7 @@ pub trait CgiHttpRequestHandler: SimpleHttpRequestHandler {
     }
 }
 
-/// Serves a POST request.
+/// Serves a POST request from a script, or sends the error 501 if the target names none.
 pub fn do_post<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
 where
     H: CgiHttpRequestHandler + ?Sized,
@@ -63,7 +63,7 @@ where
     }
 }
 
-/// Does what [`simple::send_head`] does, but for scripts, which answer completely.
+/// Sends the head of a response as [`simple::send_head`] does, or the complete answer of a script.
 pub fn send_head<H>(handler: &mut H, http: &mut Exchange) -> io::Result<Option<Content>>
 where
     H: CgiHttpRequestHandler + ?Sized,
@@ -77,7 +77,8 @@ where
     }
 }
 
-/// See [`CgiHttpRequestHandler::is_cgi`].
+/// Returns the directory of scripts and the rest of the path: the default of
+/// [`CgiHttpRequestHandler::is_cgi`].
 pub fn is_cgi<H>(handler: &H, http: &Exchange) -> Option<(String, String)>
 where
     H: CgiHttpRequestHandler + ?Sized,
@@ -85,7 +86,7 @@ where
     locate::cgi_info(http.request.path(), handler.cgi_directories())
 }
 
-/// See [`CgiHttpRequestHandler::run_cgi`].
+/// Answers with the output of a script: the default of [`CgiHttpRequestHandler::run_cgi`].
 pub fn run_cgi<H>(
     handler: &mut H,
     http: &mut Exchange,
@@ -160,8 +161,8 @@ where
     }
 }
 
-/// The query as an argument, unless it looks like a form (RFC 3875 4.4). As in Python, an empty one is
-/// an argument too.
+/// Returns the query as an argument, unless it looks like a form (RFC 3875 4.4). As in Python, an empty
+/// query is an argument too.
 fn arguments(query: &str) -> Vec<String> {
     match query.contains('=') {
         true => Vec::new(),

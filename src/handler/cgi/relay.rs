@@ -12,7 +12,7 @@ use crate::http1::rfile::Rfile;
 use super::CgiHttpRequestHandler;
 use super::response::{Head, HeadReader, Parsed};
 
-/// How much is moved at once, in bytes.
+/// The most that is moved at once, in bytes.
 const PIECE_SIZE: usize = 64 * 1024;
 
 /// Answers with the output of the script called `name`, which gets the content of the request.
@@ -75,8 +75,8 @@ where
     finish(handler, http, name, &script, head.is_none())
 }
 
-/// Passes a piece of the output on, as a head or as content; the inner error is what is wrong with the
-/// head.
+/// Passes a piece of the output on, as a head or as content. The inner error is the reason why the head is
+/// refused.
 fn pass_on<H>(
     handler: &mut H,
     http: &mut Exchange,
@@ -113,17 +113,17 @@ where
     handler.end_headers(http)
 }
 
-/// What became of the content of the request.
+/// The state of the content of the request after an attempt to pass it on.
 enum Input {
-    /// Some of it went to the script.
+    /// Some of the content went to the script.
     Moved,
-    /// More can go when this is ready.
+    /// More of the content can go when the pollable is ready.
     Waits(Pollable),
-    /// There is no more, or the script takes no more.
+    /// There is no more content, or the script takes no more.
     Ended,
 }
 
-/// Passes on what has come of the content.
+/// Passes on to the script what has come of the content of the request, up to `PIECE_SIZE` bytes.
 ///
 /// # Errors
 /// Failures of the connection, and content whose framing is broken.
@@ -147,7 +147,7 @@ fn feed(rfile: &mut Rfile, stdin: &OutputStream) -> io::Result<Input> {
     })
 }
 
-/// Ends the response of a script that has no more output, as the script has ended.
+/// Ends the response of a script that has no more output, according to how the script ends.
 fn finish<H>(
     handler: &mut H,
     http: &mut Exchange,
@@ -166,7 +166,7 @@ where
     let is_whole = has_head && matches!(end, End::Exited(_));
     match &end {
         End::Exited(0) => {}
-        // As Python has it: a signal is a negative code.
+        // As in Python, a signal is a negative code.
         End::Exited(code) => handler.log_error(http, &format!("CGI script exit code {code}")),
         End::Signalled(signal) => {
             handler.log_error(http, &format!("CGI script exit code -{signal}"));

@@ -6,10 +6,10 @@ use agreed::syntax::is_token;
 
 use crate::http1::request::latin1;
 
-/// The most that the head of an output may have, in bytes.
+/// The most bytes that the head of an output may have.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// The fields that are for the server to send: they frame the message, or it has them already.
+/// The fields that only the server sends: they frame the message, or the server sets them already.
 const NOT_PASSED: [&str; 10] = [
     "connection",
     "date",
@@ -23,31 +23,31 @@ const NOT_PASSED: [&str; 10] = [
     "upgrade",
 ];
 
-/// What an output begins with.
+/// The beginning of a script's output, as far as it has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
-    /// A head, and how many bytes it has of the piece that it ends in.
+    /// A head, and the number of its bytes in the piece that it ends in.
     Complete(Head, usize),
-    /// A part of one.
+    /// A part of a head.
     Partial,
-    /// Something else, and why.
+    /// Something else than a head, and the reason why.
     Broken(&'static str),
 }
 
-/// What a script says of its response.
+/// The head of a script's output, which describes its response.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {
-    /// The status, if it says one.
+    /// The status, if the script says one.
     pub(super) status: Option<u16>,
-    /// The reason phrase behind it.
+    /// The reason phrase behind the status.
     pub(super) reason: Option<String>,
     /// The fields to send, as (name, value).
     pub(super) fields: Vec<(String, String)>,
 }
 
 impl Head {
-    /// The status code and the reason phrase to send: what the script says, or 302 for a `Location`,
-    /// or Python's 200. `None` stands for the usual phrase.
+    /// Returns the status code and the reason phrase to send: those that the script says, or 302 for a
+    /// `Location`, or Python's 200. `None` stands for the usual phrase.
     pub(super) fn status(&self) -> (u16, Option<&str>) {
         let has_location = || self.has("Location");
         match self.status {
@@ -63,18 +63,19 @@ impl Head {
     }
 }
 
-/// The head of an output that comes in pieces, each of which is looked at once.
+/// A reader of the head of an output that comes in pieces, each of which is looked at once.
 #[derive(Debug, Default)]
 pub(super) struct HeadReader {
     head: Head,
-    /// What has come of the line in hand.
+    /// The bytes of the line in hand that have come.
     line: Vec<u8>,
-    /// How many bytes have come.
+    /// The number of bytes that have come.
     size: usize,
 }
 
 impl HeadReader {
-    /// Takes the next `piece` of the output; nothing more after what is not [`Parsed::Partial`].
+    /// Takes the next `piece` of the output. It must not be called again after a result other than
+    /// [`Parsed::Partial`].
     pub(super) fn read(&mut self, piece: &[u8]) -> Parsed {
         let mut used = 0;
         for part in piece.split_inclusive(|&byte| byte == b'\n') {
@@ -137,7 +138,8 @@ impl Head {
         Ok(())
     }
 
-    /// `Status: 404 Not Found`. An interim status would not be an answer.
+    /// Sets the status and the reason phrase from a value such as `404 Not Found`. An interim status is
+    /// refused: it would not be an answer.
     fn set_status(&mut self, value: &str) -> Result<(), &'static str> {
         let (code, reason) = value.split_once(' ').unwrap_or((value, ""));
         let is_number = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit());
