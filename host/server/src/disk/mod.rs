@@ -53,20 +53,21 @@ pub(crate) enum Storage {
 }
 
 impl Storage {
-    /// Returns that of `directory`, which may wait.
+    /// Returns the storage of `directory`. May wait.
     #[cfg(target_os = "linux")]
     fn of(directory: &File) -> Storage {
         rustix::fs::fstatfs(directory).map_or(Storage::Far, |found| of_kind(found.f_type as u32))
     }
 
-    /// Elsewhere the system does not tell what would wait, and what is there is read in place.
+    /// Returns [`Storage::Memory`]. Where the system is not Linux, it does not tell what would wait, and what
+    /// is there is read in place.
     #[cfg(not(target_os = "linux"))]
     fn of(_: &File) -> Storage {
         Storage::Memory
     }
 }
 
-/// Returns where the file systems of a kind are, given its number in `statfs(2)`.
+/// Returns the storage of file systems of one kind, given its number in `statfs(2)`.
 #[cfg(target_os = "linux")]
 fn of_kind(kind: u32) -> Storage {
     match kind {
@@ -89,17 +90,17 @@ fn of_kind(kind: u32) -> Storage {
 pub(crate) struct Root(Storage);
 
 impl Root {
-    /// Returns what is known of `root`. It may wait.
+    /// Returns what is known of the directory `root`. May wait.
     pub(crate) fn of(root: &File) -> Self {
         Root(Storage::of(root))
     }
 
-    /// For components that have no root.
+    /// Returns the root of components that have none.
     pub(crate) fn none() -> Self {
         Root(Storage::Far)
     }
 
-    /// Returns where `file` is, which a component has open.
+    /// Returns the storage of `file`, which a component has open.
     pub(crate) fn storage_of(self, file: &Arc<File>) -> Storage {
         match MARKED_COUNT.load(Ordering::Relaxed) {
             0 => self.0,
@@ -125,7 +126,7 @@ impl fmt::Display for Stalled {
 
 impl Error for Stalled {}
 
-/// Threads, and who waits for one.
+/// The threads for one kind of storage, and those who wait for one.
 struct Threads {
     free: Semaphore,
     waiting: AtomicUsize,
@@ -162,13 +163,13 @@ impl Threads {
     }
 }
 
-/// A place among those who wait.
+/// A place among the calls that wait for a thread.
 struct Waiting(&'static AtomicUsize);
 
 impl Waiting {
     fn new(waiting: &'static AtomicUsize) -> Option<Self> {
         let place = Waiting(waiting);
-        // Dropped where it is one too many.
+        // The place is dropped where it is one too many.
         (waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(place)
     }
 }
@@ -215,8 +216,8 @@ pub(crate) fn read_now(
     }
 }
 
-/// Returns whether the last byte of `size` from `offset` is in memory, and the first too where there are many.
-/// Caches fill and empty from one end on: what is between is there as well.
+/// Returns whether the last byte of `size` from `offset` is in memory, and the first too where there are
+/// many. Caches fill and empty from one end on: the bytes between are there as well.
 pub(crate) fn is_in_memory(file: &File, storage: Storage, offset: u64, size: u64) -> bool {
     /// Bytes that a disk reads at once, more or less.
     const NEIGHBOURS: u64 = 256 * 1024;
@@ -263,7 +264,7 @@ fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
 /// Reads up to `size` bytes of `file` from `offset`, and waits for them.
 ///
 /// # Errors
-/// Any of the file.
+/// Any error of the file.
 pub(crate) fn read_waiting(file: &File, offset: u64, size: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; size];
     let mut length = 0;
@@ -286,7 +287,7 @@ static MARKED: Mutex<BTreeMap<usize, (Arc<File>, Storage)>> = Mutex::new(BTreeMa
 static MARKED_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// This core looks for those that nobody has open any more.
+    /// This core looks for marked files that nobody has open any more.
     static IS_SWEEPING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -307,8 +308,8 @@ fn marked(file: &Arc<File>) -> Option<Storage> {
     Some(*storage)
 }
 
-/// Closes marked files that nobody has open any more, as far as there are threads for it. False if none are
-/// left.
+/// Closes marked files that nobody has open any more, as far as there are threads for it. Returns false if
+/// none are left.
 fn sweep() -> bool {
     let mut marked = lock(&MARKED);
     let unused: Vec<_> = marked
@@ -330,8 +331,8 @@ fn sweep() -> bool {
     !marked.is_empty()
 }
 
-/// Has `call` made soon, when those before it are, by a thread that nobody waits for. Where there is no thread
-/// it is not made.
+/// Has `call` made soon, when the calls before it are, by a thread that nobody waits for. Where there is no
+/// thread it is not made.
 pub(crate) fn later(call: impl FnOnce() + Send + 'static) {
     let mut queue = lock(&LATER);
     if queue.is_none() {
@@ -362,7 +363,7 @@ static LATER: Mutex<Option<mpsc::Sender<Call>>> = Mutex::new(None);
 pub(crate) struct Cursor {
     pub(crate) file: Arc<File>,
     pub(crate) storage: Storage,
-    /// Its size in bytes when it was opened, if that is known.
+    /// The size of the file in bytes when it was opened, if that is known.
     pub(crate) size: Option<u64>,
     pub(crate) position: AtomicU64,
 }

@@ -1,8 +1,9 @@
-//! Files that were opened a moment ago, and what was seen of them in memory. To look whether a path still names one of them takes a fraction
-//! of what it takes to open it again. They are kept for one to two rounds: so short that nobody notices.
+//! Files that were opened a moment ago, and how much of them was seen in memory. To look whether a path still
+//! names one of them takes a fraction of the time of opening it again. They are kept for one to two rounds:
+//! so short that nobody notices.
 //!
-//! What the path leads through might have become a link out of the directory meanwhile. But what is found
-//! is only ever a file that was just opened beneath it, and nothing is found for longer than two rounds.
+//! A directory on the path might have become a link out of the directory meanwhile. But only a file that was
+//! just opened beneath the directory is ever found, and none is found for longer than two rounds.
 
 use std::cell::RefCell;
 use std::mem;
@@ -13,11 +14,11 @@ use wasmtime_wasi::filesystem::File;
 
 use crate::pace::round;
 
-/// How many are kept, on each core.
+/// Most files that are kept on each core.
 const MAX_FILES: usize = 16;
 
 thread_local! {
-    /// Those of this core.
+    /// The kept files of this core.
     static OPEN_FILES: RefCell<Vec<OpenFile>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -26,13 +27,13 @@ struct OpenFile {
     path: String,
     file: File,
     stat: Stat,
-    /// Bytes from its start on that were seen in memory.
+    /// Bytes from the start of the file on that were seen in memory.
     seen: u64,
     is_old: bool,
 }
 
-/// The file that `path` names in `directory`, and what it is now. `None` if it is not one that was kept,
-/// or has changed in any way since, or is named by a symbolic link.
+/// Returns the file that `path` names in `directory`, and its status now. `None` if it is not one that was
+/// kept, has changed in any way since, or is named by a symbolic link.
 pub(crate) fn find(directory: &Arc<std::fs::File>, path: &str) -> Option<(File, Stat)> {
     OPEN_FILES.with_borrow(|files| {
         let kept = files
@@ -84,14 +85,14 @@ pub(crate) fn note_seen(file: &Arc<std::fs::File>, size: u64) {
     });
 }
 
-/// Whether both are of one file, whose content and permissions are as they were: what changes them
-/// changes `st_ctime`. No other file has its number while it is open.
+/// Returns whether `before` and `now` are of one file, whose content and permissions are as they were: a
+/// change of these changes `st_ctime`. No other file has its number while it is open.
 fn is_unchanged(before: &Stat, now: &Stat) -> bool {
     let identity = |stat: &Stat| (stat.st_dev, stat.st_ino, stat.st_ctime, stat.st_ctime_nsec);
     identity(before) == identity(now)
 }
 
-/// Closes those that were here a round ago. False if none are left.
+/// Closes the kept files that were here a round ago. Returns false if none are left.
 fn close_old() -> bool {
     OPEN_FILES.with_borrow_mut(|files| {
         files.retain_mut(|file| !mem::replace(&mut file.is_old, true));
@@ -134,7 +135,7 @@ mod tests {
         tokio::time::sleep(3 * ROUND).await;
         assert!(find(&directory, "file").is_none());
         assert!(OPEN_FILES.with_borrow(Vec::is_empty));
-        // And the next one.
+        // The next file is kept for a moment as well.
         open_and_keep(&directory, &path.path().join("file"));
         assert!(find(&directory, "file").is_some());
         tokio::time::sleep(3 * ROUND).await;

@@ -14,25 +14,25 @@ use crate::transport::socket::{Arrived, Progress, Socket};
 
 /// The requests that one call may serve.
 pub(crate) enum Burst {
-    /// The one that is there.
+    /// The request that is there.
     One,
-    /// Those that follow closely.
+    /// Requests that follow closely.
     Many(Wait),
 }
 
-/// What lets an instance wait.
+/// The means by which an instance waits for the next request.
 pub(crate) struct Wait {
     stopping: watch::Receiver<bool>,
     idle: Idle,
     alike: Option<Alike>,
 }
 
-/// What requests must have in common that follow each other in one call.
+/// The common ground of requests that follow each other in one call.
 #[derive(Clone, Debug)]
 pub(crate) enum Alike {
-    /// They come without credentials.
+    /// All requests come without credentials.
     WithoutCredentials,
-    /// A proxy names this client, or none, and they come without credentials if that is said.
+    /// A proxy names this client, or none, in each request. They come without credentials if that is said.
     Named {
         proxies: Arc<TrustedProxies>,
         client: Option<IpAddr>,
@@ -41,7 +41,7 @@ pub(crate) enum Alike {
 }
 
 impl Alike {
-    /// Returns whether the request with this `head` is like those before.
+    /// Returns whether the request with this `head` is like those before it in the call.
     fn includes(&self, head: &[u8]) -> bool {
         match self {
             Alike::WithoutCredentials => !forwarded::has_credentials(head),
@@ -58,15 +58,17 @@ impl Alike {
 }
 
 impl Burst {
-    /// Ends when others ask for `instances`, when `stopping` turns true, or with a request that is not `alike`. It
-    /// waits longer where the client `comes_back` [soon](crate::pace::idle::SOON).
+    /// Makes a burst of many requests. It ends when others ask for `instances`, when `stopping` turns true,
+    /// or with a request that is not `alike`. It waits longer where the client `comes_back`
+    /// [soon](crate::pace::idle::SOON).
     pub(crate) fn new(
         instances: Arc<Instances>,
         comes_back: bool,
         mut stopping: watch::Receiver<bool>,
         alike: Option<Alike>,
     ) -> Self {
-        // From here on a look at whether it has changed is enough, which takes no lock that cores share.
+        // From here on a look at whether `stopping` has changed is enough, which takes no lock that cores
+        // share.
         if *stopping.borrow() {
             stopping.mark_changed();
         }
@@ -77,8 +79,9 @@ impl Burst {
         })
     }
 
-    /// Sends what was written, and waits for the whole head of a request: false if the instance should
-    /// rather go. What ails the connection, or a head that will not be whole, shows when it is used next.
+    /// Sends what was written, and waits for the whole head of a request. Returns false if the instance
+    /// should rather go. A failure of the connection, or a head that will not be whole, shows when the
+    /// connection is used next.
     pub(crate) async fn goes_on(&mut self, socket: &Socket) -> bool {
         match self {
             Burst::One => false,

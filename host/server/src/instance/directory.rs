@@ -26,7 +26,7 @@ use crate::instance::filesystem::wait_for;
 use crate::instance::state::State;
 use crate::transport::socket::Socket;
 
-/// How many bytes of entries the system is asked for at once.
+/// Bytes of entries that the system is asked for at once.
 #[cfg(target_os = "linux")]
 const READ_SIZE: usize = 32 * 1024;
 /// Bytes of names up to which the system is asked once more: less than it tells at once.
@@ -42,7 +42,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
         "[method]directory-entry-stream.read-directory-entry",
         |store, arguments| Box::new(read_directory_entry(store, arguments)),
     )?;
-    // To the component it is the same resource; behind its number is an [`Entries`].
+    // The component sees the stock resource; behind its number is an [`Entries`].
     let resource = ResourceType::host::<ReaddirIterator>();
     types.resource("directory-entry-stream", resource, |mut store, rep| {
         store
@@ -56,12 +56,13 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
 /// A directory being read.
 struct Entries {
     storage: Storage,
-    /// The source of more; none at the end, and while it is asked.
+    /// The source of more entries; none at the end, and while it is asked.
     source: Option<Source>,
-    /// Those that the system has told of and nobody has asked for: what each is, and where its name ends.
+    /// Entries that the system has told of and nobody has asked for: the kind of each, and the end of its
+    /// name.
     told: vec::IntoIter<(DescriptorType, usize)>,
-    /// Their names, from `asked` on. As strings of their own, a thousand at a time, they would take
-    /// longer.
+    /// The names of all that was told, from `asked` on. As strings of their own, a thousand at a time, they
+    /// would take longer.
     names: String,
     asked: usize,
 }
@@ -133,7 +134,7 @@ async fn make<T: Send + 'static>(
 }
 
 impl Entries {
-    /// Returns the next of those that the system has told of.
+    /// Returns the next of the entries that the system has told of.
     fn next(&mut self) -> Option<DirectoryEntry> {
         let (type_, end) = self.told.next()?;
         let name = self.names[self.asked..end].to_owned();
@@ -149,7 +150,7 @@ struct Told {
     names: String,
 }
 
-/// A directory that is asked for its entries.
+/// An open directory that can be asked for its entries.
 struct Source {
     directory: Arc<File>,
     entries: RawEntries,
@@ -171,14 +172,14 @@ impl Source {
         })
     }
 
-    /// Asks the system for more, and again where that are few, as it may be known then that there are no more.
-    /// Returns what can be asked for the rest.
+    /// Asks the system for more entries, and again where these are few, as it may be known then that there
+    /// are no more. Returns the source of the rest, if there is any, and the entries.
     fn ask(mut self) -> io::Result<(Option<Self>, Told)> {
         let mut told = Told::default();
         let Source { directory, entries } = &mut self;
         while told.names.len() < FEW {
             let goes_on = entries.read(|name, file_type| {
-                // Other names cannot pass.
+                // Names that are not UTF-8 cannot pass to a component.
                 let Ok(text) = name.to_str() else { return };
                 if text != "." && text != ".." {
                     told.names.push_str(text);
@@ -195,7 +196,7 @@ impl Source {
     }
 }
 
-/// What is at `name`, where `file_type` is what the directory says.
+/// Returns the kind of file at `name` of `directory`, where `file_type` is what the directory says.
 fn type_of(directory: &File, name: &CStr, file_type: FileType) -> DescriptorType {
     descriptor_type(match file_type {
         // Some file systems do not tell.
@@ -207,7 +208,7 @@ fn type_of(directory: &File, name: &CStr, file_type: FileType) -> DescriptorType
     })
 }
 
-/// Where entries come from: system calls that each tell of many.
+/// A source of entries: system calls that each tell of many.
 #[cfg(target_os = "linux")]
 struct RawEntries(OwnedFd);
 
@@ -217,14 +218,14 @@ impl RawEntries {
         Ok(RawEntries(directory))
     }
 
-    /// Passes some entries to `found`; false if there are no more.
+    /// Passes some entries to `found`. Returns false if there are no more.
     fn read(&mut self, mut found: impl FnMut(&CStr, FileType)) -> io::Result<bool> {
         let mut buffer = Vec::with_capacity(READ_SIZE);
         let mut entries = RawDir::new(&self.0, buffer.spare_capacity_mut());
         loop {
             match entries.next() {
                 Some(Ok(entry)) => found(entry.file_name(), entry.file_type()),
-                // It was removed meanwhile.
+                // The directory was removed meanwhile.
                 None | Some(Err(Errno::NOENT)) => return Ok(false),
                 Some(Err(error)) => return Err(error.into()),
             }
@@ -235,7 +236,7 @@ impl RawEntries {
     }
 }
 
-/// Where entries come from.
+/// A source of entries: a [`Dir`], which tells of one at a time.
 #[cfg(not(target_os = "linux"))]
 struct RawEntries(Dir);
 
@@ -245,7 +246,7 @@ impl RawEntries {
         Ok(RawEntries(Dir::new(directory)?))
     }
 
-    /// Passes an entry to `found`; false if there are no more.
+    /// Passes an entry to `found`. Returns false if there are no more.
     fn read(&mut self, mut found: impl FnMut(&CStr, FileType)) -> io::Result<bool> {
         let Some(entry) = self.0.next().transpose()? else {
             return Ok(false);
@@ -255,7 +256,7 @@ impl RawEntries {
     }
 }
 
-/// A kind of file in the words of WASI.
+/// Returns `file_type` in the words of WASI.
 pub(crate) fn descriptor_type(file_type: FileType) -> DescriptorType {
     match file_type {
         FileType::RegularFile => DescriptorType::RegularFile,

@@ -12,26 +12,26 @@ use crate::instance::state::State;
 use crate::pace::turns;
 use crate::pace::watch::Abandoned;
 
-/// How often running instances let others run.
+/// Time after which a running instance lets others run.
 const TICK: Duration = Duration::from_micros(2500);
-/// Ticks until an instance does so that has just begun. The first of them may come at once, and it has computed for
-/// one at least when the second does.
+/// Ticks until an instance that has just begun lets others run. The first of them may come at once, and the
+/// instance has computed for one at least when the second does.
 const FIRST_TICKS: u32 = 2;
-/// The same when none has run for a while: one may still wake up and compute.
+/// Time between two ticks when no instance has run for a while: one may still wake up and compute.
 const SLOW_TICK: Duration = Duration::from_secs(1);
-/// How long an instance may compute without reading a byte of its connection.
+/// Longest time that an instance may compute without reading a byte of its connection.
 const MAX_COMPUTING: Duration = Duration::from_secs(30);
 
 /// Moves the engine's epoch on, every [`TICK`] while instances run, and else every [`SLOW_TICK`].
 #[derive(Default)]
 pub(crate) struct Clock {
-    /// Whether an instance has run since the last tick.
+    /// An instance has run since the last tick.
     awake: AtomicBool,
     thread: OnceLock<Thread>,
 }
 
 impl Clock {
-    /// The clock of `engine`, until it is dropped.
+    /// Starts the clock of `engine`, which runs until it is dropped.
     pub(crate) fn start(engine: Engine) -> Arc<Self> {
         let clock = Arc::<Clock>::default();
         let ticking = Arc::downgrade(&clock);
@@ -49,7 +49,7 @@ impl Clock {
         clock
     }
 
-    /// Says that an instance runs. Costs nothing when that is known, so that cores do not meet here.
+    /// Notes that an instance runs. Costs nothing when that is known, so that cores do not meet here.
     pub(crate) fn wake(&self) {
         if !self.awake.load(Ordering::Relaxed) {
             self.awake.store(true, Ordering::Relaxed);
@@ -60,7 +60,7 @@ impl Clock {
     }
 }
 
-/// The instance of `store` begins to compute, or has waited and goes on.
+/// Notes that the instance of `store` begins to compute, or has waited and goes on.
 pub(crate) fn begin(store: &mut StoreContextMut<State>) {
     let state = store.data_mut();
     state.computing = Duration::ZERO;
@@ -68,11 +68,12 @@ pub(crate) fn begin(store: &mut StoreContextMut<State>) {
     store.set_epoch_deadline(FIRST_TICKS.into());
 }
 
-/// Called on an instance that has run for a tick. It goes on when others have run; the next time it has to wait for
-/// its turn among all that compute for long.
+/// Interrupts an instance that has run for a tick. The instance goes on when others have run; the next time
+/// it has to wait for its turn among all that compute for long.
 ///
 /// # Errors
-/// [`Abandoned::Overtaken`] if others need the instance more, and an instance that has computed for [`MAX_COMPUTING`].
+/// [`Abandoned::Overtaken`] if others need the instance more, and an error for an instance that has computed
+/// for [`MAX_COMPUTING`].
 pub(crate) fn interrupt(mut store: StoreContextMut<State>) -> Result<UpdateDeadline> {
     let state = store.data_mut();
     state.clock.wake();
@@ -97,7 +98,7 @@ pub(crate) fn interrupt(mut store: StoreContextMut<State>) -> Result<UpdateDeadl
     })
 }
 
-/// Goes on for a tick when `others` have run.
+/// Lets an instance go on for a tick when `others` have run.
 pub(crate) fn let_others_run(others: impl Future<Output = ()> + Send + 'static) -> UpdateDeadline {
     UpdateDeadline::YieldCustom(1, Box::pin(others))
 }

@@ -1,4 +1,4 @@
-//! Where the host does better than the stock `wasi:filesystem`: files are opened in one race-free system
+//! `wasi:filesystem` where the host does better than the stock one: files are opened in one race-free system
 //! call and looked at once. What may wait for a disk does so aside (`disk`). The rest, and every other
 //! system, is `wasmtime-wasi`.
 
@@ -36,10 +36,10 @@ use crate::instance::uploads::Received;
 use crate::pace::cohort;
 use crate::transport::socket::Socket;
 
-/// The most bytes of a file that are read at once.
+/// Most bytes of a file that are read at once.
 const READ_SIZE: usize = 64 * 1024;
 
-/// Replaces the functions that this module is about.
+/// Replaces the functions of `wasi:filesystem` that open, look at and read files.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     types.func_wrap_async("[method]descriptor.open-at", |store, arguments| {
@@ -61,8 +61,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
 /// Looks at the file `path` as a component does that is granted `directory`.
 ///
 /// # Errors
-/// What is not there, leads out of the directory, cannot be read or is no file: to a component it is
-/// not there in any case.
+/// An error for a path where nothing is, that leads out of the directory, that cannot be read or is no file:
+/// to a component it is not there in any case.
 pub fn check_file(directory: &Path, path: &str) -> io::Result<()> {
     let file = open_file(directory, path)?;
     match file.metadata()?.is_file() {
@@ -97,7 +97,7 @@ type OpenAt = (
     DescriptorFlags,
 );
 
-/// `descriptor.open-at`, which must not wait whatever the path names, but for the disk.
+/// Opens a file for `descriptor.open-at`, which must not wait whatever the path names, but for the disk.
 async fn open_at(
     mut store: StoreContextMut<'_, State>,
     (directory, path_flags, path, open_flags, flags): OpenAt,
@@ -139,9 +139,9 @@ async fn open_at(
 
 /// The outcome of a call that does not wait.
 pub(crate) enum Now<T> {
-    /// It needs not wait.
+    /// The call need not wait, and has this outcome.
     Ready(T),
-    /// It may have to wait, for such a storage, and is to be made aside.
+    /// The call may have to wait, for such a storage, and is to be made aside.
     Aside(Storage),
     /// This system cannot tell, and the call is made in place.
     InPlace,
@@ -201,7 +201,7 @@ struct Open {
 }
 
 impl Open {
-    /// Opens it, aside in calls for `aside` if that is given.
+    /// Opens the path, aside in calls for `aside` if that is given.
     async fn make(
         self,
         mut store: StoreContextMut<'_, State>,
@@ -247,13 +247,13 @@ impl Open {
         Ok((Ok(state.table.push(descriptor)?),))
     }
 
-    /// Returns whether it is for reading only, and of what is there.
+    /// Returns whether the path is to be opened for reading only, and nothing is to be made.
     fn to_read(&self) -> bool {
         self.open_flags == OpenFlags::empty() && self.flags == DescriptorFlags::READ
     }
 
-    /// Opens it here and now. A new file that is being received is known as such at once, and goes again where
-    /// nobody waits any more.
+    /// Opens the path on this thread, which may wait. A new file that is being received is known as such at
+    /// once, and is removed where nobody waits for it any more.
     fn open(self) -> Result<Result<(Descriptor, Stat, Option<Arc<Received>>), ErrorCode>> {
         #[cfg(target_os = "linux")]
         if self.to_read()
@@ -372,8 +372,8 @@ pub(crate) async fn wait_for_path<T: Send + 'static>(
     }
 }
 
-/// Returns whether `path` leads from `directory` to another file system, or out of all that there is. It waits
-/// for the one that the directory is on only.
+/// Returns whether `path` leads from `directory` to another file system, or out of it. Waits only for the
+/// file system that the directory is on.
 fn leads_elsewhere(directory: &Dir, path_flags: PathFlags, path: &str) -> bool {
     #[cfg(target_os = "linux")]
     return beneath::leads_elsewhere(&directory.dir, path_flags, path);
@@ -381,7 +381,7 @@ fn leads_elsewhere(directory: &Dir, path_flags: PathFlags, path: &str) -> bool {
     false
 }
 
-/// What `future` comes to, which never waits: the stock functions block in place
+/// Returns the output of `future`, which never waits: the stock functions block in place
 /// (`allow_blocking_current_thread`).
 pub(crate) fn at_once<F: Future>(future: F) -> Result<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
@@ -397,7 +397,7 @@ pub(crate) fn or_error_code<T>(result: Result<T, FsError>) -> Result<Result<T, E
     }
 }
 
-/// `openat2`: the kernel resolves the whole path beneath the directory, or refuses.
+/// System calls `openat2`: the kernel resolves the whole path beneath the directory, or refuses.
 #[cfg(target_os = "linux")]
 pub(crate) mod beneath {
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -410,9 +410,9 @@ pub(crate) mod beneath {
     use super::{Now, Opened};
     use crate::disk::Storage;
 
-    /// How often a path is resolved again because something in it was being renamed.
+    /// Most attempts at a path in which something was being renamed.
     const MAX_ATTEMPTS: usize = 16;
-    /// For reading, without ever waiting for another process.
+    /// Flags for reading without ever waiting for another process.
     const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
     const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
 
@@ -604,7 +604,7 @@ pub(crate) mod beneath {
     }
 }
 
-/// `descriptor.stat`, which was just done where the file was just opened.
+/// Answers `descriptor.stat`, from the look that was just taken where the file was just opened.
 fn stat(
     mut store: StoreContextMut<'_, State>,
     (descriptor,): (Resource<Descriptor>,),
@@ -619,7 +619,7 @@ fn stat(
     },))
 }
 
-/// `descriptor.get-type`.
+/// Answers `descriptor.get-type`.
 fn get_type(
     mut store: StoreContextMut<'_, State>,
     (descriptor,): (Resource<Descriptor>,),
@@ -634,8 +634,8 @@ fn get_type(
     },))
 }
 
-/// `descriptor.metadata-hash`: what the system knows the file by, hashed as `wasmtime-wasi` does, so that
-/// a file has one entity tag under both hosts.
+/// Answers `descriptor.metadata-hash`: what the system knows the file by, hashed as `wasmtime-wasi` does, so
+/// that a file has one entity tag under both hosts.
 fn metadata_hash(
     mut store: StoreContextMut<'_, State>,
     (descriptor,): (Resource<Descriptor>,),
@@ -722,12 +722,12 @@ fn datetime(seconds: impl TryInto<u64>, nanoseconds: impl TryInto<u32>) -> Optio
     })
 }
 
-/// What was seen of the descriptor opened last.
+/// The status of the descriptor opened last.
 #[derive(Default)]
 pub(crate) struct LookedAt(Option<Seen>);
 
 struct Seen {
-    /// Weakly held, so that it is closed in time, and its address is not given to another.
+    /// The file, held weakly so that it is closed in time; its address is not given to another meanwhile.
     file: Weak<File>,
     stat: Stat,
     told: bool,
@@ -746,7 +746,7 @@ impl LookedAt {
         (self.0.as_mut()).filter(|seen| seen.file.as_ptr() == Arc::as_ptr(file))
     }
 
-    /// Tells it once: who asks again wants to know what has changed.
+    /// Returns the status of `file` once: who asks again wants to know what has changed.
     fn tell(&mut self, file: &Arc<File>) -> Option<Stat> {
         let seen = self.get(file).filter(|seen| !seen.told)?;
         seen.told = true;
@@ -756,7 +756,7 @@ impl LookedAt {
 
 type BytesAndEnd = (Vec<u8>, bool);
 
-/// `descriptor.read`.
+/// Answers `descriptor.read`.
 async fn read(
     mut store: StoreContextMut<'_, State>,
     (descriptor, size, offset): (Resource<Descriptor>, u64, u64),
@@ -788,7 +788,7 @@ async fn read(
     },))
 }
 
-/// `descriptor.read-via-stream`, giving a stream that `blocking-splice` knows.
+/// Answers `descriptor.read-via-stream`, giving a stream that `blocking-splice` knows.
 fn read_via_stream(
     mut store: StoreContextMut<'_, State>,
     (descriptor, offset): (Resource<Descriptor>, u64),

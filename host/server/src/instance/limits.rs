@@ -1,4 +1,4 @@
-//! How much of the machine a script may take.
+//! Bounds of the memory and the tables that a script may take.
 
 use wasmtime::{ResourceLimiter, Result};
 
@@ -6,7 +6,7 @@ use wasmtime::{ResourceLimiter, Result};
 const MAX_MEMORY: usize = 64 * 1024 * 1024;
 const MAX_ELEMENTS: usize = 1024 * 1024;
 
-/// How much of everything a script has taken, all its memories and tables together.
+/// Memory in bytes and table elements that a script has taken, all its memories and tables together.
 #[derive(Default)]
 pub(crate) struct Limits {
     memory: usize,

@@ -1,4 +1,4 @@
-//! What of WASI components are offered: `wasmtime-wasi`, but for the network, where they are denied
+//! The part of WASI that components are offered: `wasmtime-wasi`, but for the network, where they are denied
 //! everything.
 
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
@@ -13,12 +13,12 @@ use wasmtime_wasi::random::WasiRandom;
 
 use crate::instance::state::State;
 
-/// The network.
+/// The package of the network.
 const SOCKETS: &str = "wasi:sockets";
 /// Packages that are not offered. `wasi:http` belongs to the other way into a component,
 /// `wasi:http/incoming-handler`, and nothing calls that here.
 const NOT_OFFERED: [&str; 2] = ["wasi:http", SOCKETS];
-/// Resources of `wasi:io`, which these interfaces only name again.
+/// Resources of `wasi:io`, which the interfaces of [`NOT_OFFERED`] only name again.
 const OF_IO: [&str; 5] = [
     "error",
     "io-error",
@@ -27,7 +27,7 @@ const OF_IO: [&str; 5] = [
     "pollable",
 ];
 
-/// What [`SOCKETS`] says to who may do nothing.
+/// The error of [`SOCKETS`] for a caller that may do nothing.
 const DENIED: &str = "access-denied";
 
 /// Defines the world `wasi:cli/imports` without its `wasi:sockets`.
@@ -47,8 +47,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     cli::terminal_stderr::add_to_linker::<_, WasiCli>(l, State::cli)
 }
 
-/// Defines what `component` imports of [`NOT_OFFERED`]: it can be loaded with them, and is refused what
-/// it asks for.
+/// Defines what `component` imports of [`NOT_OFFERED`]: the component can be loaded with these imports, and
+/// is refused what it asks of them.
 pub(crate) fn add_stubs_to_linker(linker: &mut Linker<State>, component: &Component) -> Result<()> {
     let engine = component.engine();
     for (name, import) in component.component_type().imports(engine) {

@@ -1,4 +1,4 @@
-//! `descriptor.stat-at` better than the stock one, which opens each step of a path: a listing looks at
+//! A `descriptor.stat-at` better than the stock one, which opens each step of a path: a listing looks at
 //! every entry, so a name is looked at in one system call.
 
 use rustix::fs::{AtFlags, FileType, Stat, statat};
@@ -16,7 +16,7 @@ use crate::instance::filesystem::{
 };
 use crate::instance::state::State;
 
-/// Replaces the function that this module is about.
+/// Replaces `descriptor.stat-at`.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     types.func_wrap_async("[method]descriptor.stat-at", |store, arguments| {
@@ -57,7 +57,7 @@ async fn stat_at(
     },))
 }
 
-/// Looks at what `path` in `directory` names, and waits.
+/// Looks at what `path` in `directory` names. Waits for the disk if need be.
 fn stat_waiting(
     directory: Dir,
     path_flags: PathFlags,
@@ -80,7 +80,7 @@ fn stat_waiting(
     })?
 }
 
-/// Whether `path` cannot lead out of a directory, but by a link.
+/// Returns whether `path` is one name, and so cannot lead out of a directory but by a link.
 fn is_name(path: &str) -> bool {
     !matches!(path, "" | "." | "..") && !path.contains('/')
 }

@@ -1,4 +1,5 @@
-//! What one instance has of the host: its WASI context, its connection, and the files it streams.
+//! The state that the host keeps for one instance: its WASI context, its connection, and the files it
+//! streams.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -18,41 +19,41 @@ use crate::log::Logged;
 use crate::memory::Taken;
 use crate::transport::socket::{Reader, Socket, Writer};
 
-/// What an instance has of the host.
+/// The state that the host keeps for an instance.
 pub(crate) struct State {
     pub(crate) table: ResourceTable,
     pub(crate) wasi: WasiCtx,
-    /// The connection it serves.
+    /// The connection that the instance serves.
     pub(crate) attached: Option<Attached>,
     pub(crate) open_streams: OpenStreams,
     pub(crate) looked_at: LookedAt,
-    /// The place of the files that it has.
+    /// The place of the files that the instance has.
     pub(crate) root: Root,
     pub(crate) received_files: ReceivedFiles,
-    /// How long the instance has computed since it last waited.
+    /// Time that the instance has computed since it last waited.
     pub(crate) computing: Duration,
     pub(crate) clock: Arc<Clock>,
     pub(crate) bounds: Bounds,
-    /// What it has logged for the request that it serves.
+    /// The count of the bytes that the instance has logged for the request that it serves.
     pub(crate) logged: Option<Arc<Logged>>,
 }
 
-/// What of it another instance can have: the WASI context, and what its stderr counts.
+/// The part of an instance that another can have: the WASI context, and what its stderr counts.
 pub(crate) struct Context {
     pub(crate) wasi: WasiCtx,
     pub(crate) logged: Arc<Logged>,
 }
 
-/// What an instance may take.
+/// Bounds of what an instance may take.
 pub(crate) enum Bounds {
-    /// One that serves a connection has a part of what all may take together.
+    /// The part of an instance that serves a connection, of what all may take together.
     Shared(Taken),
-    /// A script has bounds of its own.
+    /// The bounds of a script, which are its own.
     Script(Limits),
 }
 
 impl Bounds {
-    /// Returns what is asked before the instance takes more.
+    /// Returns the limiter that is asked before the instance takes more.
     pub(crate) fn limiter(&mut self) -> &mut dyn ResourceLimiter {
         match self {
             Bounds::Shared(taken) => taken,
@@ -64,11 +65,11 @@ impl Bounds {
 /// A connection, and the numbers of its two streams in the table of resources.
 pub(crate) struct Attached {
     pub(crate) socket: Arc<Socket>,
-    /// Who is on the other end, for the log.
+    /// The name of the client, for the log.
     pub(crate) client: Arc<str>,
     pub(crate) input: u32,
     pub(crate) output: u32,
-    /// What lets the instance wait for the next request, if it may.
+    /// The burst in which the instance waits for the next request, if it may.
     pub(crate) burst: Option<Burst>,
 }
 
@@ -89,13 +90,13 @@ impl State {
         }
     }
 
-    /// Returns the connection that it serves.
+    /// Returns the connection that the instance serves.
     pub(crate) fn socket(&self) -> Option<Arc<Socket>> {
         let attached = self.attached.as_ref()?;
         Some(attached.socket.clone())
     }
 
-    /// Returns what of it another instance can have, if any may.
+    /// Returns the context for another instance, if it may be used again.
     pub(crate) fn into_context(self) -> Option<Context> {
         let State {
             table,
@@ -118,7 +119,7 @@ impl State {
         }
     }
 
-    /// The streams of `socket`, whose client the log calls `client`.
+    /// Attaches the streams of `socket`, whose client the log calls `client`.
     pub(crate) fn attach(
         &mut self,
         socket: &Arc<Socket>,
@@ -153,7 +154,7 @@ impl State {
     pub(crate) fn detach(&mut self) {
         self.begin_request();
         if let Some(Attached { input, output, .. }) = self.attached.take() {
-            // A handler may have kept something that depends on them; then they stay, unused.
+            // A handler may have kept something that depends on the streams; then they stay, unused.
             let _ = self
                 .table
                 .delete(Resource::<DynInputStream>::new_own(input));

@@ -13,7 +13,7 @@ use crate::instance::state::State;
 
 type Here = Resource<Descriptor>;
 
-/// Replaces the functions that this module is about.
+/// Replaces the functions of `wasi:filesystem` that take a path and that no other module replaces.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     types.func_wrap_async(

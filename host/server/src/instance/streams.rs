@@ -1,6 +1,6 @@
-//! Where the host does better than the stock `wasi:io/streams`: the bytes of the connection go
-//! straight between it and the memory of the sandbox, and a file goes to it without entering the
-//! sandbox at all. Every other stream is left to `wasmtime-wasi`.
+//! `wasi:io/streams` where the host does better than the stock one: the bytes of the connection go straight
+//! between it and the memory of the sandbox, and a file goes to it without entering the sandbox at all. Every
+//! other stream is left to `wasmtime-wasi`.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::instance::state::{Attached, State};
 use crate::pace::cohort;
 use crate::transport::socket::{Socket, failed};
 
-/// Replaces the functions that this module is about.
+/// Replaces the functions of `wasi:io/streams` through which the bytes of a connection go.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     let mut streams = linker.instance("wasi:io/streams@0.2.12")?;
     streams.func_wrap_async("[method]input-stream.read", |store, arguments| {
@@ -43,7 +43,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
 
 type StreamReturn<T> = Result<(Result<T, WitStreamError>,)>;
 
-/// With nothing there, a connection waits for what comes soon.
+/// Answers `read`. A connection on which nothing is there waits for what comes soon.
 async fn read(
     mut store: StoreContextMut<'_, State>,
     (input, size): (Resource<DynInputStream>, u64),
@@ -101,7 +101,8 @@ fn check_write(
     returned(state, permit)
 }
 
-/// Waits while too many bytes wait to leave, as who writes to the connection need not have asked.
+/// Answers `write`. Waits while too many bytes wait to leave, as who writes to the connection need not have
+/// asked.
 async fn write(
     mut store: StoreContextMut<'_, State>,
     (output, bytes): (Resource<DynOutputStream>, WasmList<u8>),
@@ -118,8 +119,8 @@ async fn write(
     returned(state, written)
 }
 
-/// What a client does not take at once does not keep the sandbox, but leaves when it waits or returns;
-/// unless there is too much of it.
+/// Answers `blocking-write-and-flush`. What a client does not take at once does not keep the sandbox, but
+/// leaves when it waits or returns; unless there is too much of it.
 async fn write_and_flush(
     mut store: StoreContextMut<'_, State>,
     (output, bytes): (Resource<DynOutputStream>, WasmList<u8>),
@@ -159,7 +160,7 @@ async fn write_to_connection(
     }
 }
 
-/// A file that goes to the connection is handed to the kernel.
+/// Answers `blocking-splice`. A file that goes to the connection is handed to the kernel.
 async fn blocking_splice(
     mut store: StoreContextMut<'_, State>,
     (output, input, length): (Resource<DynOutputStream>, Resource<DynInputStream>, u64),
@@ -185,7 +186,7 @@ async fn blocking_splice(
     returned(state, spliced)
 }
 
-/// The connection, if it is what `input` reads from.
+/// Returns the connection, if it is what `input` reads from.
 fn connection_in<'s>(
     attached: &'s mut Option<Attached>,
     input: &Resource<DynInputStream>,
@@ -195,7 +196,7 @@ fn connection_in<'s>(
         .filter(|attached| attached.input == input.rep())
 }
 
-/// The connection, if it is what `output` writes to.
+/// Returns the connection, if it is what `output` writes to.
 fn connection<'s>(state: &'s State, output: &Resource<DynOutputStream>) -> Option<&'s Arc<Socket>> {
     let attached = state.attached.as_ref()?;
     (attached.output == output.rep()).then_some(&attached.socket)

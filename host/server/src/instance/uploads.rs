@@ -18,10 +18,10 @@ use crate::instance::state::State;
 use crate::instance::stock;
 use crate::lock::lock;
 
-/// Those of all instances.
+/// The received files of all instances.
 static RECEIVED: Mutex<Vec<Weak<Received>>> = Mutex::new(Vec::new());
 
-/// Replaces the functions that write such a file and that take it away.
+/// Replaces the functions that write a file that is being received, and that remove or move it.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     types.func_wrap_async("[method]descriptor.write", |store, arguments| {
@@ -46,31 +46,31 @@ pub fn remove_received() {
     disk::settle();
 }
 
-/// The files that an instance is receiving. They go when the instance goes.
+/// The files that an instance is receiving. They are removed when the instance goes.
 #[derive(Default)]
 pub(crate) struct ReceivedFiles(Vec<Arc<Received>>);
 
 impl ReceivedFiles {
-    /// Adds a file.
+    /// Adds a file that is being received.
     pub(crate) fn insert(&mut self, received: Arc<Received>) {
         self.0.push(received);
     }
 
-    /// Leaves out what has just been moved or removed.
+    /// Forgets the files that have just been moved or removed.
     fn retain_present(&mut self, name: &str) {
         self.0.retain(|received| received.name != name);
     }
 }
 
-/// A file that is being received. It goes when nobody has this any more.
+/// A file that is being received. It is removed when nobody has this value any more.
 pub(crate) struct Received {
     directory: Arc<File>,
     name: String,
 }
 
 impl Received {
-    /// Returns what stands for the file `name`, which was just made in `directory`, if it is one that is being
-    /// received.
+    /// Returns the value that stands for the file `name`, which was just made in `directory`, if it is one
+    /// that is being received.
     pub(crate) fn of(directory: &Arc<File>, name: &str) -> Option<Arc<Self>> {
         if name.contains('/') || !is_incomplete(name) {
             return None;
@@ -85,11 +85,11 @@ impl Received {
         Some(received)
     }
 
-    /// Has it removed, where that keeps nobody.
+    /// Has the file removed, where that keeps nobody.
     fn remove(&self) {
         let (directory, name) = (self.directory.clone(), self.name.clone());
         disk::later(move || {
-            // It may have been moved meanwhile.
+            // The file may have been moved meanwhile.
             let _ = unlinkat(&directory, &name, AtFlags::empty());
         });
     }
@@ -101,7 +101,7 @@ impl Drop for Received {
     }
 }
 
-/// `descriptor.write`, beside the thread that serves connections.
+/// Answers `descriptor.write`, beside the thread that serves connections.
 async fn write(
     mut store: StoreContextMut<'_, State>,
     (descriptor, bytes, offset): (Resource<Descriptor>, Vec<u8>, u64),

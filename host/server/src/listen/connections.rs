@@ -35,7 +35,7 @@ const LEAST: usize = 8;
 const SHARE: usize = 16;
 /// Connections that are found at least.
 const BATCH: usize = 16;
-/// Time after which who waits for room looks for another connection that is idle.
+/// Time after which a connection that waits for room looks for another that is idle.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// All connections of a server.
@@ -57,13 +57,13 @@ pub(crate) struct Connections {
     slow: Mutex<Vec<Weak<Socket>>>,
 }
 
-/// A connection, and since when it is idle.
+/// A connection, and the time since which it is idle.
 type Idle = (Instant, Weak<Socket>);
 
-/// A connection, and how far its client is behind.
+/// A connection, and the time by which its client is behind.
 type Slow = (Duration, Weak<Socket>);
 
-/// The client has as many connections as one may have.
+/// An error: the client has as many connections as one may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
@@ -113,7 +113,7 @@ impl Connections {
         }
     }
 
-    /// Counts a connection of `client`, where a client may not have any number.
+    /// Counts a connection of `client`, where the number of connections of a client is limited.
     fn count(self: &Arc<Self>, client: Client) -> Result<Option<Counted>, TooMany> {
         match self.max_per_client {
             Some(max) => Counted::new(self, client, max).map(Some),
@@ -121,19 +121,19 @@ impl Connections {
         }
     }
 
-    /// Takes one place, or none.
+    /// Takes one place if there is one. Returns whether there was.
     fn take(&self) -> bool {
         let more = |open| (open < self.max).then_some(open + 1);
         let ordering = Ordering::SeqCst;
         self.open.fetch_update(ordering, ordering, more).is_ok()
     }
 
-    /// Takes one when there is one.
+    /// Takes a place as soon as there is one.
     async fn wait(&self) {
         let _waiting = Waiting::new(self);
         while !self.take() {
             self.make_room();
-            // Where none is idle, one may soon be.
+            // Where no connection is idle, one may soon be.
             let _ = timeout(PAUSE, self.freed.notified()).await;
         }
     }
@@ -196,7 +196,7 @@ impl Connections {
     }
 }
 
-/// Closes the last of `idle` that still is. Returns whose it was.
+/// Closes the last of `idle` that is still idle. Returns its client.
 fn close_last(idle: &mut Vec<Idle>) -> Option<Client> {
     while let Some((since, socket)) = idle.pop() {
         let socket = socket.upgrade();
@@ -207,7 +207,7 @@ fn close_last(idle: &mut Vec<Idle>) -> Option<Client> {
     None
 }
 
-/// Ends the last of `slow` that still is. Returns whose it was.
+/// Ends the last of `slow` that is still slow. Returns its client.
 fn end_last(slow: &mut Vec<Weak<Socket>>, now: Instant) -> Option<Client> {
     while let Some(socket) = slow.pop() {
         let socket = socket.upgrade();
@@ -247,7 +247,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A connection of a client that may not have any number.
+/// A connection of a client whose connections are limited, counted until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Counted {
     connections: Arc<Connections>,
@@ -289,20 +289,20 @@ pub(crate) struct Place {
     client: Client,
     _counted: Option<Counted>,
     core: usize,
-    /// Where its socket is among those of its core.
+    /// The index of its socket among those of its core.
     index: Option<u32>,
 }
 
 impl Place {
-    /// Returns who the place is for.
+    /// Returns the client that the place is for.
     pub(crate) fn client(&self) -> Client {
         self.client
     }
 
-    /// Counts the connection as one of `client`, where a client may not have any number.
+    /// Counts the connection as one of `client`, where the number of connections of a client is limited.
     ///
     /// # Errors
-    /// [`TooMany`].
+    /// [`TooMany`] if the client has as many as one may have.
     pub(crate) fn count(&self, client: Client) -> Result<Option<Counted>, TooMany> {
         self.connections.count(client)
     }
@@ -350,9 +350,9 @@ async fn watch(connections: Arc<Connections>, core: usize) {
 #[derive(Debug, Default)]
 struct Sockets {
     sockets: Vec<Weak<Socket>>,
-    /// Where there are none.
+    /// Indices at which there is no socket.
     free: Vec<u32>,
-    /// A task looks at their calls.
+    /// A task looks at the calls of these sockets.
     are_watched: bool,
 }
 
@@ -369,7 +369,7 @@ impl Sockets {
     fn remove(&mut self, index: u32) {
         self.sockets[index as usize] = Weak::new();
         self.free.push(index);
-        // What a crowd took is given back when it has gone.
+        // The memory that a crowd took is given back when it has gone.
         if self.free.len() == self.sockets.len() {
             self.sockets = Vec::new();
             self.free = Vec::new();
@@ -501,7 +501,7 @@ mod tests {
         assert_eq!(connections.end_slow(began), None);
         let soon = began + CHANCE / 2;
         assert_eq!(connections.end_slow(soon), None, "not watched for long");
-        // First those of the client that has two.
+        // The connections of the client that has two go first.
         let later = began + CHANCE;
         let ended = [(); 4].map(|()| connections.end_slow(later));
         assert_eq!(ended, [Some(b), Some(b), Some(a), None]);

@@ -4,12 +4,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Returns the client that `head` names: the address right-most in `X-Forwarded-For` that is none of a proxy.
-/// Where all are of proxies, the one that began it is the client. `None` where there is no such field, and
-/// where it has something else than addresses.
+/// Returns the client that `head` names: the right-most address in `X-Forwarded-For` that is none of a proxy.
+/// If all are of proxies, the one that began it is the client. `None` where there is no such field, or where
+/// it has something else than addresses.
 pub(crate) fn client(head: &[u8], is_proxy: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
     let values = lines(head).filter_map(|line| value(line, b"x-forwarded-for"));
-    // Each proxy adds its own client at the end; what stands before that is hearsay.
+    // Each proxy adds its own client at the end; the members before that are hearsay.
     let members = values.flat_map(|value| value.rsplit(|&byte| byte == b','));
     let mut first = None;
     for member in members.map(<[u8]>::trim_ascii) {
@@ -42,14 +42,14 @@ fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
     fields.rsplit(|&byte| byte == b'\n')
 }
 
-/// Returns the value of the field line `line` if it is one of `name`, in lower case.
+/// Returns the value of the field line `line` if its field is `name`, which is in lower case.
 fn value<'h>(line: &'h [u8], name: &[u8]) -> Option<&'h [u8]> {
     let (named, rest) = line.split_at_checked(name.len())?;
     let value = rest.strip_prefix(b":")?;
     named.eq_ignore_ascii_case(name).then_some(value)
 }
 
-/// Returns the address that a member of the field is, which some proxies give with a port.
+/// Returns the address that a member of `X-Forwarded-For` is, which some proxies give with a port.
 fn address(member: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(member).ok()?;
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
@@ -99,7 +99,7 @@ mod tests {
                 "X-Forwarded-For: 192.0.2.9\nX-Forwarded-For: 192.0.2.1",
                 Some("192.0.2.1"),
             ),
-            // Whatever stands before it is not looked at.
+            // The text before it is not looked at.
             ("X-Forwarded-For: x y z, 192.0.2.1", Some("192.0.2.1")),
             ("X-Forwarded-For: 2001:db8::1", Some("2001:db8::1")),
             ("X-Forwarded-For: [2001:db8::1]", Some("2001:db8::1")),

@@ -1,4 +1,4 @@
-//! Where connections come from, and which of them there may be.
+//! The sources of connections, and the bounds on how many of them there may be.
 //!
 //! 1. A listener is made here for an address, in `unix` for a path, or was `passed` to this process.
 //! 2. A connection that was accepted takes a place among all `connections`.
@@ -18,10 +18,10 @@ use std::path::PathBuf;
 use rustix::net::{AddressFamily, SocketAddrUnix, getsockname};
 use socket2::{Domain, Socket, Type};
 
-/// How many connections may wait to be accepted.
+/// Connections that may wait to be accepted.
 pub(crate) const BACKLOG: i32 = 4096;
 
-/// Where a socket is on this machine.
+/// The place of a socket on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// A TCP port of an interface.
@@ -31,10 +31,10 @@ pub enum Address {
 }
 
 impl Address {
-    /// The one of `socket`.
+    /// Returns the address of `socket`.
     ///
     /// # Errors
-    /// What is no socket, or one of another kind.
+    /// An error for something that is no socket, or a socket of another kind.
     pub fn of(socket: impl AsFd) -> io::Result<Address> {
         let address = getsockname(socket)?;
         if address.address_family() != AddressFamily::UNIX {
@@ -53,7 +53,7 @@ impl Address {
 /// spreads connections.
 ///
 /// # Errors
-/// A name without an address, an address that is not ours, a port that is taken or not allowed.
+/// An error for a name without an address, an address that is not ours, a port that is taken or not allowed.
 pub fn listen(host: Option<&str>, port: u16, count: usize) -> io::Result<Vec<TcpListener>> {
     let first = match host {
         Some(host) => {
@@ -71,12 +71,12 @@ pub fn listen(host: Option<&str>, port: u16, count: usize) -> io::Result<Vec<Tcp
     share(first, count)
 }
 
-/// The same for one address.
+/// Listens on one `address`. Returns `count` listeners, among which the system spreads connections.
 pub(crate) fn listen_on(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     share(bind_first(address)?, count)
 }
 
-/// `first`, and as many more of its address as make `count`.
+/// Returns `first`, and as many more listeners on its address as make `count`.
 fn share(first: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
     let address = first.local_addr()?;
     let mut listeners = vec![first];
@@ -92,7 +92,7 @@ fn share(first: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// `first`, and as many more of the same socket as make `count`.
+/// Returns `first`, and as many more listeners of the same socket as make `count`.
 pub(crate) fn clones(first: TcpListener, count: usize) -> io::Result<Vec<TcpListener>> {
     let mut listeners = vec![first];
     while listeners.len() < count {

@@ -1,4 +1,4 @@
-//! Sockets that whoever started this process listens on already: the protocol of sd_listen_fds(3).
+//! Sockets on which whoever started this process listens already: the protocol of sd_listen_fds(3).
 
 use std::io;
 use std::net::TcpListener;
@@ -9,11 +9,11 @@ use rustix::net::sockopt::set_tcp_nodelay;
 
 use crate::listen::clones;
 
-/// The listening sockets passed to this process, TCP or Unix, `count` listeners of each, which then
-/// are taken; none if there are none. To be called before there are threads.
+/// Takes the listening sockets passed to this process, TCP or Unix, and returns `count` listeners of each;
+/// none if no socket was passed. To be called before there are threads.
 ///
 /// # Errors
-/// Something passed that is neither.
+/// An error for something passed that listens neither on TCP nor on a Unix socket.
 pub fn inherited(count: usize) -> io::Result<Vec<TcpListener>> {
     let mut passed = ListenFd::from_env();
     let mut listeners = Vec::new();

@@ -30,7 +30,7 @@ impl TrustedProxies {
         }
     }
 
-    /// Returns the form that they speak.
+    /// Returns the form in which these proxies say who their client is.
     pub(crate) fn form(&self) -> Forwarding {
         self.form
     }

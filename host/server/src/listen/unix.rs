@@ -15,7 +15,7 @@ use crate::listen::{BACKLOG, clones};
 #[derive(Clone, Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// Which file it is: device and inode.
+    /// The device and the inode by which the file is known.
     identity: (u64, u64),
 }
 
@@ -23,17 +23,17 @@ impl SocketFile {
     /// Removes the file, unless another has taken its place.
     pub fn remove(&self) {
         if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // Nothing is left to be done for one that stays.
+            // A file that cannot be removed is left.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Listens on a Unix socket at `path`, open to whom the umask lets. Returns `count` listeners of it,
+/// Listens on a Unix socket at `path`, open to whom the umask lets. Returns `count` listeners of the socket,
 /// among which connections are spread, and its file.
 ///
 /// # Errors
-/// A path where something else is, or a server that lives, or that cannot be written to.
+/// An error for a path where something else is, or a server that lives, or that cannot be written to.
 pub fn listen_unix(path: &Path, count: usize) -> io::Result<(Vec<TcpListener>, SocketFile)> {
     let address = SockAddr::unix(path)?;
     let socket = new_socket()?;
@@ -56,7 +56,7 @@ pub fn listen_unix(path: &Path, count: usize) -> io::Result<(Vec<TcpListener>, S
     Ok((clones(socket.into(), count)?, file))
 }
 
-/// Whether the file in the way was left by a server that has gone.
+/// Returns whether the file in the way was left by a server that has gone.
 fn is_stale(path: &Path, address: &SockAddr) -> io::Result<bool> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
         let reason = "there is a file that is no socket";

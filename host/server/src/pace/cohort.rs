@@ -1,7 +1,7 @@
-//! Requests that have come together go through the server together: each waits at some steps until the
-//! others have come as far. The code of one request, here, in the sandbox and in the kernel, is several
-//! times what the fastest caches hold; that of one step is there for all but the first to take it
-//! (Larus and Parkes, "Using Cohort Scheduling to Enhance Server Performance", 2002).
+//! A cohort: requests that have come together go through the server together. Each waits at some steps until
+//! the others have come as far. The code of one request, here, in the sandbox and in the kernel, is several
+//! times what the fastest caches hold; the code of one step is there for all but the first to take it (Larus
+//! and Parkes, "Using Cohort Scheduling to Enhance Server Performance", 2002).
 
 use std::future::poll_fn;
 use std::mem;
@@ -12,11 +12,11 @@ use tokio::runtime;
 use crate::pace::idle;
 use crate::pace::turns;
 
-/// How many connections at most go together.
+/// Most connections that go together.
 const SIZE: usize = 32;
-/// How often each of them may be woken before the core looks for others.
+/// Times that each connection of a cohort may be woken before the core looks for others.
 const STEPS: usize = 4;
-/// Up to how many instances on its core one waits for others. With more, what each of them works on
+/// Most instances on a core among which one waits for others. With more, the data that each of them works on
 /// leaves the caches from one step to the next, and nothing is gained.
 const MAX_IN_STEP: usize = 256;
 
@@ -27,12 +27,12 @@ pub(crate) fn configure(builder: &mut runtime::Builder) -> &mut runtime::Builder
         .event_interval((SIZE * STEPS) as u32)
 }
 
-/// Waits until the others of its cohort have come as far as this connection. One that is alone goes on
-/// at once. So does every one in a flood, where each step would wait for all that has come.
+/// Waits until the others of its cohort have come as far as this connection. A connection that is alone goes
+/// on at once. So does every one in a flood, where each step would wait for all that has come.
 pub(crate) async fn keep_step() {
     let mut waits = idle::instances() <= MAX_IN_STEP && !turns::are_awaited();
-    // Who wakes itself goes on when all others have run that are ready now. `yield_now` would also look
-    // for more: at each step, a system call of one that is alone.
+    // A task that wakes itself goes on when all others have run that are ready now. `yield_now` would also
+    // look for more: at each step, a system call of a connection that is alone.
     poll_fn(|cx| {
         if !mem::take(&mut waits) {
             return Poll::Ready(());

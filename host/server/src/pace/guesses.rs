@@ -41,29 +41,29 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct Guesses {
     clients: Mutex<Clients>,
-    /// A turn has ended.
+    /// Notified when a turn has ended.
     changed: Notify,
 }
 
 /// The passwords of a request that are looked at.
 #[derive(Debug)]
 pub(crate) enum Turn<'g> {
-    /// All, as one was right lately.
+    /// All passwords are looked at, as one was right lately.
     Proved,
-    /// None has come.
+    /// No password has come.
     NoPassword,
-    /// One.
+    /// One password is looked at, within this turn.
     Guess(#[allow(dead_code, reason = "ends when it is dropped")] Ends<'g>),
-    /// None for so many seconds.
+    /// No password is looked at for so many seconds.
     Wait(u32),
 }
 
 impl Guesses {
-    /// Waits for the turn of a request of `client`, with which credentials come or not.
+    /// Waits for the turn of a request of `client`; `has_credentials` says whether credentials come with it.
     pub(crate) async fn turn(&self, client: Client, has_credentials: bool) -> Turn<'_> {
         let due = Instant::now() + PATIENCE;
         loop {
-            // Before the look, so that no change is missed.
+            // The wait begins before the look, so that no change is missed.
             let changed = pin!(self.changed.notified());
             let now = Instant::now();
             let asked = lock(&self.clients).ask(client, has_credentials, now);
@@ -85,7 +85,7 @@ impl Guesses {
         }
     }
 
-    /// Remembers what a `password` of `client` was.
+    /// Remembers the judgement of a `password` of `client`.
     pub(crate) fn note(&self, client: Client, password: Password) {
         if password != Password::None {
             lock(&self.clients).note(client, password, Instant::now());
@@ -111,7 +111,7 @@ fn wait(wrong: u32) -> Duration {
     }
 }
 
-/// A turn, which ends when this is dropped.
+/// A turn of a client, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Ends<'g> {
     guesses: &'g Guesses,
@@ -138,24 +138,24 @@ struct Clients {
 struct Known {
     /// Wrong passwords since the last right one.
     wrong: u32,
-    /// No password is looked at before.
+    /// The time before which no password is looked at.
     until: Instant,
     /// The last password was right.
     is_proved: bool,
-    /// The turn that it has, by its number, and when that is over.
+    /// The turn that the client has, by its number, and the time when that is over.
     turn: Option<(u64, Instant)>,
 }
 
-/// The answer to who asks for a turn.
+/// The answer to a request that asks for a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Proved,
     NoPassword,
-    /// The turn of this number.
+    /// The request has the turn of this number.
     Guess(u64),
     /// No password is looked at for so long.
     Wait(Duration),
-    /// Another request has its turn, at most until then.
+    /// Another request of the client has its turn, at most until then.
     Busy(Instant),
 }
 
@@ -200,7 +200,7 @@ impl Clients {
         }
     }
 
-    /// Returns what is known of `client`, unless that is long ago.
+    /// Returns what is known of `client`, unless nothing has come from it for long.
     fn get(&self, client: Client, now: Instant) -> Option<&Known> {
         let known = self.known.get(&client);
         known.filter(|known| now < known.until + MEMORY)
@@ -232,19 +232,19 @@ impl Clients {
     }
 }
 
-/// A password that was looked at (`password` of `wit/connection.wit`).
+/// The judgement of a password that was looked at (`password` of `wit/connection.wit`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
 #[component(enum)]
 #[repr(u8)]
 #[allow(dead_code, reason = "made by the component")]
 pub(crate) enum Password {
-    /// None was.
+    /// No password was looked at.
     #[component(name = "none")]
     None,
-    /// It is that of a user.
+    /// The password is that of a user.
     #[component(name = "right")]
     Right,
-    /// It is nobody's.
+    /// The password is nobody's.
     #[component(name = "wrong")]
     Wrong,
 }

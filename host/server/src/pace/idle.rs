@@ -12,20 +12,20 @@ use crate::lock::lock;
 use crate::pace::instances::Instances;
 use crate::pace::round::{self, ROUND};
 
-/// How many rounds a wait may last, and at most one more. With many more, clients that come and stay
-/// idle would cost memory.
+/// Rounds that a wait may last; it lasts at most one more. With many more, clients that come and stay idle
+/// would cost memory.
 const SHORT: u32 = 1;
-/// The same for a client that has come back [`SOON`] after an instance had gone.
+/// Rounds that a wait may last for a client that has come back [`SOON`] after an instance had gone.
 const LONG: u32 = 20;
-/// As long as a long wait.
+/// Time within which a client comes back soon: as long as a wait of `LONG` rounds.
 pub(crate) const SOON: Duration = ROUND.saturating_mul(LONG);
 
 thread_local! {
-    /// Those that belong to this core.
+    /// Instances of this core that wait between requests.
     static WAITERS: RefCell<Vec<Weak<Waiter>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// How many instances of this core wait for requests between those they serve, or have until lately.
+/// Returns how many instances of this core wait for requests between those they serve, or did until lately.
 pub(crate) fn instances() -> usize {
     WAITERS.with_borrow(Vec::len)
 }
@@ -37,7 +37,7 @@ pub(crate) struct Idle {
 }
 
 struct Waiter {
-    /// All that there may be.
+    /// All instances that there may be.
     instances: Arc<Instances>,
     /// Rounds that a wait may last, unless others ask for an instance.
     rounds: u32,
@@ -46,16 +46,16 @@ struct Waiter {
 
 #[derive(Default)]
 enum Wait {
-    /// There is none.
+    /// Nobody waits.
     #[default]
     None,
-    /// Who waits, and the rounds that have begun since.
+    /// A task waits, and so many rounds have begun since.
     For(Waker, u32),
     Over,
 }
 
 impl Idle {
-    /// For an instance out of `instances`, whose client has come back [`SOON`] or not.
+    /// Bounds the waits of an instance out of `instances`, whose client `comes_back` [`SOON`] or not.
     pub(crate) fn new(instances: Arc<Instances>, comes_back: bool) -> Self {
         Idle {
             waiter: Arc::new(Waiter {
@@ -72,7 +72,7 @@ impl Idle {
         self.waiter.instances.give_up()
     }
 
-    /// The outcome of `future`, or `None` if it takes too long, or others ask for the instance.
+    /// Returns the output of `future`, or `None` if it takes too long, or if others ask for the instance.
     pub(crate) async fn wait<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         poll_fn(|cx| {
@@ -87,7 +87,7 @@ impl Idle {
         .await
     }
 
-    /// Has it looked at every [`ROUND`] from the first wait on.
+    /// Has the waits looked at every [`ROUND`] from the first one on.
     fn watch(&mut self) {
         if mem::replace(&mut self.is_watched, true) {
             return;
@@ -103,7 +103,7 @@ impl Idle {
 }
 
 impl Waiter {
-    /// Whether the wait is over, and ready with `None` then; else `waker` hears of it.
+    /// Polls for the end of the wait: ready with `None` if it is over, else `waker` hears of it.
     fn poll<T>(&self, waker: &Waker) -> Poll<Option<T>> {
         let mut wait = lock(&self.wait);
         match &mut *wait {
@@ -117,7 +117,7 @@ impl Waiter {
         Poll::Pending
     }
 
-    /// Says that a round has begun.
+    /// Notes that a round has begun.
     fn age(&self) {
         let mut wait = lock(&self.wait);
         *wait = match mem::take(&mut *wait) {
@@ -133,7 +133,7 @@ impl Waiter {
     }
 }
 
-/// Looks at all of this core. False if there are none.
+/// Looks at all waits of this core. Returns false if there are none.
 fn go_round() -> bool {
     WAITERS.with_borrow_mut(|waiters| {
         waiters.retain(|waiter| waiter.upgrade().inspect(|waiter| waiter.age()).is_some());

@@ -28,14 +28,14 @@ use crate::pace::PRESSED;
 use crate::pace::line::{InLine, Line};
 use crate::pace::round::ROUND;
 
-/// Time that who asks leaves to instances that are kept for a while, before one is taken back: all of
-/// those have been looked at by then.
+/// Time that a request which asks leaves to instances that are kept for a while, before one is taken back:
+/// all of those have been looked at by then.
 const STEP: Duration = ROUND.saturating_mul(2);
-/// Time from then on until who still asks looks again. Thousands may ask, and to serve them takes less than
-/// looking more often.
+/// Time from one look of a request that still asks to its next. Thousands may ask, and to serve them takes
+/// less than looking more often.
 const NEXT_STEPS: Duration = ROUND.saturating_mul(4);
 
-/// Whom instances are counted for.
+/// The client that instances are counted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Client {
     /// An IPv4 address.
@@ -47,7 +47,7 @@ pub(crate) enum Client {
 }
 
 impl Client {
-    /// Returns who is counted for a connection from `address`.
+    /// Returns the client that is counted for a connection from `address`.
     pub(crate) fn of(address: Option<SocketAddr>) -> Client {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
         match address.map(|address| address.ip().to_canonical()) {
@@ -61,7 +61,7 @@ impl Client {
     }
 }
 
-/// As the log shows it.
+/// Shows a client in the form that the log has.
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match *self {
@@ -82,12 +82,12 @@ pub(crate) struct Waiter {
     client: Client,
     /// Time that it has waited, beyond what the bytes that were moved meanwhile may take ([`PRESSED`]).
     late: Duration,
-    /// It does not wait for its client, but has computed or slept for long.
+    /// The instance does not wait for its client, but has computed or slept for long.
     works: bool,
 }
 
-/// Returns which of `waiters` give up their instances, of `max` that there are, where the clients `asking`
-/// want so many as `wanted`. Each client holds so many as `held` says.
+/// Returns which of `waiters` give up their instances. There are `max` instances; the clients `asking` want
+/// `wanted` of them. Each client holds as many as `held` says.
 ///
 /// A client may hold as many as there are for each of those that hold one or ask. One that holds fewer loses
 /// none while another holds more. Among the rest, those go first whose client is furthest behind. An instance
@@ -106,7 +106,7 @@ pub(crate) fn choose(
     let mut order: Vec<usize> = (0..waiters.len()).collect();
     order.sort_by_key(|&index| (waiters[index].works, Reverse(waiters[index].late)));
     let mut chosen = Vec::new();
-    // Who is spared in one pass may be the one that holds most in the next.
+    // A client that is spared in one pass may be the one that holds most in the next.
     loop {
         let most = held.values().copied().max().unwrap_or_default();
         let before = chosen.len();
@@ -130,7 +130,7 @@ pub(crate) fn choose(
     }
 }
 
-/// All that there are of one sandbox.
+/// All instances that there may be of one sandbox.
 #[derive(Debug)]
 pub(crate) struct Instances {
     max: usize,
@@ -155,18 +155,18 @@ thread_local! {
     };
 }
 
-/// Who waits, and who asks.
+/// The requests that wait and ask, and the instances that wait.
 #[derive(Debug, Default)]
 struct Ledger {
     waits: HashMap<u64, Arc<Wait>>,
     next: u64,
     /// Requests that wait for an instance that is free.
     line: Line,
-    /// Requests that ask, of each client.
+    /// Requests that ask for an instance, of each client.
     asking: HashMap<Client, usize>,
-    /// All of them.
+    /// Requests that ask, of all clients.
     wanted: usize,
-    /// When it is worth while to look again for somebody who waits.
+    /// The time at which it is worth while to look again for somebody who waits.
     next_look: Duration,
     /// Instances that will be free because somebody asked.
     promised: usize,
@@ -211,7 +211,7 @@ impl Drop for Permit {
 }
 
 impl Instances {
-    /// Returns `max` of them.
+    /// Returns `max` instances, all free.
     pub(crate) fn new(max: usize) -> Arc<Self> {
         Arc::new(Instances {
             max,
@@ -223,16 +223,16 @@ impl Instances {
         })
     }
 
-    /// Takes one for a request of `client`, or waits for one, at most for `patience`.
+    /// Takes an instance for a request of `client`, or waits for one, at most for `patience`.
     ///
     /// # Errors
-    /// [`Shortage`] if there is none by then.
+    /// [`Shortage`] if there is no instance by then.
     pub(crate) async fn take(
         self: &Arc<Self>,
         client: Client,
         patience: Duration,
     ) -> Result<Permit, Shortage> {
-        // Who asks already comes first.
+        // Requests that ask already come first.
         match !self.are_short() && self.take_free() {
             true => Ok(Permit::new(self, client)),
             false => Box::pin(self.ask(client, patience)).await,
@@ -241,7 +241,7 @@ impl Instances {
 
     async fn ask(self: &Arc<Self>, client: Client, patience: Duration) -> Result<Permit, Shortage> {
         let asking = Asking::new(self, client);
-        // One may have been given back meanwhile.
+        // An instance may have been given back meanwhile.
         self.hand_over();
         let due = Instant::now() + patience;
         let mut step = STEP;
@@ -259,14 +259,14 @@ impl Instances {
         }
     }
 
-    /// Counts one more as taken, or none.
+    /// Counts one more instance as taken if one is free. Returns whether one was.
     fn take_free(&self) -> bool {
         let less = |free: usize| free.checked_sub(1);
         let ordering = Ordering::SeqCst;
         self.free.fetch_update(ordering, ordering, less).is_ok()
     }
 
-    /// Counts one as free, which somebody may wait for.
+    /// Counts one instance as free, which somebody may wait for.
     fn release(&self) {
         self.free.fetch_add(1, Ordering::SeqCst);
         if self.are_short() {
@@ -274,7 +274,7 @@ impl Instances {
         }
     }
 
-    /// Calls as many of those in line as there are free ones.
+    /// Calls as many requests in line as there are free instances.
     fn hand_over(&self) {
         let mut ledger = lock(&self.ledger);
         while self.take_free() {
@@ -295,14 +295,14 @@ impl Instances {
     ) {
         let due = Instant::now() + patience;
         while !is_enough() && Instant::now() < due {
-            // One more each time, as nobody knows how much it holds.
+            // One more instance each time, as nobody knows how much it holds.
             let _asking = Asking::new(self, client);
             self.take_back();
             sleep(ROUND).await;
         }
     }
 
-    /// Returns how many are taken.
+    /// Returns how many instances are taken.
     pub(crate) fn taken(&self) -> usize {
         self.max.saturating_sub(self.free.load(Ordering::Relaxed))
     }
@@ -312,13 +312,13 @@ impl Instances {
         self.asking.load(Ordering::SeqCst) > 0
     }
 
-    /// Returns whether who keeps an instance for a request that may come should rather give it up:
-    /// as many do as ask.
+    /// Returns whether an instance that is kept for a request that may come should rather be given up: as
+    /// many are as requests ask.
     pub(crate) fn give_up(&self) -> bool {
         self.are_short() && lock(&self.ledger).promise()
     }
 
-    /// Returns how many each client holds.
+    /// Returns how many instances each client holds.
     fn held(&self) -> HashMap<Client, usize> {
         let mut all = HashMap::new();
         for part in &self.held {
@@ -329,7 +329,7 @@ impl Instances {
         all
     }
 
-    /// Takes back as many as are asked for and are not on their way already.
+    /// Takes back as many instances as are asked for and are not on their way already.
     fn take_back(&self) {
         let mut ledger = lock(&self.ledger);
         let wanted = ledger.wanted.saturating_sub(ledger.promised);
@@ -371,7 +371,7 @@ impl Instances {
 }
 
 impl Ledger {
-    /// Returns whether another one should be free for somebody who asks, and counts on it.
+    /// Returns whether another instance should be free for somebody who asks, and counts on it.
     fn promise(&mut self) -> bool {
         let is_wanted = self.promised < self.wanted;
         self.promised += usize::from(is_wanted);
@@ -420,7 +420,7 @@ impl Drop for Asking<'_> {
         ledger.promised = ledger.promised.saturating_sub(1);
         drop(ledger);
         self.instances.asking.fetch_sub(1, Ordering::SeqCst);
-        // Who has not left was dropped, maybe when it had been called.
+        // A request that has not left was dropped, maybe when it had been called.
         if self.waiting.leave() {
             self.instances.release();
         }
@@ -436,8 +436,8 @@ pub(crate) struct Holding {
 }
 
 impl Holding {
-    /// Notes that the instance waits; `moved` is how many bytes its client has moved so far. Ready if it
-    /// has been taken back, else `cx` is woken when it is.
+    /// Notes that the instance waits; `moved` is how many bytes its client has moved so far. Ready if the
+    /// instance has been taken back, else `cx` is woken when it is.
     pub(crate) fn poll_taken_back(&self, cx: &Context, moved: u64) -> Poll<()> {
         let mut state = lock(&self.wait.state);
         if state.is_over {
@@ -456,8 +456,8 @@ impl Holding {
         Poll::Pending
     }
 
-    /// Notes that the instance computes or sleeps for long, in a task that `waker` wakes. Returns whether it has been
-    /// taken back.
+    /// Notes that the instance computes or sleeps for long, in a task that `waker` wakes; `moved` is how many
+    /// bytes its client has moved so far. Returns whether the instance has been taken back.
     pub(crate) fn works(&self, moved: u64, waker: Option<&Waker>) -> bool {
         let mut state = lock(&self.wait.state);
         let now = self.instances.began.elapsed();
@@ -468,7 +468,7 @@ impl Holding {
         state.is_over
     }
 
-    /// Notes that the instance does not wait any more.
+    /// Notes that the instance does not wait any more; `moved` is how many bytes its client has moved so far.
     pub(crate) fn go_on(&self, moved: u64) {
         let mut state = lock(&self.wait.state);
         let now = self.instances.began.elapsed();
@@ -510,15 +510,16 @@ struct Wait {
 
 #[derive(Debug, Default)]
 struct WaitState {
-    /// When the wait began that it is in, or when it was first seen to compute or sleep for long.
+    /// The time at which the current wait began, or at which the instance was first seen to compute or sleep
+    /// for long.
     since: Option<Duration>,
-    /// It does not wait for its client, but computes or sleeps.
+    /// The instance does not wait for its client, but computes or sleeps.
     works: bool,
-    /// The waits before, together.
+    /// The time of all waits before, together.
     waited: Duration,
     /// Bytes that were moved.
     moved: u64,
-    /// Who is to hear that the instance was taken back.
+    /// The task that is to hear that the instance was taken back.
     waker: Option<Waker>,
     is_over: bool,
 }
@@ -544,7 +545,7 @@ impl Wait {
     }
 }
 
-/// There was no instance in time.
+/// An error: there was no instance in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shortage;
 
@@ -556,7 +557,7 @@ impl fmt::Display for Shortage {
 
 impl Error for Shortage {}
 
-/// The instance waited for its client, and others needed it.
+/// An error: the instance waited for its client, and others needed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TakenBack;
 
@@ -595,8 +596,8 @@ mod tests {
 
     #[test]
     fn the_client_furthest_behind_gives_up_its_instance_unless_it_holds_its_share_only() {
-        // Who waits, and how late each is; who asks; how many instances there are; how many are wanted;
-        // who gives one up.
+        // The clients that wait, and how late each is; the clients that ask; how many instances there are;
+        // how many are wanted; which give one up.
         type Case<'c> = (&'c [(Client, u64)], &'c [Client], usize, usize, &'c [usize]);
         let cases: &[Case] = &[
             (&[], &[A], 4, 1, &[]),

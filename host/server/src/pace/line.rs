@@ -1,5 +1,5 @@
-//! A line of those who wait for their turn: each client has its own, and clients take turns. Who asks for little is
-//! called soon, however much others ask for.
+//! A line of requests that wait for their turn: each client has its own queue, and clients take turns. A
+//! client that asks for little is called soon, however much others ask for.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use crate::lock::lock;
 use crate::pace::instances::Client;
 
-/// Those who wait, by client.
+/// A line of all who wait, by client.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
     /// The client whose turn is next comes first. Nobody is here twice, and no queue is empty.
@@ -30,7 +30,7 @@ impl Line {
         InLine(place)
     }
 
-    /// Calls the first of the client whose turn it is. False if nobody waits.
+    /// Calls the first in the queue of the client whose turn it is. Returns false if nobody waits.
     pub(crate) fn call_next(&mut self) -> bool {
         while let Some((client, mut queue)) = self.clients.pop_front() {
             let is_called = std::iter::from_fn(|| queue.pop_front()).any(|place| place.call());
@@ -50,7 +50,7 @@ impl Line {
     }
 }
 
-/// Somebody who waits, until this is dropped.
+/// The place in a line of somebody who waits. Dropping it leaves the line.
 #[derive(Debug)]
 pub(crate) struct InLine(Arc<Place>);
 
@@ -69,7 +69,7 @@ enum Turn {
 }
 
 impl Place {
-    /// Says that the turn has come. False if nobody waits for it.
+    /// Notes that the turn has come. Returns false if nobody waits for it.
     fn call(&self) -> bool {
         let mut turn = lock(&self.0);
         match &*turn {
@@ -83,7 +83,7 @@ impl Place {
 }
 
 impl InLine {
-    /// Ready when the turn has come.
+    /// Polls for the turn: ready when it has come.
     pub(crate) fn poll_called(&self, cx: &Context) -> Poll<()> {
         let mut turn = lock(&self.0.0);
         match &mut *turn {
@@ -94,7 +94,7 @@ impl InLine {
         Poll::Pending
     }
 
-    /// Leaves the line. Returns whether the turn has come before.
+    /// Leaves the line. Returns whether the turn had come before.
     pub(crate) fn leave(&self) -> bool {
         let before = std::mem::replace(&mut *lock(&self.0.0), Turn::Left);
         matches!(before, Turn::Come)

@@ -1,4 +1,4 @@
-//! Who may wait for a client, for what, and how long.
+//! The waits for a client: who waits, for what, and how long.
 //!
 //! | who waits | for what | how long |
 //! | --- | --- | --- |
@@ -63,7 +63,7 @@ pub struct Pace {
     pub skip: u64,
     /// Longest time that a client which was closed on may go on sending.
     pub linger: Duration,
-    /// Most bytes that it may send.
+    /// Most bytes that a client which was closed on may send.
     pub linger_size: usize,
     /// Longest time for a request that is on its way when the server stops: the first of a connection, or
     /// one of which something has come.
@@ -95,10 +95,10 @@ impl Default for Pace {
             handler: Duration::from_secs(60),
             // To send as much takes about as long as to connect anew.
             skip: 256 * 1024,
-            // What is on its way arrives, with some retransmissions (RFC 9112 9.6).
+            // Packets that are on their way arrive, with some retransmissions (RFC 9112 9.6).
             linger: Duration::from_secs(5),
             linger_size: 16 * 1024 * 1024,
-            // Who has connected says why within some round trips.
+            // A client that has connected says why within some round trips.
             farewell: Duration::from_secs(2),
         }
     }
@@ -107,7 +107,7 @@ impl Default for Pace {
 /// The pace that those who hold an instance, or a connection, are measured by when there are too few.
 pub(crate) const PRESSED: Rate = Rate {
     grace: Duration::ZERO,
-    // What a telephone in a train does.
+    // The rate of a telephone in a train.
     bytes_per_second: 64 * 1024,
 };
 
@@ -152,21 +152,21 @@ pub(crate) struct Allowance {
 }
 
 impl Allowance {
-    /// Begins with all of the grace.
+    /// Makes an allowance that begins with all of the grace.
     pub(crate) fn new(rate: Rate, now: Instant) -> Self {
         Allowance {
             due: now + rate.patience(),
         }
     }
 
-    /// Adds what `bytes` that were moved have bought.
+    /// Adds the time that `bytes` that were moved have bought.
     pub(crate) fn earn(&mut self, rate: Rate, bytes: u64, now: Instant) {
         let most = now + rate.patience();
         let due = self.due.checked_add(rate.time_for(bytes));
         self.due = due.map_or(most, |due| due.min(most));
     }
 
-    /// Returns when it is used up.
+    /// Returns the time at which the allowance is used up.
     pub(crate) fn due(&self) -> Instant {
         self.due
     }
@@ -182,7 +182,7 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// For waits of up to `period`.
+    /// Makes a bound of waits of up to `period`.
     pub(crate) fn new(period: Duration) -> Self {
         Patience {
             period,
@@ -191,7 +191,7 @@ impl Patience {
         }
     }
 
-    /// The outcome of `future`, or `None` if it takes longer than the period.
+    /// Returns the output of `future`, or `None` if it takes longer than the period.
     pub(crate) async fn wait<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         self.renewed = true;

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-/// How often.
+/// Time between two looks of a core.
 pub(crate) const ROUND: Duration = Duration::from_millis(10);
 
-/// Calls `look` on this core every [`ROUND`] from now on, for as long as it says that there is something
+/// Calls `look` on this core every [`ROUND`] from now on, for as long as it returns that there is something
 /// left.
 pub(crate) fn begin(mut look: impl FnMut() -> bool + Send + 'static) {
     tokio::spawn(async move {

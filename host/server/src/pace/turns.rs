@@ -22,11 +22,12 @@ use crate::pace::line::Line;
 
 /// Calls that begin at most before the core looks at what else is ready: as many as go in step (`cohort`).
 const AT_ONCE: usize = 32;
-/// Calls that begin at least, though they take long. With fewer, short ones behind them would wait for nothing.
+/// Calls that begin at least, though they take long. With fewer, short calls behind them would wait for
+/// nothing.
 const LEAST: usize = 4;
 
 thread_local! {
-    /// Those of this core.
+    /// The turns of this core.
     static TURNS: RefCell<Turns> = RefCell::default();
 }
 
@@ -82,7 +83,8 @@ pub(crate) async fn go_on(client: Client) {
     wait(|turns| &mut turns.going_on, client).await;
 }
 
-/// Notes that a call has computed for a tick. No other begins before the core has looked at what is ready.
+/// Notes that a call has computed for a tick. No other call begins before the core has looked at what is
+/// ready.
 pub(crate) fn note_tick() {
     TURNS.with_borrow_mut(|turns| {
         turns.is_busy = true;
@@ -101,14 +103,14 @@ async fn wait(line: impl FnOnce(&mut Turns) -> &mut Line, client: Client) {
     poll_fn(|cx| waiting.poll_called(cx)).await;
 }
 
-/// Calls those in line, some whenever everything else has run that is ready.
+/// Calls those in line: some of them whenever everything else has run that is ready.
 async fn call(_calling: Calling) {
     while TURNS.with_borrow_mut(Turns::call) {
         yield_now().await;
     }
 }
 
-/// Somebody who calls those in line, until this is dropped, be it with the runtime.
+/// The task that calls those in line, until this is dropped, be it with the runtime.
 struct Calling;
 
 impl Drop for Calling {
@@ -118,14 +120,14 @@ impl Drop for Calling {
 }
 
 impl Turns {
-    /// Lets a call begin, or not.
+    /// Lets a call begin if one more may. Returns whether it may.
     fn take(&mut self) -> bool {
         let is_free = self.free > 0 && self.beginning.is_empty();
         self.free -= usize::from(is_free);
         is_free
     }
 
-    /// Calls some of those in line. False if there are none.
+    /// Calls some of those in line. Returns false if nobody is in line.
     fn call(&mut self) -> bool {
         self.at_once = next_at_once(self.at_once, self.is_busy);
         self.is_busy = false;
@@ -139,8 +141,8 @@ impl Turns {
     }
 }
 
-/// Returns how many calls may begin until the next look, where so many as `before` could, and one of them was or was
-/// not busy for a tick.
+/// Returns how many calls may begin until the next look. Until the last one, `before` could begin; `is_busy`
+/// says whether one of these was busy for a tick.
 fn next_at_once(before: usize, is_busy: bool) -> usize {
     match is_busy {
         true => (before / 4).max(LEAST),

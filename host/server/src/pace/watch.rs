@@ -6,20 +6,21 @@ use std::fmt;
 use std::task::Waker;
 use std::time::Duration;
 
-/// How often.
+/// Time between two looks at the calls of a core.
 pub(crate) const PERIOD: Duration = Duration::from_secs(1);
-/// How long a call may be silent for a client that has sent its last byte: it may still read, or have gone, and
-/// only sending something would tell. Two seconds at least have passed at the third look.
+/// Longest time that a call may be silent for a client that has sent its last byte: the client may still
+/// read, or have gone, and only sending something would tell. Two seconds at least have passed at the third
+/// look.
 const GONE: Duration = PERIOD.saturating_mul(3);
 
 /// A client, as far as the system knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// It may send more.
+    /// The client may send more.
     There,
-    /// It has sent its last byte.
+    /// The client has sent its last byte.
     Ended,
-    /// It takes nothing any more.
+    /// The client takes nothing any more.
     Gone,
 }
 
@@ -34,14 +35,14 @@ pub(crate) struct Call {
     abandoned: Option<Abandoned>,
 }
 
-/// Why a call is not waited for.
+/// The reason for which a call is not waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Abandoned {
     /// The client has gone.
     Gone,
-    /// Nothing has come of it for as long as a handler has.
+    /// Nothing has come of the call for as long as a handler may be silent.
     Silent,
-    /// Others needed its instance.
+    /// Others needed the instance of the call.
     Overtaken,
 }
 
@@ -56,7 +57,7 @@ impl Call {
         }
     }
 
-    /// Notes how far it has come at a look. Returns whether it has got no further since the last.
+    /// Notes the progress of the call at a look. Returns whether it has got no further since the last look.
     pub(crate) fn is_silent(&mut self, progress: u64) -> bool {
         if self.progress != progress {
             self.progress = progress;
@@ -67,8 +68,8 @@ impl Call {
         true
     }
 
-    /// Abandons a silent call if there is a reason to, for a handler that has so much `time`. Returns whether
-    /// there is.
+    /// Abandons a silent call if there is a reason to, for a handler that may be silent for `time`. Returns
+    /// whether there is a reason.
     pub(crate) fn abandon(&mut self, peer: Peer, time: Duration) -> bool {
         self.abandoned = reason(peer, self.silent, time);
         if self.abandoned.is_some() {
@@ -77,18 +78,18 @@ impl Call {
         self.abandoned.is_some()
     }
 
-    /// Returns what wakes its task.
+    /// Returns the waker of the task that makes the call.
     pub(crate) fn waker(&self) -> &Waker {
         &self.waker
     }
 
-    /// Returns why it was abandoned.
+    /// Returns the reason for which the call was abandoned, if it was.
     pub(crate) fn abandoned(&self) -> Option<Abandoned> {
         self.abandoned
     }
 }
 
-/// Returns why a call is abandoned that has been `silent` for so long.
+/// Returns the reason to abandon a call that has been `silent` for so long, if there is one.
 fn reason(peer: Peer, silent: Duration, time: Duration) -> Option<Abandoned> {
     match peer {
         Peer::Gone => Some(Abandoned::Gone),

@@ -5,10 +5,10 @@ use pem::Pem;
 use pkcs8::{EncryptedPrivateKeyInfo, pkcs5};
 use rustls::pki_types::PrivateKeyDer;
 
-/// The first private key in `pem`.
+/// Returns the first private key in `pem`, decrypted with `password` if it is encrypted.
 ///
 /// # Errors
-/// Why there is none.
+/// The reason for which there is none, as a text.
 pub(super) fn private_key(
     pem: Vec<u8>,
     password: Option<&str>,
@@ -21,9 +21,9 @@ pub(super) fn private_key(
         .unwrap_or_else(|| Err("there is no private key in it".into()))
 }
 
-/// The key in `section`, if it is one.
+/// Returns the key in `section`, if it is one, or the reason for which it cannot be used.
 fn decode(section: Pem, password: Option<&str>) -> Option<Result<PrivateKeyDer<'static>, String>> {
-    // What OpenSSL wrote before it knew PKCS#8 (RFC 1421).
+    // The encryption that OpenSSL wrote before it knew PKCS#8 (RFC 1421).
     let encryption = section.headers().get("Proc-Type");
     let is_traditional = encryption.is_some_and(|value| value.contains("ENCRYPTED"));
     let tag = section.tag().to_owned();
@@ -50,7 +50,7 @@ fn decrypt(der: &[u8], password: Option<&str>) -> Result<PrivateKeyDer<'static>,
             | pkcs5::Error::NoPbes1CryptSupport
             | pkcs5::Error::AlgorithmParametersInvalid { .. },
         ) => UNSUPPORTED,
-        // What came out of it is no key.
+        // The bytes that came out of the decryption are no key.
         _ => "the password is wrong",
     })?;
     Ok(PrivateKeyDer::Pkcs8(key.as_bytes().to_vec().into()))

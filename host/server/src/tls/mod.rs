@@ -1,5 +1,5 @@
-//! TLS as the host knows it: the certificate and the key that a server shows its clients. How they are
-//! spoken on a connection is in `transport::tls`, private keys are read in `key`.
+//! TLS as the host knows it: the certificate and the key that a server shows its clients. A connection speaks
+//! TLS in `transport::tls`; private keys are read in `key`.
 
 mod key;
 
@@ -16,20 +16,20 @@ use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// How long before and after it is made a self-signed certificate is valid: clocks differ, and no
+/// Times before and after its making during which a self-signed certificate is valid: clocks differ, and no
 /// client wants one for more than 398 days.
 const VALID_BEFORE: Duration = Duration::from_secs(24 * 60 * 60);
 const VALID_AFTER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// What a server needs for HTTPS: a private key, and the certificates that vouch for it. TLS 1.2 and
-/// 1.3 are spoken, and HTTP/1.1 or HTTP/1.0 over them (ALPN, RFC 7301).
+/// A private key for HTTPS, and the certificates that vouch for it. TLS 1.2 and 1.3 are spoken, and HTTP/1.1
+/// or HTTP/1.0 over them (ALPN, RFC 7301).
 #[derive(Clone, Debug)]
 pub struct TlsConfig {
     pub(crate) config: Arc<ServerConfig>,
     fingerprint: Arc<str>,
 }
 
-/// Why there is no [`TlsConfig`].
+/// The reason for which there is no [`TlsConfig`].
 #[derive(Debug)]
 pub enum TlsError {
     /// The certificate file of this path cannot be used, for this reason.
@@ -98,7 +98,7 @@ impl TlsConfig {
         TlsConfig::new(vec![certificate.into()], key).map_err(|error| failed(&error))
     }
 
-    /// The SHA-256 fingerprint of the server's certificate, as browsers and `openssl x509` show it:
+    /// Returns the SHA-256 fingerprint of the server's certificate, as browsers and `openssl x509` show it:
     /// `9F:86:D0:81:...`.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint

@@ -1,4 +1,4 @@
-//! Where the head of a request ends, as far as counting tells. What it says is for the sandbox to find
+//! The end of the head of a request, as far as counting tells. What the head says is for the sandbox to find
 //! out, which gets it when it is whole, or when no more of it is worth waiting for.
 
 use agreed::head::{MAX_EMPTY, MAX_FIELDS, MAX_HEAD, MAX_LINE, is_text};
@@ -19,19 +19,19 @@ pub(crate) enum Extent {
 pub(crate) struct Head {
     /// Bytes that were looked at.
     scanned: usize,
-    /// Where the request line begins, behind empty lines.
+    /// The position at which the request line begins, behind empty lines.
     start: Option<usize>,
-    /// Where the line in hand begins.
+    /// The position at which the line in hand begins.
     line: usize,
-    /// Where the field lines begin.
+    /// The position at which the field lines begin.
     fields: Option<usize>,
     /// Field lines that are complete.
     count: usize,
 }
 
 impl Head {
-    /// Looks at `bytes`, which are those of the last call and what has come since. Asked again when a
-    /// head was found, it finds the same.
+    /// Looks at `bytes`, which are those of the last call and what has come since. Asked again when a head
+    /// was found, the count finds the same.
     pub(crate) fn look(&mut self, bytes: &[u8]) -> Extent {
         if self.start.is_none() {
             let rest = bytes[self.scanned..].iter();
@@ -79,7 +79,7 @@ impl Head {
         }
     }
 
-    /// Returns where the line in hand must have ended.
+    /// Returns the position at which the line in hand must have ended.
     fn limit(&self) -> usize {
         let line = self.line + MAX_LINE;
         self.fields
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use Extent::{Incomplete, OverLimit, Whole};
 
-    /// Returns what `bytes` come to, in pieces of `step` bytes.
+    /// Returns the outcome of looking at `bytes` in pieces of `step` bytes.
     fn look(bytes: &[u8], step: usize) -> Extent {
         let mut head = Head::default();
         let mut end = 0;

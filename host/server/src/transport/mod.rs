@@ -34,7 +34,8 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Makes it one that is encrypted; a handshake comes next, which begins with the bytes that have `come`.
+    /// Makes the connection one that is encrypted; a handshake comes next, which begins with the bytes that
+    /// have `come`.
     ///
     /// # Errors
     /// A connection that is encrypted already, and those of [`TlsStream::new`].
@@ -63,7 +64,7 @@ impl Transport {
         spoken
     }
 
-    /// Reads into `buffer`; 0 bytes at the end.
+    /// Reads into `buffer`, and returns how many bytes were read: 0 at the end.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context,
@@ -94,7 +95,8 @@ impl Transport {
         }
     }
 
-    /// The same for up to `size` bytes of `file` from `offset`, which moves on; 0 at its end.
+    /// Sends up to `size` bytes of `file` from `offset`, which moves on. Returns how many bytes it has taken:
+    /// 0 at the end of the file.
     pub(crate) fn send_file(
         &mut self,
         file: &File,
@@ -107,7 +109,7 @@ impl Transport {
         }
     }
 
-    /// Whether bytes that were taken have not left.
+    /// Returns whether bytes that were taken have not left.
     pub(crate) fn has_unsent(&self) -> bool {
         match self {
             Transport::Plain(_) => false,
@@ -115,10 +117,10 @@ impl Transport {
         }
     }
 
-    /// Sends what was taken.
+    /// Sends the bytes that were taken and have not left.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if that takes longer.
+    /// [`io::ErrorKind::WouldBlock`] if sending them takes longer.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         match self {
             Transport::Plain(_) => Ok(()),
@@ -126,14 +128,15 @@ impl Transport {
         }
     }
 
-    /// Says that what was sent is all, where closing would not say it. It is to be sent yet.
+    /// Says that what was sent is all, where closing would not say it. Until [`Self::flush`], the notice is
+    /// not sent.
     pub(crate) fn end(&mut self) {
         if let Transport::Tls(stream) = self {
             stream.end();
         }
     }
 
-    /// The connection that the bytes go over, once more.
+    /// Returns the connection that the bytes go over under another descriptor.
     pub(crate) fn duplicate(&self) -> io::Result<TcpStream> {
         match self {
             Transport::Plain(stream) => stream.duplicate(),
@@ -149,7 +152,7 @@ impl Transport {
         }
     }
 
-    /// See [`Stream::reset`].
+    /// Has closing tell the peer that not all was sent: see [`Stream::reset`].
     pub(crate) fn reset(&self) {
         self.stream().reset();
     }
@@ -162,22 +165,22 @@ impl Transport {
         }
     }
 
-    /// See [`Stream::close`].
+    /// Ends the connection both ways: see [`Stream::close`].
     pub(crate) fn close(&self) {
         self.stream().close();
     }
 
-    /// See [`Stream::peer`].
+    /// Returns what has become of the client: see [`Stream::peer`].
     pub(crate) fn peer(&self) -> Peer {
         self.stream().peer()
     }
 
-    /// See [`Stream::has_unread`].
+    /// Returns whether bytes have come that were not read: see [`Stream::has_unread`].
     pub(crate) fn has_unread(&self) -> bool {
         self.stream().has_unread()
     }
 
-    /// See [`Stream::unacknowledged`].
+    /// Returns how many bytes the peer's system has not acknowledged: see [`Stream::unacknowledged`].
     pub(crate) fn unacknowledged(&self) -> u64 {
         self.stream().unacknowledged()
     }

@@ -43,7 +43,7 @@ pub(crate) struct Outbox {
 /// A piece of a file on its way out.
 #[derive(Debug)]
 struct FilePart {
-    /// Bytes that go before it.
+    /// Bytes of the outbox that go before the part.
     at: usize,
     file: Arc<File>,
     offset: u64,
@@ -57,7 +57,7 @@ struct FilePart {
     is_cut: bool,
 }
 
-/// Bytes of a file that have to be waited for.
+/// The bytes of a file that have to be waited for.
 #[derive(Clone, Debug)]
 pub(crate) struct Missing {
     file: Arc<File>,
@@ -78,7 +78,7 @@ pub(crate) enum Sent {
 }
 
 impl Outbox {
-    /// Adds `bytes`. It is for the writer to have asked for [`Self::reserve`].
+    /// Adds `bytes`. The writer must have asked for room with [`Self::reserve`].
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -110,8 +110,8 @@ impl Outbox {
         self.sent == self.bytes.len() && self.files.is_empty()
     }
 
-    /// Makes room for `size` bytes, or for as many as there may be more, with memory of `budget`; returns for how
-    /// many. There is none where no file part may be added.
+    /// Makes room for `size` bytes, or for as many as there may be more, with memory of `budget`. Returns for
+    /// how many bytes there is room: none where no file part may be added.
     pub(crate) fn reserve(&mut self, size: usize, budget: &Arc<Budget>) -> usize {
         if self.files.len() >= MAX_FILES {
             return 0;
@@ -124,8 +124,8 @@ impl Outbox {
         self.free().min(size)
     }
 
-    /// Returns how many bytes may be added, with some memory of `budget` where there is no room; 0 as well where
-    /// no file part may be.
+    /// Returns how many bytes may be added, with some memory of `budget` where there is no room; 0 as well
+    /// where no file part may be added.
     pub(crate) fn room(&mut self, budget: &Arc<Budget>) -> usize {
         match self.reserve(1, budget) {
             0 => 0,
@@ -137,13 +137,14 @@ impl Outbox {
         self.limit().saturating_sub(self.bytes.len())
     }
 
-    /// Returns how many bytes the memory is for that this may have.
+    /// Returns how many bytes may be held: [`KEEP_SIZE`], and as many as were taken from a budget.
     fn limit(&self) -> usize {
         let taken = self.taken.as_ref().map_or(0, Taken::bytes);
         KEEP_SIZE + taken as usize
     }
 
-    /// Takes memory for `wanted` bytes in all, or more, as little would soon be too little again; or none.
+    /// Takes memory for `wanted` bytes in all, or more, as little would soon be too little again; or takes
+    /// none.
     #[cold]
     fn grow(&mut self, wanted: usize, budget: &Arc<Budget>) {
         let limit = wanted.next_power_of_two();
@@ -155,7 +156,7 @@ impl Outbox {
         }
     }
 
-    /// Forgets what has not left.
+    /// Forgets all that has not left.
     pub(crate) fn clear(&mut self) {
         self.files.clear();
         self.sent = 0;
@@ -166,7 +167,7 @@ impl Outbox {
         self.taken = None;
     }
 
-    /// Gives back what memory it has for later, if it is empty.
+    /// Gives back the memory that is kept for later, if the outbox is empty.
     pub(crate) fn release_memory(&mut self) {
         if self.is_empty() {
             *self = Outbox::default();
@@ -223,7 +224,7 @@ impl Outbox {
         })
     }
 
-    /// Adds `bytes`, which were `missing`, if they still are.
+    /// Adds `bytes` of a file, which were `missing`, if they still are.
     pub(crate) fn put(&mut self, missing: &Missing, bytes: Vec<u8>) {
         if let Some(part) = self.files.front_mut()
             && Arc::ptr_eq(&part.file, &missing.file)
@@ -248,11 +249,11 @@ impl Outbox {
 }
 
 impl FilePart {
-    /// The bytes `before` and then all of the part, copied to `buffer`. `None` if it is too large for
-    /// that, or no longer whole.
+    /// Returns the bytes `before` and then all of the part, copied to `buffer`. `None` if the part is too
+    /// large for that, or no longer whole.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if it has to be waited for.
+    /// [`io::ErrorKind::WouldBlock`] if the part has to be waited for.
     fn copy_behind<'b>(&self, before: &[u8], buffer: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
         let size = usize::try_from(self.left).unwrap_or(usize::MAX);
         if size > SMALL_FILE || before.len() > buffer.len() - size {
@@ -264,7 +265,7 @@ impl FilePart {
         Ok(self.copy(rest)?.then_some(both))
     }
 
-    /// Copies all of the part to `rest`. False if it is no longer whole.
+    /// Copies all of the part to `rest`. Returns false if the part is no longer whole.
     fn copy(&self, rest: &mut [u8]) -> io::Result<bool> {
         if !self.fetched.is_empty() || self.is_cut {
             let is_whole = self.fetched.len() == rest.len();
@@ -285,7 +286,7 @@ impl FilePart {
         Ok(true)
     }
 
-    /// Sends as much of it as one system call takes.
+    /// Sends as much of the part as one system call takes.
     fn send(&mut self, transport: &mut Transport) -> io::Result<Sent> {
         if !self.fetched.is_empty() {
             let is_all = self.fetched.len() as u64 == self.left;
@@ -315,7 +316,8 @@ impl FilePart {
         Ok(Sent::File(sent))
     }
 
-    /// Returns whether the next `size` bytes are in memory. Of a file that many ask for, this is known.
+    /// Returns whether the next `size` bytes of the part are in memory. Of a file that many ask for, this is
+    /// known.
     #[cfg(target_os = "linux")]
     fn is_in_memory(&self, size: u64) -> bool {
         let end = self.offset + size;
@@ -334,7 +336,7 @@ impl FilePart {
         disk::is_in_memory(&self.file, self.storage, self.offset, size)
     }
 
-    /// Leaves out the first `size` bytes, which were sent.
+    /// Leaves out the first `size` bytes of the part, which were sent.
     fn move_on(&mut self, size: usize) {
         self.offset += size as u64;
         self.left -= size as u64;
@@ -347,10 +349,10 @@ impl FilePart {
 }
 
 impl Missing {
-    /// Reads it, and waits.
+    /// Reads the missing bytes, and waits for them.
     ///
     /// # Errors
-    /// Any of the file.
+    /// Any error of the file.
     pub(crate) fn read(&self) -> io::Result<Vec<u8>> {
         disk::read_waiting(&self.file, self.offset, self.size)
     }

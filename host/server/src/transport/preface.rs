@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Most bytes of a line of version 1, its line end included, as it is defined.
 const MAX_LINE: usize = 107;
-/// What a line of version 1 begins with.
+/// The beginning of a line of version 1.
 const LINE: &[u8] = b"PROXY ";
-/// What version 2 begins with.
+/// The beginning of version 2.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Bytes of version 2 before the addresses.
 const FIXED: usize = 16;
@@ -25,11 +25,11 @@ pub(crate) enum Preface {
         size: usize,
         client: Option<SocketAddr>,
     },
-    /// It is none.
+    /// The bytes are no preface.
     Wrong,
 }
 
-/// Looks at `bytes`, with which a connection begins.
+/// Looks for a preface in `bytes`, with which a connection begins.
 pub(crate) fn look(bytes: &[u8]) -> Preface {
     if begins(bytes, SIGNATURE) {
         return binary(bytes).unwrap_or(Preface::Wrong);
@@ -40,13 +40,13 @@ pub(crate) fn look(bytes: &[u8]) -> Preface {
     }
 }
 
-/// Returns whether `bytes` begin with `start`, or are its beginning.
+/// Returns whether `bytes` begin with `start`, or are the beginning of it.
 fn begins(bytes: &[u8], start: &[u8]) -> bool {
     let size = bytes.len().min(start.len());
     bytes[..size] == start[..size]
 }
 
-/// Looks at version 1: `PROXY TCP4 192.0.2.1 192.0.2.2 1234 80`, or `PROXY UNKNOWN` and anything.
+/// Looks at a line of version 1: `PROXY TCP4 192.0.2.1 192.0.2.2 1234 80`, or `PROXY UNKNOWN` and anything.
 fn line(bytes: &[u8]) -> Preface {
     let seen = &bytes[..bytes.len().min(MAX_LINE)];
     let Some(end) = memchr::memchr(b'\n', seen) else {
@@ -72,7 +72,7 @@ fn line(bytes: &[u8]) -> Preface {
     }
 }
 
-/// Returns the client, the first of two addresses.
+/// Returns the client that a line of version 1 names: the first of two addresses.
 fn line_addresses(line: &str) -> Option<SocketAddr> {
     let mut words = line.split(' ');
     let family = words.next()?;
@@ -96,7 +96,7 @@ fn port(word: &str) -> Option<u16> {
     word.parse().ok().filter(|_| is_number)
 }
 
-/// Looks at version 2; `None` if it is wrong.
+/// Looks at a preface of version 2. Returns `None` if it is wrong.
 fn binary(bytes: &[u8]) -> Option<Preface> {
     let Some(&[version, family, high, low]) = bytes.get(SIGNATURE.len()..FIXED) else {
         return Some(Preface::Incomplete);

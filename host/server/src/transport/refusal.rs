@@ -8,17 +8,17 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 /// Bytes that are read of a client that is turned away.
 const MAX_UNREAD: usize = 16 * 1024;
 
-/// Answers a client with `response` that was not waited for, and closes the connection. What it has sent by then
-/// is read, as it would not see the answer else.
+/// Answers a client with `response` that was not waited for, and closes the connection. The bytes that the
+/// client has sent by then are read, as it would not see the answer else.
 pub(crate) fn turn_away(stream: &TcpStream, response: &[u8]) {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    // Who does not hear of it finds out.
+    // A client that does not hear of it finds out.
     let _ = send(stream, response, flags);
     let _ = shutdown(stream, Shutdown::Write);
     let _ = recv(stream, &mut [0; MAX_UNREAD], RecvFlags::DONTWAIT);
 }
 
-/// Why there is no answer from a sandbox.
+/// The reason for which there is no answer from a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The request did not come in time.
@@ -41,7 +41,8 @@ impl Refusal {
         }
     }
 
-    /// Returns the response, with the field lines `fields` among its own.
+    /// Returns the response that tells the client of the refusal, with the field lines `fields` among its
+    /// own.
     pub(crate) fn response(self, fields: &[u8]) -> Vec<u8> {
         let status = self.status();
         let (_, reason) = status.split_once(' ').unwrap_or_default();

@@ -1,8 +1,8 @@
 //! The bytes of one connection: what has come and is not yet read, what was written and has not yet
 //! left, and the streams through which a sandbox sees the two.
 //!
-//! What is written waits here, so that a head leaves with the content behind it, and so that a
-//! sandbox need not wait for a slow client: what the outbox holds is sent after the sandbox has gone.
+//! Bytes that were written wait here, so that a head leaves with the content behind it, and so that a sandbox
+//! need not wait for a slow client: what the outbox holds is sent after the sandbox has gone.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -38,10 +38,10 @@ use crate::transport::preface::{self, Preface};
 use crate::transport::tcp::{More, Stream};
 use crate::transport::tls::Spoken;
 
-/// Time in which a disk answers that is well, however busy. An instance that waits for it is not taken back
-/// meanwhile.
+/// Time in which a healthy disk answers, however busy it is. An instance that waits for the disk is not taken
+/// back meanwhile.
 const PROMPT: time::Duration = time::Duration::from_secs(2);
-/// How many bytes are read at once.
+/// Bytes of a connection that are read at once.
 const READ_SIZE: usize = 64 * 1024;
 /// Bytes that were received and not yet read which do not count as memory: more than most heads have.
 const FREE_INBOX: usize = 8 * 1024;
@@ -66,24 +66,25 @@ pub(crate) struct Socket {
 
 #[derive(Debug)]
 struct State {
-    /// Whose the connection is, or the request in hand.
+    /// The client that the connection, or the request in hand, is counted for.
     client: Client,
     transport: Transport,
-    /// Received and not yet read.
+    /// Bytes that were received and not yet read.
     inbox: BytesMut,
-    /// The memory of it, where it is beyond [`FREE_INBOX`].
+    /// The memory of the inbox, where it is beyond [`FREE_INBOX`].
     inbox_memory: Option<Taken>,
-    /// The head at its start, as far as it was looked at.
+    /// The head at the start of the inbox, as far as it was looked at.
     head: Head,
-    /// Bytes of it that are a head which a sandbox is to read: nothing of what follows goes with them.
+    /// Bytes of the inbox that are a head which a sandbox is to read: nothing of what follows goes with them.
     handed: usize,
     /// The peer has sent its last byte.
     ended: bool,
-    /// When it was accepted, or had its last answer, if nothing has come since.
+    /// The time when the connection was accepted, or had its last answer, if nothing has come since.
     idle: Option<time::Instant>,
-    /// When it was first looked at since, while others need the connection, and the bytes moved by then.
+    /// The time of the first look since the last rest, while others need the connection, and the bytes moved
+    /// by then.
     pressed: Option<(time::Instant, u64)>,
-    /// Whoever waits for the client.
+    /// The task that waits for the client.
     waiting: Option<Waker>,
     /// The time for content that someone waits for.
     content: Option<Allowance>,
@@ -91,9 +92,9 @@ struct State {
     /// The time for the peer to take what waits to leave, and what it had taken when that was last
     /// added to.
     reading: Option<(Allowance, u64)>,
-    /// Whether the writer wants to know when everything has left.
+    /// The writer wants to know when everything has left.
     flushing: bool,
-    /// Why nothing can be sent any more.
+    /// The failure after which nothing can be sent any more.
     failed: Option<io::ErrorKind>,
     /// The limit that the client has come to, until somebody tells.
     struck: Option<Limit>,
@@ -102,12 +103,12 @@ struct State {
     /// Bytes that were received, and that were sent.
     received: u64,
     sent: u64,
-    /// Ticks that its instances have computed.
+    /// Ticks that the instances of the connection have computed.
     computed: u64,
     /// The call of an instance that has not ended at once.
     call: Option<Call>,
     /// The instance of this connection, once it has waited for the client, or computed or slept for long; and
-    /// what the client had moved before.
+    /// the bytes that the client had moved before.
     holding: Option<(Holding, u64)>,
 }
 
@@ -129,7 +130,7 @@ pub(crate) enum Arrived {
     Whole,
     /// A head that will not be whole, but that can be answered.
     Unfinished,
-    /// Less than that, in more time than there is.
+    /// Less than a head that can be answered, in more time than there is.
     Late,
     /// Nothing to answer, and nothing more will come.
     Nothing,
@@ -169,7 +170,7 @@ impl Socket {
         })
     }
 
-    /// Returns whose the connection is, or the request in hand.
+    /// Returns the client that the connection, or the request in hand, is counted for.
     pub(crate) fn client(&self) -> Client {
         self.lock().client
     }
@@ -191,7 +192,7 @@ impl Socket {
     pub(crate) async fn start_tls(&self, config: &TlsConfig) -> io::Result<Spoken> {
         {
             let mut state = self.lock();
-            // What has come behind a preface.
+            // Bytes that have come behind a preface.
             let come = mem::take(&mut state.inbox);
             state.transport.start_tls(config, come)?;
         }
@@ -209,7 +210,7 @@ impl Socket {
         }
     }
 
-    /// Waits for the preface of a proxy, for [`Pace::head`].
+    /// Waits for the preface of a proxy, at most for [`Pace::head`].
     ///
     /// # Errors
     /// Any failure of the connection.
@@ -241,7 +242,8 @@ impl Socket {
         }
     }
 
-    /// Waits until there is something to read: true, or the end of the peer's bytes: false.
+    /// Waits until there is something to read, and returns true; or until the end of the peer's bytes, and
+    /// returns false.
     ///
     /// # Errors
     /// Any failure of the connection.
@@ -252,8 +254,8 @@ impl Socket {
         self.receive_more().await
     }
 
-    /// Waits until a request has come that is worth a sandbox, for [`Pace::head`] from its first byte on;
-    /// for that one without end. What it is, is for the sandbox to say.
+    /// Waits until a request has come that is worth a sandbox. The first byte is waited for without end, the
+    /// rest for [`Pace::head`] from then on. What the request says is for the sandbox to find out.
     ///
     /// # Errors
     /// Any failure of the connection, and [`io::ErrorKind::OutOfMemory`] for more than there is memory for.
@@ -278,7 +280,7 @@ impl Socket {
         }
     }
 
-    /// Discards `size` bytes of content, as they come. False if they do not come, or not in time.
+    /// Discards `size` bytes of content, as they come. Returns false if they do not come, or not in time.
     ///
     /// # Errors
     /// Any failure of the connection.
@@ -299,8 +301,8 @@ impl Socket {
         Ok(true)
     }
 
-    /// Sends what was written, and waits for something to read, or for a reason not to wait that shows
-    /// in the next [`Self::read`]. It is the sandbox that waits.
+    /// Sends what was written, and waits for something to read, or for a reason not to wait that shows in the
+    /// next [`Self::read`]. The sandbox counts as waiting.
     pub(crate) async fn readable(&self) {
         let readable = async {
             if self.send().await.is_ok()
@@ -311,11 +313,11 @@ impl Socket {
                 self.lock().fail_by(Limit::Content);
             }
         };
-        // One that was taken back shows in the next read.
+        // An instance that was taken back shows in the next read.
         let _ = self.wait_in_sandbox(readable).await;
     }
 
-    /// Returns until when the content has to come that is waited for.
+    /// Returns the time by which the content that is waited for has to come.
     fn content_due(&self) -> Instant {
         let rate = self.pace().content;
         let mut state = self.lock();
@@ -327,7 +329,7 @@ impl Socket {
         poll_fn(|cx| self.lock().poll_receive(cx, &self.terms)).await
     }
 
-    /// Returns the limit that the client has come to, once.
+    /// Returns the limit that the client has come to, only once.
     pub(crate) fn take_struck(&self) -> Option<Limit> {
         self.lock().struck.take()
     }
@@ -353,12 +355,12 @@ impl Socket {
         self.lock().has_unsent()
     }
 
-    /// Gives back what memory it has for later.
+    /// Gives back the memory that the outbox keeps for later.
     pub(crate) fn release_memory(&self) {
         self.lock().outbox.release_memory();
     }
 
-    /// Notes that nothing is left to be done `since` then.
+    /// Notes that nothing is left to be done on the connection since the time `since`.
     pub(crate) fn rest(&self, since: time::Instant) {
         let mut state = self.lock();
         if state.inbox.is_empty() {
@@ -367,13 +369,14 @@ impl Socket {
         }
     }
 
-    /// Returns since when nothing has come, and nothing was to be done.
+    /// Returns the time since which nothing has come, and nothing was to be done; `None` if something has
+    /// come, or is to be done.
     pub(crate) fn idle_since(&self) -> Option<time::Instant> {
         self.lock().idle
     }
 
-    /// Closes a connection that is idle since `then`, and has not been sent anything lately. False if it is not
-    /// so.
+    /// Closes the connection if it is idle since `then`, and has not been sent anything lately. Returns false
+    /// if it is not closed.
     pub(crate) fn close_if_idle(&self, then: time::Instant) -> bool {
         let mut state = self.lock();
         let is_idle = state.idle == Some(then) && !state.transport.has_unread();
@@ -387,13 +390,13 @@ impl Socket {
         is_idle
     }
 
-    /// Returns how far the client is behind what is wanted of it while others need the connection, from the first
-    /// such look on; `None` if it is not, or an instance is at work for it.
+    /// Returns how far the client is behind what is wanted of it while others need the connection, counted
+    /// from the first look on. `None` if the client is not behind, or if an instance is at work for it.
     pub(crate) fn late(&self, now: time::Instant) -> Option<time::Duration> {
         self.lock().late(now)
     }
 
-    /// Has the connection fail if the client is [late](Self::late). False if it is not.
+    /// Has the connection fail if the client is [late](Self::late). Returns false if the client is not late.
     pub(crate) fn end_if_slow(&self, now: time::Instant) -> bool {
         let mut state = self.lock();
         let is_slow = state.late(now).is_some();
@@ -407,7 +410,7 @@ impl Socket {
         is_slow
     }
 
-    /// Adds `bytes` to what will be sent, however much that is.
+    /// Adds `bytes` to what will be sent, however many they are.
     pub(crate) fn write(&self, bytes: &[u8]) {
         self.lock().write(bytes);
     }
@@ -420,12 +423,12 @@ impl Socket {
         size
     }
 
-    /// Sends what was written and then `bytes`, as far as that can be without waiting; of the rest, what
-    /// there is room for is added to what will be sent. Returns how many of `bytes` that are in all.
-    /// Mostly there is no rest, and then nothing is copied.
+    /// Sends what was written and then `bytes`, as far as that can be without waiting. Of the rest, as much
+    /// as there is room for is added to what will be sent. Returns how many of `bytes` were sent or added in
+    /// all. Mostly there is no rest, and then nothing is copied.
     ///
     /// # Errors
-    /// Those of [`Self::send_now`].
+    /// The errors of [`Self::send_now`].
     pub(crate) fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.lock();
         let sent = match state.has_unsent() {
@@ -462,12 +465,12 @@ impl Socket {
     /// Sends what can be sent without waiting, a large file only in part.
     ///
     /// # Errors
-    /// Those of [`Self::send`], but for time.
+    /// The errors of [`Self::send`], but for time.
     pub(crate) fn send_now(&self) -> io::Result<Progress> {
         self.lock().send_now()
     }
 
-    /// Waits for the disk that has what is to be sent next.
+    /// Waits for the disk that has the bytes to be sent next.
     async fn fetch(&self) -> io::Result<()> {
         let Some(missing) = self.lock().outbox.missing() else {
             return Ok(());
@@ -489,10 +492,10 @@ impl Socket {
         }
     }
 
-    /// Makes `call`, of an instance, for at most as long as a handler may be silent.
+    /// Makes `call`, of an instance, and waits for it at most for as long as a handler may be silent.
     ///
     /// # Errors
-    /// [`Stalled`], also where others need the instance and the disk takes longer than one does that answers.
+    /// [`Stalled`], also where others need the instance and the disk takes longer than one that answers does.
     pub(crate) async fn wait_for_disk<T>(
         &self,
         call: impl Future<Output = Result<T, Stalled>>,
@@ -505,7 +508,7 @@ impl Socket {
         match outcome {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(Stalled::Silent),
-            // Taken back.
+            // The instance was taken back.
             Err(_) => Err(Stalled::Busy),
         }
     }
@@ -530,14 +533,14 @@ impl Socket {
     /// Tells the peer that what was sent is all, where closing would not tell it.
     ///
     /// # Errors
-    /// Those of [`Self::send`].
+    /// The errors of [`Self::send`].
     pub(crate) async fn end(&self) -> io::Result<()> {
         self.lock().transport.end();
         self.send().await
     }
 
-    /// Says that nothing more will be sent, then waits for the peer to stop sending, so that what was
-    /// sent last is not lost to it (RFC 9112 9.6).
+    /// Says that nothing more will be sent, then waits for the peer to stop sending, so that the bytes that
+    /// were sent last are not lost to it (RFC 9112 9.6).
     pub(crate) async fn linger(&self) {
         if self.lock().transport.shutdown_write().is_err() {
             return;
@@ -554,8 +557,8 @@ impl Socket {
         let _ = timeout(self.pace().linger, drained).await;
     }
 
-    /// Drops what was not sent, and has closing tell the peer so: it cannot take what it got for the
-    /// whole.
+    /// Drops all that was not sent, and has closing tell the peer so: the peer cannot take what it got for
+    /// the whole.
     pub(crate) fn reset(&self) {
         let mut state = self.lock();
         state.fail(io::ErrorKind::ConnectionReset.into());
@@ -590,13 +593,14 @@ impl Socket {
         Ok(length)
     }
 
-    /// Returns what `look` finds in the head that a sandbox is to read, or in the part of it that will be had.
+    /// Returns what `look` finds in the head that a sandbox is to read, or in as much of that head as will
+    /// come.
     pub(crate) fn look_at_head<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
         let state = self.lock();
         look(&state.inbox[..state.handed.min(state.inbox.len())])
     }
 
-    /// What has come, up to `size` bytes and up to the end of a request, without waiting.
+    /// Returns bytes that have come, without waiting: up to `size` bytes and up to the end of a request.
     pub(crate) fn read(&self, size: usize) -> StreamResult<Vec<u8>> {
         let mut state = self.lock();
         state.check_holding().map_err(failed)?;
@@ -607,7 +611,7 @@ impl Socket {
                 None => Ok(Vec::new()),
             };
         }
-        // What is left is looked at anew, when it is known what of it is a head.
+        // The rest is looked at anew, when it is known what of it is a head.
         state.head = Head::default();
         // A request at a time, so that a sandbox need not stay for the next while the answer to this
         // one is on its way.
@@ -623,7 +627,7 @@ impl Socket {
         Ok(state.inbox.split_to(size).to_vec())
     }
 
-    /// How many bytes may be written now: 0 while too many wait to leave.
+    /// Returns how many bytes may be written now: 0 while too many wait to leave.
     pub(crate) fn check_write(&self) -> StreamResult<usize> {
         let mut state = self.lock();
         state.check_holding().map_err(failed)?;
@@ -633,7 +637,7 @@ impl Socket {
         }
     }
 
-    /// Waits until more may be written. It is the sandbox that waits.
+    /// Waits until more may be written. The sandbox counts as waiting.
     ///
     /// # Errors
     /// The errors of [`Self::send`], and [`TakenBack`].
@@ -672,7 +676,7 @@ impl Socket {
         holding.poll_taken_back(cx, moved)
     }
 
-    /// Forgets the instance, which waits no more.
+    /// Forgets the instance of the connection, which waits no more.
     pub(crate) fn release_instance(&self) {
         let mut state = self.lock();
         state.call = None;
@@ -681,10 +685,10 @@ impl Socket {
         drop(holding);
     }
 
-    /// The outcome of `call`, of an instance, unless it is abandoned before.
+    /// Returns the outcome of `call`, of an instance, unless the call is abandoned before.
     ///
     /// # Errors
-    /// Why it was.
+    /// The reason for which the call was abandoned.
     pub(crate) async fn watch<T>(&self, call: impl Future<Output = T>) -> Result<T, Abandoned> {
         let mut call = pin!(call);
         let mut is_watched = false;
@@ -717,7 +721,8 @@ impl Socket {
         self.lock().call.take()?.abandoned()
     }
 
-    /// Looks at the call that goes on, if one does: to be called every [`PERIOD`](crate::pace::watch::PERIOD).
+    /// Looks at the call that goes on, if one does. The caller does so every
+    /// [`PERIOD`](crate::pace::watch::PERIOD).
     pub(crate) fn look_at_call(&self) {
         let mut state = self.lock();
         let state = &mut *state;
@@ -740,8 +745,8 @@ impl Socket {
         holding.works(moved, Some(&waker));
     }
 
-    /// Notes that the instance has computed for a tick, and before if it `is_long`. Returns whether others need it
-    /// more.
+    /// Notes that the instance has computed for a tick, and that it has computed before if it `is_long`.
+    /// Returns whether others need the instance more.
     pub(crate) fn note_computing(&self, is_long: bool) -> bool {
         let mut state = self.lock();
         state.computed += 1;
@@ -751,7 +756,8 @@ impl Socket {
         }
     }
 
-    /// Returns what others see of the instance, and how many bytes have been moved since they do.
+    /// Returns the part of the instance that others see, and how many bytes have been moved since they see
+    /// it.
     fn holding<'s>(&self, state: &'s mut State) -> (&'s Holding, u64) {
         let (moved, client) = (state.received + state.sent, state.client);
         let register = || (self.terms.instances.register(client), moved);
@@ -759,7 +765,7 @@ impl Socket {
         (holding, moved - *before)
     }
 
-    /// The same connection, to look at its state only.
+    /// Returns this connection under another descriptor, to look at its state only.
     ///
     /// # Errors
     /// A process that has no room for another open file.
@@ -772,7 +778,7 @@ impl Socket {
     }
 }
 
-/// A wait for the client that ends with it.
+/// A wait of an instance for its client, which ends when this is dropped.
 struct WaitInSandbox<'s>(&'s Socket);
 
 impl Drop for WaitInSandbox<'_> {
@@ -784,7 +790,7 @@ impl Drop for WaitInSandbox<'_> {
     }
 }
 
-/// How far sending has come.
+/// The progress that sending has made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// Nothing is left to send.
@@ -798,7 +804,7 @@ pub(crate) enum Progress {
 }
 
 thread_local! {
-    /// Where bytes are on their way in or out.
+    /// The buffer through which bytes go on their way in or out.
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
 }
 
@@ -831,7 +837,7 @@ impl State {
         })
     }
 
-    /// Counts the inbox as memory. False if there is too little.
+    /// Counts the inbox as memory. Returns false if there is too little.
     fn take_inbox_memory(&mut self, buffers: &Arc<Budget>) -> bool {
         let memory = self
             .inbox_memory
@@ -840,7 +846,7 @@ impl State {
         memory.take(wanted.saturating_sub(memory.bytes()))
     }
 
-    /// Looks for a head in what has come. One that is found is what will be read next.
+    /// Looks for a head in what has come. A head that is found is what will be read next.
     fn find_head(&mut self) -> Option<Arrived> {
         let (size, arrived) = match self.head.look(&self.inbox) {
             Extent::Incomplete => return None,
@@ -851,7 +857,7 @@ impl State {
         Some(arrived)
     }
 
-    /// Says what a head is worth that goes no further: a request line can be answered.
+    /// Returns what a head that goes no further is worth: a request line can be answered.
     fn end_head(&mut self) -> Arrived {
         if !self.head.has_request_line() {
             return Arrived::Nothing;
@@ -860,7 +866,7 @@ impl State {
         Arrived::Unfinished
     }
 
-    /// Says what a head is worth that has not come in time.
+    /// Returns what a head that has not come in time is worth.
     fn end_late_head(&mut self) -> Arrived {
         if !self.head.has_begun() {
             return Arrived::Nothing;
@@ -875,7 +881,7 @@ impl State {
         self.answered = false;
     }
 
-    /// Drops up to `size` bytes of what has come; returns how many are missing.
+    /// Drops up to `size` bytes of what has come. Returns how many are missing.
     fn discard(&mut self, size: u64) -> u64 {
         let here =
             usize::try_from(size).map_or(self.inbox.len(), |size| size.min(self.inbox.len()));
@@ -921,7 +927,7 @@ impl State {
         Ok(Progress::Done)
     }
 
-    /// Sends some of `bytes`, where nothing goes before them; returns how many.
+    /// Sends some of `bytes`, where nothing goes before them. Returns how many.
     fn send_at_once(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let sent = match self.failed {
             Some(kind) => Err(kind.into()),
@@ -977,14 +983,14 @@ impl State {
         Ok(sent)
     }
 
-    /// Returns until when the peer has to take some of what waits to leave.
+    /// Returns the time by which the peer has to take some of what waits to leave.
     fn reading_due(&mut self, pace: &Pace) -> Instant {
         let taken = self.taken();
         let new = || (Allowance::new(pace.reading, Instant::now()), taken);
         self.reading.get_or_insert_with(new).0.due()
     }
 
-    /// Adds what the peer has taken meanwhile, and returns until when it has to take more.
+    /// Adds what the peer has taken meanwhile, and returns the time by which it has to take more.
     fn renew_reading(&mut self, pace: &Pace) -> Instant {
         let taken = self.taken();
         let now = Instant::now();
@@ -1012,8 +1018,10 @@ impl State {
         error
     }
 
+    /// Checks that the instance of the connection was not taken back.
+    ///
     /// # Errors
-    /// [`TakenBack`].
+    /// [`TakenBack`] if it was.
     fn check_holding(&self) -> io::Result<()> {
         match &self.holding {
             Some((holding, _)) if holding.is_over() => Err(taken_back()),
@@ -1025,8 +1033,8 @@ impl State {
         !self.outbox.is_empty() || self.transport.has_unsent()
     }
 
-    /// Returns how many bytes may be added to what will be sent, with memory of `budget`; 0 as well where nothing
-    /// may.
+    /// Returns how many bytes may be added to what will be sent, with memory of `budget`; 0 as well where
+    /// nothing may be added.
     fn room(&mut self, budget: &Arc<Budget>) -> usize {
         match self.flushing {
             true => 0,
@@ -1046,7 +1054,7 @@ fn taken_back() -> io::Error {
     io::Error::other(TakenBack)
 }
 
-/// Returns what a sandbox is told of `error`. One that was taken back is told nothing more.
+/// Returns what a sandbox is told of `error`. A sandbox whose instance was taken back is told nothing more.
 pub(crate) fn failed(error: io::Error) -> StreamError {
     match error.get_ref() {
         Some(inner) if inner.is::<TakenBack>() => StreamError::Trap(TakenBack.into()),
@@ -1054,7 +1062,7 @@ pub(crate) fn failed(error: io::Error) -> StreamError {
     }
 }
 
-/// What the sandbox reads from.
+/// The stream that the sandbox reads from.
 #[derive(Debug)]
 pub(crate) struct Reader(pub(crate) Arc<Socket>);
 
@@ -1072,7 +1080,7 @@ impl InputStream for Reader {
     }
 }
 
-/// What the sandbox writes to.
+/// The stream that the sandbox writes to.
 #[derive(Debug)]
 pub(crate) struct Writer(pub(crate) Arc<Socket>);
 

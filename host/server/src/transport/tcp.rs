@@ -20,21 +20,21 @@ use crate::pace::watch::Peer;
 /// A connected socket that does not block.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    /// Nothing had to wait yet.
+    /// A socket that did not have to wait yet.
     New(net::TcpStream),
-    /// The event loop watches it.
+    /// A socket that the event loop watches.
     Registered(TcpStream),
-    /// It could not be registered.
+    /// A socket that could not be registered with the event loop.
     Lost,
 }
 
-/// What surely fits the largest segment that Linux makes, 64 KiB, with a head before it. `sendfile` would
-/// fill that segment and keep a rest back for what follows. Where the segment is acknowledged before
-/// that, as over loopback, the rest leaves alone, and makes BBR take the path for slow: it then spreads
-/// out what it sends, with a timer for each segment.
+/// Bytes of a file that surely fit the largest segment that Linux makes, 64 KiB, with a head before them.
+/// `sendfile` would fill that segment and keep a rest back for what follows. Where the segment is
+/// acknowledged before that, as over loopback, the rest leaves alone, and makes BBR take the path for slow:
+/// it then spreads out what it sends, with a timer for each segment.
 const SEGMENT_SIZE: usize = 60 * 1024;
 
-/// Whether more bytes follow at once.
+/// The answer to whether more bytes follow at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum More {
     Yes,
@@ -51,12 +51,12 @@ impl More {
 }
 
 impl Stream {
-    /// `stream` must be set not to block.
+    /// Takes over `stream`, which must be set not to block.
     pub(crate) fn new(stream: net::TcpStream) -> Self {
         Stream::New(stream)
     }
 
-    /// Reads into `buffer`; 0 bytes at the end.
+    /// Reads into `buffer`, and returns how many bytes were read: 0 at the end.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context,
@@ -78,7 +78,7 @@ impl Stream {
         self.registered()?.poll_write_ready(cx)
     }
 
-    /// Sends some of `bytes`; returns how many.
+    /// Sends some of `bytes`. Returns how many.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if none can be sent now.
@@ -87,7 +87,7 @@ impl Stream {
         self.try_send(|socket| Ok(rustix::net::send(socket, bytes, flags)?))
     }
 
-    /// The same for bytes in several places.
+    /// Sends some of `bytes`, which are in several places. Returns how many.
     pub(crate) fn send_vectored(&mut self, bytes: &[IoSlice], more: More) -> io::Result<usize> {
         let flags = more.flags();
         self.try_send(|socket| {
@@ -96,7 +96,7 @@ impl Stream {
         })
     }
 
-    /// Sends up to `size` bytes of `file` from `offset`, which moves on; returns how many.
+    /// Sends up to `size` bytes of `file` from `offset`, which moves on. Returns how many.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if none can be sent now.
@@ -134,15 +134,15 @@ impl Stream {
         Ok(rustix::net::shutdown(self.socket()?, Shutdown::Write)?)
     }
 
-    /// Ends it both ways, which whoever waits for it finds out.
+    /// Ends the connection both ways, which whoever waits for it finds out.
     pub(crate) fn close(&self) {
         if let Ok(socket) = self.socket() {
-            // One that the peer has ended has been closed already.
+            // A connection that the peer has ended has been closed already.
             let _ = rustix::net::shutdown(socket, Shutdown::Both);
         }
     }
 
-    /// Has closing tell the peer that not all was sent: a reset, where there is one.
+    /// Has closing tell the peer that not all was sent: by a reset, where there is one.
     pub(crate) fn reset(&self) {
         if let Ok(socket) = self.socket() {
             // A Unix socket has none.
@@ -168,7 +168,7 @@ impl Stream {
             .is_ok_and(|socket| peek(socket).is_ok_and(|(size, _)| size > 0))
     }
 
-    /// The same connection under another descriptor.
+    /// Returns the connection under another descriptor.
     pub(crate) fn duplicate(&self) -> io::Result<net::TcpStream> {
         Ok(self.socket()?.try_clone_to_owned()?.into())
     }
@@ -207,8 +207,8 @@ impl Stream {
     }
 }
 
-/// Whether the kernel has room for a third of what it holds for a connection. If not, it tells the event
-/// loop when it has.
+/// Returns whether the kernel has room for a third of what it holds for a connection. If not, the kernel
+/// tells the event loop when it has.
 fn has_room(socket: BorrowedFd) -> io::Result<bool> {
     let mut watched = [PollFd::from_borrowed_fd(socket, PollFlags::OUT)];
     Ok(rustix::event::poll(&mut watched, Some(&Timespec::default()))? > 0)
@@ -240,7 +240,7 @@ fn unacknowledged(socket: BorrowedFd) -> u64 {
     size.map_or(0, |size| u64::try_from(size).unwrap_or(0))
 }
 
-/// Elsewhere what the system has taken counts.
+/// Returns 0 where the system is not Linux: there the bytes that the system has taken count as acknowledged.
 #[cfg(not(target_os = "linux"))]
 fn unacknowledged(_: BorrowedFd) -> u64 {
     0

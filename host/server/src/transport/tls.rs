@@ -1,6 +1,6 @@
 //! A connection that is spoken to in TLS: `rustls` between a [`Stream`] and what HTTP reads and writes.
 //!
-//! What is encrypted leaves before anything else is encrypted, and before anything else is read, so
+//! Bytes that are encrypted leave before anything else is encrypted, and before anything else is read, so
 //! that a connection never holds more than one piece of what it sends.
 
 use std::cell::RefCell;
@@ -15,21 +15,21 @@ use rustls::{InvalidMessage, ServerConnection};
 use crate::tls::TlsConfig;
 use crate::transport::tcp::{More, Stream};
 
-/// How many bytes of a file are encrypted at once: as many as `rustls` takes.
+/// Bytes of a file that are encrypted at once: as many as `rustls` takes.
 const PIECE_SIZE: usize = 64 * 1024;
 
 /// The server's end of a TLS connection.
 #[derive(Debug)]
 pub(crate) struct TlsStream {
     stream: Stream,
-    /// What had come before, to be read first.
+    /// Bytes that had come before, to be read first.
     come: BytesMut,
     tls: ServerConnection,
     /// Something has come.
     is_begun: bool,
 }
 
-/// What a client began to speak.
+/// The protocol that a client began to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spoken {
     /// TLS, and the handshake is done.
@@ -39,7 +39,7 @@ pub(crate) enum Spoken {
 }
 
 impl TlsStream {
-    /// The server's end on `stream`, of which the bytes `come` were read already.
+    /// Makes the server's end on `stream`, of which the bytes `come` were read already.
     ///
     /// # Errors
     /// A configuration that `rustls` does not take.
@@ -53,12 +53,12 @@ impl TlsStream {
         })
     }
 
-    /// See [`Stream::duplicate`].
+    /// Returns the connection under another descriptor: see [`Stream::duplicate`].
     pub(crate) fn duplicate(&self) -> io::Result<TcpStream> {
         self.stream.duplicate()
     }
 
-    /// Goes through the handshake. Nothing was answered to [`Spoken::SomethingElse`].
+    /// Goes through the handshake. To a client of [`Spoken::SomethingElse`], nothing was answered.
     pub(crate) fn poll_handshake(&mut self, cx: &mut Context) -> Poll<io::Result<Spoken>> {
         while self.tls.is_handshaking() {
             ready!(self.poll_flush(cx))?;
@@ -88,12 +88,12 @@ impl TlsStream {
         &self.stream
     }
 
-    /// The connection without TLS.
+    /// Returns the connection without TLS.
     pub(crate) fn into_inner(self) -> Stream {
         self.stream
     }
 
-    /// Reads into `buffer`; 0 bytes at the end.
+    /// Reads into `buffer`, and returns how many bytes were read: 0 at the end.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context,
@@ -122,7 +122,7 @@ impl TlsStream {
         self.stream.poll_writable(cx)
     }
 
-    /// Encrypts some of `bytes`, and sends what can be sent; returns how many were encrypted.
+    /// Encrypts some of `bytes`, and sends as much as can be sent. Returns how many bytes were encrypted.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if what was encrypted before cannot be sent now.
@@ -136,7 +136,8 @@ impl TlsStream {
         }
     }
 
-    /// The same for up to `size` bytes of `file` from `offset`, which moves on; 0 at its end.
+    /// Encrypts up to `size` bytes of `file` from `offset`, which moves on, and sends as much as can be sent.
+    /// Returns how many bytes were encrypted: 0 at the end of the file.
     pub(crate) fn send_file(
         &mut self,
         file: &File,
@@ -158,15 +159,15 @@ impl TlsStream {
         })
     }
 
-    /// Whether something is encrypted that has not left.
+    /// Returns whether something is encrypted that has not left.
     pub(crate) fn has_unsent(&self) -> bool {
         self.tls.wants_write()
     }
 
-    /// Sends what is encrypted.
+    /// Sends the bytes that are encrypted.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if that takes longer.
+    /// [`io::ErrorKind::WouldBlock`] if sending them takes longer.
     pub(crate) fn flush(&mut self, more: More) -> io::Result<()> {
         let stream = &mut self.stream;
         while self.tls.wants_write() {
@@ -175,8 +176,7 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Says that what was sent is all: the close_notify alert (RFC 8446 6.1), which
-    /// [`Self::flush`] sends.
+    /// Says that what was sent is all: by the close_notify alert (RFC 8446 6.1), which [`Self::flush`] sends.
     pub(crate) fn end(&mut self) {
         self.tls.send_close_notify();
     }
@@ -197,7 +197,7 @@ impl TlsStream {
         }
     }
 
-    /// Reads what has come, 0 bytes at the end.
+    /// Reads encrypted bytes that have come, and returns how many: 0 at the end.
     fn poll_read_tls(&mut self, cx: &mut Context) -> Poll<io::Result<usize>> {
         if self.come.has_remaining() {
             return Poll::Ready(self.tls.read_tls(&mut (&mut self.come).reader()));
@@ -216,7 +216,7 @@ impl TlsStream {
     }
 }
 
-/// What `rustls` reads from.
+/// The source that `rustls` reads from.
 struct Incoming<'s, 'c, 'w> {
     stream: &'s mut Stream,
     cx: &'c mut Context<'w>,
@@ -231,7 +231,7 @@ impl Read for Incoming<'_, '_, '_> {
     }
 }
 
-/// What `rustls` writes to.
+/// The sink that `rustls` writes to.
 struct Outgoing<'s> {
     stream: &'s mut Stream,
     more: More,
