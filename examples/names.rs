@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sandserve::{BaseHttpRequestHandler, Exchange, Version, base, responses};
 
-/// Whether `protocol_version` is overridden, from the request that asks for it on.
+/// Set to override `protocol_version`, from the request on that asks for it.
 static IS_HTTP_1_1: AtomicBool = AtomicBool::new(false);
 
 #[derive(Default)]
@@ -16,7 +16,7 @@ struct Names {
     steps: Vec<&'static str>,
 }
 
-/// What the methods do that nobody overrides.
+/// A handler that overrides nothing: it shows what the methods do by default.
 struct Plain;
 
 impl BaseHttpRequestHandler for Plain {}
