@@ -27,7 +27,7 @@ fn serve(site: &Site, options: &[&str]) -> Server {
     Server::start(SANDSERVE, &site.root(), options)
 }
 
-/// The field line by which a client says that it is `user:password`.
+/// Returns the field line by which a client says that it is `user:password`.
 fn basic(user_and_password: &str) -> String {
     format!(
         "Authorization: Basic {}",
@@ -35,7 +35,7 @@ fn basic(user_and_password: &str) -> String {
     )
 }
 
-/// That `response` tells no more than that one must say who one is.
+/// Asserts that `response` tells no more than that one must say who one is.
 fn assert_refused(response: &Response, what: &str) {
     assert_eq!(response.status, 401, "{what}: {response:?}");
     let challenges: Vec<_> = response.headers("WWW-Authenticate").collect();

@@ -388,7 +388,8 @@ fn help_and_version_are_printed() {
     );
 }
 
-/// Option and variable of each row of the table in `docs/options.md`: `-b, --bind ADDRESS` and so on.
+/// Returns the option and the variable of each row of the table in `docs/options.md`: `-b, --bind ADDRESS`
+/// and so on.
 fn documented() -> Vec<(String, String)> {
     let page = include_str!("../docs/options.md");
     let rows = page

@@ -8,7 +8,7 @@ use flate2::read::GzDecoder;
 use harness::{Response, Server, Site, ask, connect, get, read_response, request};
 
 const GZIP: &str = "Accept-Encoding: gzip";
-/// The sizes that are worth it, in bytes.
+/// The sizes that are worth compressing, in bytes: from this one up to [`LARGEST`].
 const SMALLEST: usize = 1024;
 const LARGEST: usize = 2 * 1024 * 1024;
 
@@ -18,7 +18,7 @@ fn serve(site: &Site, options: &[&str]) -> Server {
     Server::start(program, &site.root(), &[options, &protocol].concat())
 }
 
-/// Text of `size` bytes, whose lines are all different.
+/// Returns text of `size` bytes, whose lines are all different.
 fn text(size: usize) -> String {
     let mut text: String = (0..=size / 12)
         .map(|line| format!("line {line:06}\n"))
@@ -27,7 +27,7 @@ fn text(size: usize) -> String {
     text
 }
 
-/// The content before it was compressed.
+/// Returns the content of the response as it was before compression.
 fn decoded(response: &Response) -> String {
     assert_eq!(
         response.header("Content-Encoding"),

@@ -9,7 +9,7 @@ use harness::{
     Server, Site, ask, connect, exchange, get, read_response, request, responses, transcript,
 };
 
-/// When the files of the site were last modified.
+/// The time at which the files of the site were last modified.
 const EXACT: &str = "Sun, 13 Sep 2020 12:26:40 GMT";
 
 fn serve(site: &Site, protocol: &str) -> Server {

@@ -24,7 +24,7 @@ fn curl(server: &Server, target: &str, options: &[&str]) -> Output {
         .expect("curl runs")
 }
 
-/// The same, which must succeed: what it printed at the end.
+/// Runs `curl` for `target`, which must succeed, and returns the summary it printed at the end.
 fn summary(server: &Server, target: &str, options: &[&str]) -> String {
     let output = curl(server, target, options);
     let stderr = String::from_utf8_lossy(&output.stderr);

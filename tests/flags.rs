@@ -13,7 +13,7 @@ fn serve(site: &Site, options: &[&str]) -> Server {
     Server::start(SANDSERVE, &site.root(), options)
 }
 
-/// Every value of the field `name`.
+/// Returns every value of the field `name`.
 fn values<'r>(response: &'r Response, name: &str) -> Vec<&'r str> {
     response.headers(name).collect()
 }

@@ -117,7 +117,7 @@ fn cases(recording: &str) -> impl Iterator<Item = Case> {
     })
 }
 
-/// What is wrong with the answer `got`, a line each.
+/// Returns what is wrong with the answer `got`, a line each.
 fn compare(case: &Case, got: &[u8]) -> Vec<String> {
     let different = DIFFERENT_ON_PURPOSE
         .iter()
@@ -172,7 +172,7 @@ impl Answer {
     }
 }
 
-/// The methods of the requests in `raw`, as far as their lines are well-formed.
+/// Returns the methods of the requests in `raw`, as far as their lines are well-formed.
 fn methods(raw: &[u8]) -> Vec<&str> {
     let is_name = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'-';
     raw.split(|&byte| byte == b'\n')
@@ -236,7 +236,7 @@ fn answers(mut bytes: &[u8], methods: &[&str]) -> Vec<Answer> {
     answers
 }
 
-/// What `got` lacks of what Python sent. More headers are allowed, and a listing that looks better.
+/// Returns what `got` lacks of what Python sent. More headers are allowed, and a listing that looks better.
 fn differences(wanted: &Answer, got: &Answer) -> Vec<String> {
     if wanted.status != got.status {
         let (wanted, got) = (wanted.status, got.status);
@@ -287,13 +287,13 @@ fn differences(wanted: &Answer, got: &Answer) -> Vec<String> {
     differences
 }
 
-/// The links of a listing; `None` for any other body.
+/// Returns the links of a listing; `None` for any other body.
 fn listing(body: &[u8]) -> Option<Vec<(String, String)>> {
     let text = String::from_utf8_lossy(body);
     text.contains("Directory listing for").then(|| links(&text))
 }
 
-/// Whether `found` has every link of `wanted` in that order, other links between them or not.
+/// Returns whether `found` has every link of `wanted` in that order, other links between them or not.
 fn is_in_order(found: &[(String, String)], wanted: &[(String, String)]) -> bool {
     let mut rest = found.iter();
     wanted.iter().all(|link| rest.any(|found| found == link))

@@ -38,7 +38,7 @@ fn ask_with(stream: TcpStream, headers: &[&str]) -> Response {
     responses(&bytes, &["GET"]).remove(0)
 }
 
-/// The answer to a client at 127.0.0.`host` that says it is `user_and_password`.
+/// Returns the answer to a client at 127.0.0.`host` that says it is `user_and_password`.
 fn guess(server: &Server, host: u8, user_and_password: &str) -> Response {
     ask_with(
         connect_from(host, server.port),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use harness::{Site, connect, example, get, read_response, request};
 use sandserve_host::{FILE_SERVER, Grant, HttpServer, Pace, Sandbox, listen};
 
-/// How long a server may take to end before a test fails.
+/// The time that a server may take to end before a test fails.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn grant(root: &Path) -> Grant {
@@ -26,7 +26,7 @@ fn file_server(site: &Site) -> HttpServer {
     HttpServer::bind("127.0.0.1:0", sandbox).expect("a port")
 }
 
-/// A server of the example `name`.
+/// Returns a server of the example `name`.
 fn handler(name: &str) -> HttpServer {
     let component = fs::read(example(name)).expect("a component");
     let sandbox = Sandbox::handler(name, &component, grant(".".as_ref())).expect("a sandbox");
@@ -106,8 +106,8 @@ fn shutdown_may_come_first() {
     assert_eq!(serve_forever(&server).recv_timeout(TIMEOUT), Ok(true));
 }
 
-/// A server on one listener, so that connections are accepted in their order, which waits for `farewell` for
-/// requests that are on their way when it stops.
+/// Starts a server on one listener, so that connections are accepted in their order, which waits for
+/// `farewell` for requests that are on their way when it stops.
 fn server_with_farewell(site: &Site, farewell: Duration) -> Arc<HttpServer> {
     let listeners = listen(Some("127.0.0.1"), 0, 1).expect("a port");
     let sandbox = sandserve_host::file_server(grant(&site.root())).expect("a sandbox");

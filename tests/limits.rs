@@ -133,7 +133,7 @@ fn a_client_that_connected_before_a_reload_is_answered_after_it() {
     }
 }
 
-/// A client that has had an answer, and stays.
+/// Returns a client that has had an answer, and stays.
 fn answered(port: u16) -> TcpStream {
     let mut stream = connect(port);
     let raw = request("GET", "/hello.txt", &[]);

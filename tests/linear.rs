@@ -38,12 +38,12 @@ const fn shape(
     }
 }
 
-/// `unit` over and over, in about `size` bytes.
+/// Returns `unit` over and over, in about `size` bytes.
 fn fill(unit: &str, size: usize) -> String {
     unit.repeat(size / unit.len())
 }
 
-/// A GET request for `start`, `unit` over and over, and `end`.
+/// Returns a GET request for `start`, `unit` over and over, and `end`.
 fn get_of(start: &str, unit: &str, end: &str, size: usize) -> Vec<u8> {
     of("GET", start, unit, end, size)
 }
@@ -53,19 +53,19 @@ fn of(method: &str, start: &str, unit: &str, end: &str, size: usize) -> Vec<u8> 
     request(method, &target, &["Connection: close"])
 }
 
-/// A request for `target` with a field `name` of `unit` over and over.
+/// Returns a request for `target` with a field `name` of `unit` over and over.
 fn with_field(method: &str, target: &str, name: &str, unit: &str, size: usize) -> Vec<u8> {
     let field = format!("{name}: {}", fill(unit, size));
     request(method, target, &[&field, "Connection: close"])
 }
 
-/// A request line with `byte` over and over in it, and Host.
+/// Returns a request line with `byte` over and over in it, and Host.
 fn line_with(start: &str, byte: u8, end: &str, size: usize) -> Vec<u8> {
     let rest = format!("{end}\r\nHost: localhost\r\n\r\n");
     [start.as_bytes(), &vec![byte; size], rest.as_bytes()].concat()
 }
 
-/// A request to upload with `content`.
+/// Returns a request to upload with `content`.
 fn upload(method: &str, target: &str, content_type: &str, content: &str) -> Vec<u8> {
     let length = format!("Content-Length: {}", content.len());
     let head = request(

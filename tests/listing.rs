@@ -16,7 +16,7 @@ fn serve(site: &Site) -> Server {
     Server::start(PROGRAM, &site.root(), &[])
 }
 
-/// Asserts that `response` is a listing with these links, and no others.
+/// Asserts that `response` is a listing with the links `wanted`, and no others.
 fn assert_lists<S: AsRef<str>>(response: &Response, wanted: &[(S, S)]) {
     assert_eq!(response.status, 200, "{response:?}");
     let found = links(&response.text());
@@ -362,7 +362,7 @@ fn a_directory_that_may_be_read_but_not_searched_is_listed() {
     set_mode(&site, "dir", 0o755);
 }
 
-/// A server that permissions hold for: where this is root, one that runs as nobody. `None` where
+/// Starts a server that permissions hold for: where this is root, one that runs as nobody. `None` where
 /// that user cannot run it.
 fn serve_unprivileged(site: &Site, modes: &[(&str, u32)]) -> Option<Server> {
     const NOBODY: u32 = 65534;

@@ -1,5 +1,5 @@
-//! What a listing shows besides its links: sizes, dates, another order, JSON, and what its page may
-//! use.
+//! Tests of what a listing shows besides its links: sizes, dates, another order, JSON, and what its page
+//! may use.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -27,7 +27,7 @@ fn set_modified(path: &Path, seconds: u64) {
         .expect("a time can be set");
 }
 
-/// A site with one of each: files, directories, links that lead somewhere, and links that must not
+/// Returns a site with one of each: files, directories, links that lead somewhere, and links that must not
 /// tell what they lead to.
 fn site_of_all_kinds() -> Site {
     let site = Site::empty();
@@ -75,7 +75,7 @@ fn site_of_all_kinds() -> Site {
     site
 }
 
-/// A FIFO cannot be opened without waiting.
+/// Sets the time of a FIFO, which cannot be opened without waiting.
 fn set_modified_of_fifo(path: &Path) {
     let time = rustix::fs::Timespec {
         tv_sec: 1_600_000_001,
@@ -89,7 +89,7 @@ fn set_modified_of_fifo(path: &Path) {
     rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags).expect("a time can be set");
 }
 
-/// The names of a listing in order, marks left out.
+/// Returns the names of a listing in order, marks left out.
 fn names(response: &Response) -> Vec<String> {
     assert_eq!(response.status, 200, "{response:?}");
     links(&response.text())
@@ -105,7 +105,7 @@ fn json_of(response: &Response) -> Value {
     serde_json::from_slice(&response.body).unwrap_or_else(|error| panic!("{error} in {response:?}"))
 }
 
-/// The cells of the row of `name` after the first: size and date, tags and all.
+/// Returns the cells of the row of `name` after the first: size and date, tags and all.
 fn cells(page: &str, name: &str) -> (String, String) {
     let row = page
         .lines()
@@ -226,7 +226,7 @@ fn a_query_orders_a_listing() {
     }
 }
 
-/// What the table of `page` says of its order, and where its three heads lead.
+/// Returns what the table of `page` says of its order, and where its three heads lead.
 fn heads(page: &str) -> (Option<(usize, String)>, Vec<String>) {
     let heads: Vec<_> = page.split("<th scope=\"col\"").skip(1).collect();
     let quoted = |text: &str, before: &str| {

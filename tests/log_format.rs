@@ -24,14 +24,14 @@ fn log_of(mut server: Server) -> String {
     server.log()
 }
 
-/// The log of one that wrote JSON.
+/// Returns the log of a server that wrote JSON.
 fn objects_of(server: Server) -> Vec<Value> {
     let log = log_of(server);
     let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     log.lines().map(parse).collect()
 }
 
-/// `line` with every digit of its date as `9`.
+/// Returns `line` with every digit of its date as `9`.
 fn with_plain_date(line: &str) -> String {
     let (before, after) = line.split_once(']').expect("a date");
     let date: String = before
@@ -326,7 +326,7 @@ fn what_the_host_logs_is_json_too() {
 
 #[test]
 fn a_handler_that_floods_the_log_is_cut_off_until_its_next_request() {
-    /// What it may log for one request, and what each line has besides as JSON.
+    /// Bytes that a handler may log for one request, and those that each line has besides as JSON.
     const MOST: usize = 128 * 1024 + 2000 * 100;
     let site = Site::empty();
     let handler = example("faulty");

@@ -8,7 +8,7 @@ fn serve(site: &Site) -> Server {
     Server::start(program, &site.root(), &["--protocol", "HTTP/1.1"])
 }
 
-/// What an attacker wants to be taken for a request of its own.
+/// The bytes that an attacker wants to be taken for a request of its own.
 const SMUGGLED: &str = "GET /page.html HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// Asserts that `raw` is answered once, with `status`, and that what follows it is not.
@@ -296,7 +296,7 @@ fn a_head_without_end_is_not_kept() {
     }
 }
 
-/// Numbers that look random and are the same every time (xorshift64).
+/// Numbers that look random, and repeat in every run (xorshift64).
 struct Noise(u64);
 
 impl Noise {

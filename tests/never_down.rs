@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 
 /// Instances that there are.
 const INSTANCES: usize = 4;
-/// Clients that would each like to keep one.
+/// Clients that would each like to keep an instance.
 const CROWD: usize = 4 * INSTANCES;
 /// Requests of an honest client.
 const HONEST: usize = 10;
@@ -27,8 +27,9 @@ fn variable(name: &str, value: &str) -> (String, String) {
     (format!("SANDSERVE_{name}"), value.into())
 }
 
-/// A sandbox of the file server with `variables`, which serves HTTP/1.1 and logs nothing. Requests wait for an
-/// instance longer than usual, as a slow machine takes its time to compute, and not as long as crowds hold theirs.
+/// Returns a sandbox of the file server with `variables`, which serves HTTP/1.1 and logs nothing. Requests
+/// wait for an instance longer than usual, as a slow machine takes its time to compute, and not as long as
+/// crowds hold theirs.
 fn sandbox(site: &Site, variables: &[(String, String)]) -> Sandbox {
     let fixed = [variable("PROTOCOL", "HTTP/1.1"), variable("QUIET", "1")];
     let environment = [&fixed, variables].concat();
@@ -39,7 +40,7 @@ fn sandbox(site: &Site, variables: &[(String, String)]) -> Sandbox {
     sandbox.pace(pace)
 }
 
-/// Serves it with few instances, and returns the port.
+/// Serves `sandbox` with few instances, and returns the port.
 fn serve(sandbox: Sandbox) -> u16 {
     let sandbox = sandbox.max_instances(INSTANCES);
     let server = Arc::new(HttpServer::bind("127.0.0.1:0", sandbox).expect("a port"));
@@ -48,7 +49,7 @@ fn serve(sandbox: Sandbox) -> u16 {
     port
 }
 
-/// A client that has sent `raw`, and whose system takes little of an answer.
+/// Returns a client that has sent `raw`, and whose system takes little of an answer.
 fn client(port: u16, raw: &[u8]) -> TcpStream {
     let mut stream = connect(port);
     let socket = socket2::SockRef::from(&stream);
@@ -68,7 +69,8 @@ fn assert_serves(port: u16, beside: &str) {
     }
 }
 
-/// Asserts it beside a crowd that has sent `raw`; returns the crowd.
+/// Asserts that an honest client is answered each time beside a crowd that has sent `raw`; returns the
+/// crowd.
 fn assert_serves_beside(port: u16, raw: &[u8]) -> Vec<TcpStream> {
     let crowd = (0..CROWD).map(|_| client(port, raw)).collect();
     let beside = raw[..raw.len().min(200)].escape_ascii().to_string();
@@ -83,7 +85,7 @@ fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
     (bytes, ended.err().map(|error| error.kind()))
 }
 
-/// A client at another address that has sent `raw`.
+/// Returns a client at another address that has sent `raw`.
 #[cfg(target_os = "linux")]
 fn other_client(port: u16, raw: &[u8]) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -302,7 +304,7 @@ fn an_answer_beyond_the_outbox_is_cut_so_that_it_shows_when_others_need_its_inst
     assert!(cut > 0);
 }
 
-/// Reads as much as the head says, and how that ends if it is less.
+/// Reads as many bytes as the head says; returns them, and how the response ends if there are fewer.
 fn read_to_end_of_response(stream: &mut TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
     let mut bytes = Vec::new();
     let mut some = vec![0; 256 * 1024];

@@ -21,27 +21,27 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
 /// A preface of version 1 for 192.0.2.1.
 const LINE: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n";
-/// One of version 2.
+/// A preface of version 2 for 192.0.2.1.
 const BINARY: &[u8] =
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\x04\xd2\0\x50";
-/// One of a proxy that asks for itself.
+/// A preface of version 2 from a proxy that asks for itself.
 const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
-/// A server that trusts 127.0.0.1.
+/// Starts a server that trusts 127.0.0.1.
 fn serve(site: &Site, arguments: &[&str]) -> Server {
     let trust = ["--protocol", "HTTP/1.1", "--trusted-proxy", "127.0.0.1"];
     let arguments = [&trust, arguments].concat();
     Server::start(SANDSERVE, &site.root(), &arguments)
 }
 
-/// The answer to a request from 127.0.0.`host`.
+/// Returns the answer to a request from 127.0.0.`host`.
 fn ask(server: &Server, host: u8, target: &str, headers: &[&str]) -> Response {
     let raw = request("GET", target, headers);
     let bytes = exchange_with(connect_from(host, server.port), &raw);
     responses(&bytes, &["GET"]).remove(0)
 }
 
-/// A script that tells who asks.
+/// Returns a site with a script that tells who asks.
 fn site_with_script() -> Site {
     let site = Site::new();
     let path = site.write(
@@ -116,7 +116,8 @@ fn a_head_that_is_not_whole_is_the_proxys_own() {
     assert!(line.starts_with("127.0.0.1 "), "{line}");
 }
 
-/// The counts that requests get on one connection, each from one of `clients`: an instance counts its own.
+/// Returns the counts that requests get on one connection, each from one of `clients`: an instance counts
+/// its own.
 fn counts(server: &Server, clients: &[&str]) -> Vec<String> {
     let raw: Vec<_> = clients
         .iter()

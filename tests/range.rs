@@ -12,7 +12,7 @@ fn serve(site: &Site) -> Server {
     Server::start(program, &site.root(), &["--protocol", "HTTP/1.1"])
 }
 
-/// A site with `data.txt`: 100,000 bytes that tell where they are.
+/// Returns a site with `data.txt`: 100,000 bytes that tell where they are.
 fn site() -> (Site, Vec<u8>) {
     let site = Site::new();
     let data: Vec<u8> = (0..20_000)
@@ -153,7 +153,7 @@ fn several_ranges_come_as_parts_that_say_where_they_are() {
     );
 }
 
-/// The parts of a multipart body: the head of each, and its bytes.
+/// Returns the parts of a multipart body: the head of each, and its bytes.
 fn parts(response: &Response) -> Vec<(String, &[u8])> {
     let content_type = response.header("Content-Type").expect("a type");
     let boundary = content_type

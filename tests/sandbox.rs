@@ -1,4 +1,4 @@
-//! What is outside the root cannot be had, by any path, link or race, and nothing is changed.
+//! Tests that nothing outside the root can be had, by any path, link or race, and that nothing is changed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use std::thread;
 use harness::{Response, Server, Site, exchange, get, request, responses, transcript};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-/// What `outside/secret.txt` holds.
+/// The content of `outside/secret.txt`.
 const SECRET: &[u8] = b"TOP SECRET";
 
 fn serve(site: &Site) -> Server {
@@ -323,7 +323,7 @@ fn a_file_that_turns_into_a_link_lets_nobody_out() {
     );
 }
 
-/// Every name beneath `directory`, and what is behind it.
+/// Returns every name beneath `directory`, and what is behind it.
 fn tree(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut tree = BTreeMap::new();
     for entry in fs::read_dir(directory).expect("a directory") {

@@ -248,7 +248,7 @@ fn names_may_be_as_long_as_the_system_allows() {
     }
 }
 
-/// `DEFAULT_ERROR_MESSAGE` of CPython, filled in.
+/// Returns `DEFAULT_ERROR_MESSAGE` of CPython, filled in.
 fn error_page(code: u16, message: &str, explain: &str) -> String {
     let (message, explain) = (escape(message), escape(explain));
     format!(

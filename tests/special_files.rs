@@ -1,4 +1,4 @@
-//! What is in the tree and no file: it is not found, at once, and not touched either.
+//! Tests that what is in the tree and no file is not found, at once, and not touched either.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};

@@ -13,9 +13,9 @@ use harness::{Server, Site, example, get, read_response, request};
 use sandserve_host::{Grant, HttpServer, Pace, Sandbox, TlsConfig, flush_log, log_to};
 use socket2::{Domain, Socket, Type};
 
-/// How long a test waits for something the server should do.
+/// The time that a test waits for something the server should do.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// What a limit has here that is to strike.
+/// The value of a limit that is to strike in these tests.
 const SHORT: Duration = Duration::from_millis(50);
 
 /// The log of this process, which all tests share: each has clients of its own.
@@ -26,7 +26,7 @@ static LOG: LazyLock<PathBuf> = LazyLock::new(|| {
     path
 });
 
-/// A sandbox of the file server that keeps to `pace`.
+/// Returns a sandbox of the file server that keeps to `pace`.
 fn sandbox(site: &Site, pace: Pace) -> Sandbox {
     let variables = [("PROTOCOL", "HTTP/1.1"), ("QUIET", "1"), ("UPLOAD", "1")];
     let variables = variables.map(|(name, value)| (format!("SANDSERVE_{name}"), value.into()));
@@ -48,7 +48,7 @@ fn serve(server: HttpServer) -> u16 {
     port
 }
 
-/// A connection from 127.0.0.`host`.
+/// Returns a connection from 127.0.0.`host`.
 fn connect_from(host: u8, port: u16) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let address = |host, port| SocketAddr::from(([127, 0, 0, host], port)).into();
@@ -59,7 +59,7 @@ fn connect_from(host: u8, port: u16) -> TcpStream {
     socket.into()
 }
 
-/// A client that has sent `raw`.
+/// Returns a client that has sent `raw`.
 fn client(host: u8, port: u16, raw: &[u8]) -> TcpStream {
     let mut stream = connect_from(host, port);
     stream.write_all(raw).expect("the connection is open");

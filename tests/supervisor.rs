@@ -14,10 +14,10 @@ use harness::{Server, Site, connect, get, request, responses};
 
 const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
 
-/// How long a test waits for something to happen to processes.
+/// The time that a test waits for something to happen to processes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A server without a terminal, as a service manager starts it.
+/// Starts a server without a terminal, as a service manager does.
 fn serve(directory: &Path, arguments: &[&str]) -> Server {
     let mut command = Command::new("setsid");
     command
@@ -28,7 +28,7 @@ fn serve(directory: &Path, arguments: &[&str]) -> Server {
     Server::spawn(command)
 }
 
-/// A server whose stderr nobody reads, and its port.
+/// Starts a server whose stderr nobody reads. Returns the server and its port.
 fn serve_unread(site: &Site, arguments: &[&str]) -> (Child, u16) {
     let mut child = Command::new("setsid")
         .args([SANDSERVE, "-b", "127.0.0.1", "-d"])

@@ -28,7 +28,7 @@ use rustls::{
 use sandserve_host::{Grant, HttpServer, TlsConfig, listen};
 
 const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
-/// What the encrypted keys in `tests/tls` are encrypted with.
+/// The password of the encrypted keys in `tests/tls`.
 const PASSWORD: &str = "correct horse";
 /// More than the buffers of both ends of a connection take.
 const LARGE: u64 = 64 * 1024 * 1024;
@@ -62,7 +62,7 @@ impl Authority {
         path
     }
 
-    /// A certificate for `key`, valid for localhost and 127.0.0.1.
+    /// Returns a certificate for `key`, valid for localhost and 127.0.0.1.
     fn issue(&self, key: &KeyPair) -> Pem {
         let names = ["localhost", "127.0.0.1"].map(String::from);
         let params = CertificateParams::new(names).expect("names");
@@ -70,7 +70,7 @@ impl Authority {
         Pem::new("CERTIFICATE", certificate.der().to_vec())
     }
 
-    /// The files of a certificate and its key.
+    /// Returns the files of a certificate and its key.
     fn pair(&self) -> [String; 2] {
         let key = KeyPair::generate().expect("a key");
         let section = Pem::new("PRIVATE KEY", key.serialize_der());
@@ -81,13 +81,13 @@ impl Authority {
         .map(|path| path.to_str().expect("UTF-8").to_owned())
     }
 
-    /// A client that trusts this authority only.
+    /// Returns a client that trusts this authority only.
     fn client(&self) -> Client {
         Client::trusting(self.certificate.clone())
     }
 }
 
-/// How a client connects.
+/// The way a client connects.
 struct Client {
     roots: RootCertStore,
     versions: Vec<&'static SupportedProtocolVersion>,
@@ -114,7 +114,7 @@ impl Client {
         self.agree(connect(port), name)
     }
 
-    /// Goes through the handshake on a connection to such a server.
+    /// Goes through the handshake on `stream` with a server that shows a certificate for `name`.
     fn agree(&self, stream: TcpStream, name: &str) -> io::Result<TlsStream> {
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let provider = Arc::new(default_provider());
@@ -137,7 +137,7 @@ impl Client {
     }
 }
 
-/// The certificate that a server shows, whatever it says.
+/// Returns the certificate that a server shows, whatever it says.
 fn shown_certificate(port: u16) -> CertificateDer<'static> {
     let provider = Arc::new(default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
@@ -220,7 +220,7 @@ fn assert_serves(client: &Client, port: u16) {
     assert_eq!(response.text(), "hello\n", "{response:?}");
 }
 
-/// The path of a key in `tests/tls`.
+/// Returns the path of a key in `tests/tls`.
 fn key_file(name: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tls");
     root.join(format!("{name}.pem"))
@@ -229,7 +229,7 @@ fn key_file(name: &str) -> String {
         .to_owned()
 }
 
-/// The key in that file, which is PKCS#8.
+/// Returns the key in the file `name` of `tests/tls`, which is PKCS#8.
 fn key_pair(name: &str) -> KeyPair {
     let pem = fs::read(key_file(name)).expect("a key");
     let der = PrivatePkcs8KeyDer::from(pem::parse(pem).expect("PEM").into_contents());

@@ -48,7 +48,7 @@ impl Drop for Server {
     }
 }
 
-/// A server of `site` on the Unix socket `path`.
+/// Starts a server of `site` on the Unix socket `path`.
 fn unix_server(site: &Site, path: &Path, arguments: &[&str]) -> Server {
     let mut command = Command::new(SANDSERVE);
     command.arg("--unix-socket").arg(path).args(arguments);
@@ -56,7 +56,7 @@ fn unix_server(site: &Site, path: &Path, arguments: &[&str]) -> Server {
     Server::spawn(command)
 }
 
-/// A server of `site` that is passed `socket`. Its shell knows the process that it will be.
+/// Starts a server of `site` that is passed `socket`. Its shell knows the process that it will be.
 fn activated(site: &Site, socket: OwnedFd) -> Server {
     let mut command = Command::new("sh");
     let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";

@@ -18,7 +18,7 @@ use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 use sha2::{Digest, Sha256};
 
 const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
-/// What the names of files begin with that are not all there yet.
+/// The start of the names of files that are not all there yet.
 const PARTIAL: &str = ".sandserve-upload-";
 
 fn serve(site: &Site, options: &[&str]) -> Server {
@@ -30,7 +30,7 @@ fn serve_in(protocol: &str, site: &Site, options: &[&str]) -> Server {
     Server::start(SANDSERVE, &site.root(), &options)
 }
 
-/// The one response to a request with `content`, whose length is among the `headers` or is added.
+/// Returns the one response to a request with `content`, whose length is among the `headers` or is added.
 fn send(server: &Server, method: &str, target: &str, headers: &[&str], content: &[u8]) -> Response {
     let length = format!("Content-Length: {}", content.len());
     let is_framed = headers.iter().any(|header| header.starts_with("Transfer-"));
@@ -49,7 +49,7 @@ fn put(server: &Server, target: &str, headers: &[&str], content: &[u8]) -> Respo
 
 const FORM: &str = "Content-Type: multipart/form-data; boundary=b";
 
-/// A form with these files in it, as (name, content); the name is written down as it is.
+/// Returns a form with `files` in it, as (name, content); the name is written down as it is.
 fn form(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut form = b"--b\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nno file".to_vec();
     for (name, content) in files {
@@ -73,7 +73,7 @@ fn content(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at % 251) as u8).collect()
 }
 
-/// The name of the file that is being received in the site, once there is one.
+/// Returns the name of the file that is being received in the site, once there is one.
 fn wait_for_partial(site: &Site) -> String {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
@@ -443,7 +443,7 @@ fn a_form_that_cannot_be_stored_changes_nothing() {
     assert_eq!(names(&site.outside()), ["secret.txt"]);
 }
 
-/// A connection on which an upload has begun, of which half has been received.
+/// Returns a connection on which an upload has begun, of which half has been received.
 fn half_an_upload(server: &Server, site: &Site) -> (TcpStream, String) {
     let mut stream = connect(server.port);
     let head = request("PUT", "/new", &["Content-Length: 200000"]);

@@ -18,7 +18,7 @@ pub struct Entry<'a> {
 pub struct Hash<'a> {
     /// The function it was hashed with.
     pub function: Function,
-    /// How often that was applied.
+    /// The number of times that the function is applied.
     pub rounds: u32,
     /// The salt, 1 to 16 characters.
     pub salt: &'a str,
@@ -38,7 +38,7 @@ pub enum Function {
 /// Checks a `USER:PASSWORD` (RFC 7617 2).
 ///
 /// # Errors
-/// Why it cannot be what a client sends; never the text itself.
+/// The reason why `user_and_password` cannot be what a client sends; never the text itself.
 pub fn check(user_and_password: &str) -> Result<(), &'static str> {
     match user_and_password.split_once(':') {
         None | Some(("", _) | (_, "")) => Err("expected `USER:PASSWORD`"),

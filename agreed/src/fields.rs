@@ -31,8 +31,8 @@ pub fn of_every_response(
     fields
 }
 
-/// The fields that let a page have `SharedArrayBuffer` and precise clocks; `with_cors` other origins
-/// may still embed what is served.
+/// Returns the fields that let a page have `SharedArrayBuffer` and precise clocks; `with_cors` other
+/// origins may still embed what is served.
 fn isolation(with_cors: bool) -> [(&'static str, &'static str); 3] {
     let embedded_by = match with_cors {
         true => "cross-origin",

@@ -12,14 +12,14 @@ pub enum TrustedProxy {
     V4 {
         /// The address of the network.
         network: u32,
-        /// Ones where it counts.
+        /// Ones where the address counts.
         mask: u32,
     },
     /// Addresses of IPv6: these bits, as far as the mask has ones.
     V6 {
         /// The address of the network.
         network: u128,
-        /// Ones where it counts.
+        /// Ones where the address counts.
         mask: u128,
     },
 }

@@ -57,11 +57,11 @@ pub struct Setting {
     pub option: &'static str,
     /// The short option.
     pub short: Option<char>,
-    /// The values it can have.
+    /// The values that the setting can have.
     pub kind: Kind,
-    /// The side that acts on it.
+    /// The side that acts on the setting.
     pub taker: Taker,
-    /// The option without which it has no meaning.
+    /// The option without which the setting has no meaning.
     pub needs: Option<&'static str>,
     /// Options that cannot be given with it, each with the reason, which may be empty.
     pub excludes: &'static [(&'static str, &'static str)],
@@ -91,7 +91,7 @@ pub enum Kind {
         /// The largest.
         most: u64,
     },
-    /// One of these words.
+    /// A word out of a fixed list.
     OneOf {
         /// The name of the value in messages and help.
         value: &'static str,
@@ -176,7 +176,7 @@ impl Taker {
 /// Settings of one kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// Where the server listens.
+    /// The addresses and sockets that the server listens on.
     Listening,
     /// The directory and the handler.
     Serving,
@@ -184,7 +184,7 @@ pub enum Group {
     Https,
     /// The log.
     Log,
-    /// How files are sent.
+    /// The sending of files.
     Files,
     /// Users and passwords.
     Access,
@@ -192,12 +192,12 @@ pub enum Group {
     Uploads,
     /// Scripts.
     Cgi,
-    /// How much of the server a client may have, and for how long.
+    /// The share of the server that a client may have, and for what time.
     Limits,
 }
 
 impl Group {
-    /// Returns the heading above its options.
+    /// Returns the heading above the options of the group.
     pub fn heading(self) -> &'static str {
         match self {
             Group::Listening => "Listening",

@@ -22,7 +22,7 @@ const OWN_FIELDS: [&str; 14] = [
 /// Returns the name and the value of `line`, which is `Name: value` (RFC 9110 5.1, 5.5).
 ///
 /// # Errors
-/// Why it cannot be a field of every response.
+/// The reason why `line` cannot be a field of every response.
 pub fn header(line: &str) -> Result<(&str, &str), String> {
     let (name, value) = line.split_once(':').ok_or("expected `Name: value`")?;
     let value = value.trim_matches([' ', '\t']);
@@ -48,7 +48,7 @@ pub fn mime_types(list: &str) -> impl Iterator<Item = Result<(&str, &str), Strin
         .map(mime_type)
 }
 
-/// The extension, without its dot, and the content type that `EXT=TYPE` gives it.
+/// Returns the extension, without its dot, and the content type that `EXT=TYPE` gives it.
 fn mime_type(member: &str) -> Result<(&str, &str), String> {
     let (extension, content_type) = member.split_once('=').ok_or("expected `EXT=TYPE`")?;
     let extension = extension.trim_start_matches('.').trim_end();
@@ -89,7 +89,7 @@ fn is_media_type(text: &str) -> bool {
         })
 }
 
-/// A quoted string without its quotes; what it may have in it besides a token is of no use here.
+/// Returns a quoted string without its quotes; what it may have in it besides a token is of no use here.
 fn unquoted(value: &str) -> &str {
     value
         .strip_prefix('"')
@@ -127,9 +127,9 @@ pub fn cgi_directory(line: &str) -> Result<String, &'static str> {
 pub struct DirAccess<'a> {
     /// The directory, on the host.
     pub path: &'a str,
-    /// The name that scripts know it by.
+    /// The name by which scripts know the directory.
     pub name: &'a str,
-    /// Scripts may change what is in it.
+    /// Set where scripts may change what is in the directory.
     pub writable: bool,
 }
 

@@ -8,9 +8,9 @@ use std::ptr;
 
 /// The smallest piece in bytes, and what every piece is aligned to. Others are twice as large each.
 const SMALLEST: usize = 16;
-/// How many sizes there are: up to 2 KiB. What is larger is left to std.
+/// The number of sizes: up to 2 KiB. Larger pieces are left to std.
 const SIZES: usize = 8;
-/// How many bytes are taken from std at once.
+/// Bytes taken from std at once.
 const CHUNK: usize = 4096;
 
 #[global_allocator]
@@ -23,7 +23,7 @@ static HEAP: Heap = Heap {
 struct Heap {
     /// The first free piece of each size, which begins with the address of the next.
     free: [Cell<*mut u8>; SIZES],
-    /// What of a chunk was never given away.
+    /// The part of a chunk that was never given away.
     unused: Cell<*mut u8>,
     unused_size: Cell<usize>,
 }
@@ -33,14 +33,14 @@ struct Heap {
 unsafe impl Sync for Heap {}
 
 impl Heap {
-    /// Which size is enough for `layout`, if any is.
+    /// Returns the index of the size that is enough for `layout`, if any is.
     fn index(layout: Layout) -> Option<usize> {
         let pieces = layout.size().saturating_sub(1) / SMALLEST;
         let index = (usize::BITS - pieces.leading_zeros()) as usize;
         (index < SIZES && layout.align() <= SMALLEST).then_some(index)
     }
 
-    /// A piece of a chunk; null if there is no memory.
+    /// Returns a piece of a chunk; null if there is no memory.
     fn carve(&self, size: usize) -> *mut u8 {
         if self.unused_size.get() < size {
             let Ok(layout) = Layout::from_size_align(CHUNK, SMALLEST) else {

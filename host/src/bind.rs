@@ -1,4 +1,4 @@
-//! What the server listens on: sockets passed by whoever started it, or what the options say.
+//! Finds the sockets to listen on: those passed by whoever started the server, or those the options say.
 
 use std::net::TcpListener;
 
@@ -7,15 +7,15 @@ use sandserve_host::{Address, SocketFile, listen, listen_unix};
 use crate::options::Options;
 use crate::{one_line, reason};
 
-/// What the server listens on.
+/// The sockets that the server listens on.
 pub(crate) struct Bound {
-    /// One or more for each of the addresses.
+    /// The listeners, one or more for each of the addresses.
     pub(crate) listeners: Vec<TcpListener>,
     pub(crate) addresses: Vec<Address>,
     pub(crate) origin: Origin,
 }
 
-/// Who has made the sockets, and so has to tidy up.
+/// The origin of the sockets, and so who has to tidy up.
 pub(crate) enum Origin {
     Inherited,
     Port,
@@ -25,7 +25,7 @@ pub(crate) enum Origin {
 /// Takes the sockets `passed` to this process, or else listens, with `count` listeners.
 ///
 /// # Errors
-/// Why it cannot, in one line.
+/// The reason why the server cannot listen, in one line.
 pub(crate) fn bind(
     options: &Options,
     passed: Vec<TcpListener>,

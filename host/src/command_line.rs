@@ -29,7 +29,7 @@ pub(crate) enum Asked {
     New {
         /// Name of the crate, and of the directory it is created in.
         name: String,
-        /// Where to take the sandserve crate from instead of the registry.
+        /// Directory to take the sandserve crate from instead of the registry.
         path: Option<PathBuf>,
     },
     /// Print completions for a shell.

@@ -1,4 +1,5 @@
-//! Where the command gets what HTTPS needs: files that its options name, or nowhere.
+//! Loads the certificate, key and password of HTTPS from files that options name, or makes a certificate of
+//! its own.
 
 use std::fs;
 use std::net::IpAddr;

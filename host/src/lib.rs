@@ -21,7 +21,7 @@ const FILE_SERVER_COMPILED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fi
 /// [`CGI_SERVER`], compiled by `build.rs`.
 const CGI_SERVER_COMPILED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cgi_server.cwasm"));
 
-/// The file server that this host was built with.
+/// Returns the file server that this host was built with.
 ///
 /// # Errors
 /// An engine that cannot be set up on this machine.
@@ -29,7 +29,7 @@ pub fn file_server(grant: Grant) -> wasmtime::Result<Sandbox> {
     built_in(FILE_SERVER_COMPILED, grant, None)
 }
 
-/// The file server with `scripts` besides: another component, which alone can ask for them.
+/// Returns the file server with `scripts` besides: another component, which alone can ask for them.
 ///
 /// # Errors
 /// An engine that cannot be set up on this machine.

@@ -165,7 +165,7 @@ fn self_signed(options: &Options, addresses: &[Address]) -> Result<Option<TlsCon
     Ok(Some(config))
 }
 
-/// Whether clients on other machines may reach the address.
+/// Returns whether clients on other machines may reach the address.
 fn is_public(address: &Address) -> bool {
     matches!(address, Address::Tcp(address) if !address.ip().to_canonical().is_loopback())
 }
@@ -174,7 +174,7 @@ fn one_line<E: Display>(what: &str) -> impl Fn(E) -> String {
     move |error| format!("{what}: {}", reason(error))
 }
 
-/// An error as people read it: in one line, without the system's number.
+/// Returns an error as people read it: in one line, without the system's number.
 fn reason(error: impl Display) -> String {
     let text = error.to_string();
     let text = text.split(" (os error ").next().unwrap_or_default();

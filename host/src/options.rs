@@ -14,7 +14,7 @@ pub(crate) struct Options {
     pub(crate) port: u16,
     pub(crate) bind: Option<String>,
     pub(crate) unix_socket: Option<PathBuf>,
-    /// Who is believed that speaks for others.
+    /// The proxies that are believed when they speak for others.
     pub(crate) trusted_proxies: Option<TrustedProxies>,
     pub(crate) directory: PathBuf,
     pub(crate) handler: Option<PathBuf>,
@@ -49,7 +49,7 @@ pub(crate) struct Options {
     pub(crate) environment: Vec<(String, String)>,
 }
 
-/// Where the certificate comes from.
+/// The source of the certificate.
 #[derive(Debug)]
 pub(crate) enum Tls {
     SelfSigned,
@@ -64,7 +64,7 @@ pub(crate) struct TlsFiles {
     pub(crate) password: Option<PathBuf>,
 }
 
-/// How scripts are run.
+/// The options for scripts.
 #[derive(Debug)]
 pub(crate) struct Cgi {
     /// The time after which a script is ended.
@@ -77,8 +77,8 @@ pub(crate) struct Cgi {
 }
 
 impl Options {
-    /// Returns what was `given` with its types. It was checked before, so that a value without meaning counts
-    /// as not given here.
+    /// Returns what was `given` with its types. The settings were checked before, so that a value without
+    /// meaning counts as not given here.
     pub(crate) fn new(given: &Given) -> Options {
         let utc_offset = jiff::Zoned::now().offset().seconds();
         let mut environment = given.environment();

@@ -1,5 +1,5 @@
-//! How to reach the server: its addresses for whoever reads the terminal, a QR code for a telephone,
-//! a browser that opens by itself. The banner is not from here.
+//! Ways to reach the server: its addresses for whoever reads the terminal, a QR code for a telephone, a
+//! browser that opens by itself. The banner is not from here.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -9,7 +9,7 @@ use std::process::Stdio;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
-/// Where a server on `address` can be reached, from this machine first.
+/// Returns the addresses at which a server on `address` can be reached, from this machine first.
 pub(crate) fn addresses(address: SocketAddr) -> Vec<SocketAddr> {
     // Interfaces that cannot be listed are not worth more than a shorter list.
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
@@ -17,19 +17,19 @@ pub(crate) fn addresses(address: SocketAddr) -> Vec<SocketAddr> {
     reachable(address, &interfaces)
 }
 
-/// The one of `addresses` that serves another device best, if there is a choice.
+/// Returns the one of `addresses` that serves another device best, if there is a choice.
 pub(crate) fn from_elsewhere(addresses: &[SocketAddr]) -> Option<SocketAddr> {
     let outward = addresses.iter().find(|address| !address.ip().is_loopback());
     outward.or(addresses.first()).copied()
 }
 
-/// `address` as a URL.
+/// Returns `address` as a URL.
 pub(crate) fn url(scheme: &str, address: SocketAddr) -> String {
     format!("{scheme}://{address}/")
 }
 
-/// A QR code of `text`, in lines of half blocks for light text on a dark terminal. `None` if there is
-/// too much of it.
+/// Returns a QR code of `text`, in lines of half blocks for light text on a dark terminal. `None` if there
+/// is too much text.
 pub(crate) fn qr_code(text: &str) -> Option<String> {
     let code = QrCode::new(text).ok()?;
     let mut renderer = code.render::<Dense1x2>();
@@ -61,7 +61,7 @@ pub(crate) fn open_browser(url: &str) -> io::Result<()> {
     Err(failure.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
-/// The addresses that reach a server on `address`, on a machine with those of `interfaces`.
+/// Returns the addresses that reach a server on `address`, on a machine with the addresses `interfaces`.
 fn reachable(address: SocketAddr, interfaces: &[IpAddr]) -> Vec<SocketAddr> {
     if !address.ip().is_unspecified() {
         return vec![address];

@@ -36,7 +36,7 @@ const TIDY_UP: Duration = Duration::from_secs(3);
 /// Scripts that a starter starts.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// The directory that they are beneath, by its name.
+    /// The directory that scripts are beneath, by its name.
     pub(crate) root: PathBuf,
     pub(crate) limits: ScriptLimits,
     pub(crate) max_scripts: usize,

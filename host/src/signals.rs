@@ -29,8 +29,8 @@ pub(crate) enum Signal {
 pub(crate) struct Signals(SignalDelivery<UnixStream, SignalOnly>);
 
 impl Signals {
-    /// Takes over the signals of this process. Those of a terminal stay ignored where they were, as nohup(1) and
-    /// shells that start something in the background want it.
+    /// Takes over the signals of this process. The signals of a terminal stay ignored where they were, as
+    /// nohup(1) and shells that start something in the background want it.
     ///
     /// # Errors
     /// Descriptors or handlers that the system does not give.
@@ -58,8 +58,8 @@ impl Signals {
             .collect()
     }
 
-    /// Gives the signals up in a child of the process that has taken them over. They do nothing there from
-    /// now on: handlers stay, so that programs that the child starts have the system's defaults again.
+    /// Gives the signals up in a child of the process that has taken them over. Signals do nothing there
+    /// from now on: handlers stay, so that programs that the child starts have the system's defaults again.
     pub(crate) fn give_up(&self) {
         self.0.handle().close();
     }

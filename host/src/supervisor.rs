@@ -36,7 +36,7 @@ const MAX_DRAINING: usize = 8;
 
 /// Words from the supervisor to a worker, a byte each: finish what has begun, and end.
 pub(crate) const RETIRE: u8 = b'r';
-/// See [`RETIRE`]: the same within the time of grace.
+/// See [`RETIRE`]: finish what has begun within the time of grace, and end.
 pub(crate) const STOP: u8 = b's';
 /// See [`RETIRE`]: end at once. So does the end of the stream.
 pub(crate) const QUIT: u8 = b'q';
@@ -48,7 +48,7 @@ pub(crate) const READY: u8 = b'R';
 /// a crowd has left much memory behind.
 pub(crate) const RENEW: u8 = b'N';
 
-/// Why serving has ended.
+/// The reason why serving has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// Ctrl-C.
@@ -104,22 +104,22 @@ struct Failed {
     back_off: Duration,
 }
 
-/// The process that keeps the one which starts scripts. It has gone when they have.
+/// The process that keeps the one which starts scripts. The keeper has gone when its scripts have.
 struct Starter {
     id: Pid,
-    /// Its end tells that process to end them.
+    /// The stream whose end tells that process to end its scripts.
     stream: Option<UnixStream>,
 }
 
 struct Worker {
     id: Pid,
-    /// The process that keeps its starter of scripts.
+    /// The process that keeps the worker's starter of scripts.
     starter: Option<Pid>,
     stream: UnixStream,
-    /// The stream has come to its end: the worker is about to, too.
+    /// Set when the stream has come to its end: the worker is about to, too.
     is_silent: bool,
     stage: Stage,
-    /// The moment at which it is killed, or is not waited for once it is.
+    /// The moment at which the worker is killed, or is not waited for once it is killed.
     deadline: Option<Instant>,
     is_killed: bool,
 }

@@ -53,7 +53,7 @@ fn answer<H: BaseHttpRequestHandler + Default>(
     http.wfile.finish()
 }
 
-/// The head of the request as bytes: what this host has kept of it.
+/// Returns the head of the request as bytes, made from what this host has kept of it.
 fn head(request: &IncomingRequest) -> Vec<u8> {
     let mut head = Vec::with_capacity(512);
     let mut push = |pieces: &[&[u8]]| {

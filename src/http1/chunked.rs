@@ -33,7 +33,7 @@ enum State {
 }
 
 impl Decoder {
-    /// Whether the last chunk and the trailers have been read.
+    /// Returns whether the last chunk and the trailers have been read.
     pub(crate) fn is_finished(&self) -> bool {
         self.state == State::Finished
     }
@@ -90,7 +90,7 @@ impl Decoder {
         Ok((used, written))
     }
 
-    /// The state after `byte`, which is not chunk data.
+    /// Returns the state after `byte`, which is not chunk data.
     fn step(&mut self, byte: u8) -> io::Result<State> {
         self.line += 1;
         if self.line > MAX_LINE {

@@ -9,12 +9,12 @@ const LAST_SECOND: u64 = 253_402_300_799;
 /// The seconds of a day.
 const DAY: u64 = 24 * 60 * 60;
 
-/// The current time in seconds since the epoch.
+/// Returns the current time in seconds since the epoch.
 pub(crate) fn now() -> u64 {
     wasi::clocks::wall_clock::now().seconds
 }
 
-/// `seconds` as an IMF-fixdate: `Sun, 13 Sep 2020 12:26:40 GMT`.
+/// Returns `seconds` as an IMF-fixdate: `Sun, 13 Sep 2020 12:26:40 GMT`.
 pub(crate) fn http_date(seconds: u64) -> String {
     // The epoch was a Thursday.
     const DAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
@@ -32,14 +32,14 @@ pub(crate) fn http_date(seconds: u64) -> String {
     String::from_utf8(text.to_vec()).unwrap_or_default()
 }
 
-/// The days since the epoch, and the second of the last: as small numbers, which the sandbox divides
-/// faster.
+/// Returns the days since the epoch, and the second of the last: as small numbers, which the sandbox
+/// divides faster.
 fn days_and_second(seconds: u64) -> (u32, u32) {
     let seconds = seconds.min(LAST_SECOND);
     ((seconds / DAY) as u32, (seconds % DAY) as u32)
 }
 
-/// Hour, minute and second of the `second` of a day, each where it goes if the first goes `at`.
+/// Returns hour, minute and second of the `second` of a day, each where it goes if the first goes `at`.
 fn times(at: usize, second: u32) -> [(usize, u32); 3] {
     [
         (at, second / 3600),
@@ -70,8 +70,8 @@ pub(crate) fn with_current_http_date<T>(f: impl FnOnce(&str) -> T) -> T {
     })
 }
 
-/// `seconds` in a time zone `utc_offset` seconds ahead of UTC, as Python's access log has it:
-/// `13/Sep/2020 12:26:40`.
+/// Returns `seconds` since the epoch in a time zone `utc_offset` seconds ahead of UTC, as Python's access
+/// log has it: `13/Sep/2020 12:26:40`.
 pub(crate) fn log_date(seconds: u64, utc_offset: i32) -> String {
     let date = http_date(seconds.saturating_add_signed(utc_offset.into()));
     [
@@ -85,14 +85,16 @@ pub(crate) fn log_date(seconds: u64, utc_offset: i32) -> String {
     .concat()
 }
 
-/// The same as Apache's access logs have it (`%t`): `13/Sep/2020:12:26:40 +0000`.
+/// Returns `seconds` since the epoch in a time zone `utc_offset` seconds ahead of UTC, as Apache's access
+/// logs have it (`%t`): `13/Sep/2020:12:26:40 +0000`.
 pub(crate) fn apache_date(seconds: u64, utc_offset: i32) -> String {
     let (sign, hours, minutes) = zone(utc_offset);
     let date = log_date(seconds, utc_offset).replacen(' ', ":", 1);
     format!("{date} {sign}{hours:02}{minutes:02}")
 }
 
-/// The same in RFC 3339: `2020-09-13T12:26:40Z`, or with the offset of its zone.
+/// Returns `seconds` since the epoch in a time zone `utc_offset` seconds ahead of UTC, in RFC 3339:
+/// `2020-09-13T12:26:40Z`, or with the offset of the zone.
 pub(crate) fn rfc3339(seconds: u64, utc_offset: i32) -> String {
     let mut text = String::with_capacity("2020-09-13T12:26:40+00:00".len());
     // A string takes all that is written to it.
@@ -122,14 +124,14 @@ pub(crate) fn put_utc(text: &mut [u8], seconds: u64, date: usize, time: usize) {
     put_numbers(text, &times(time, second));
 }
 
-/// How a zone is written: a sign, hours and minutes.
+/// Returns the parts by which a zone is written: a sign, hours and minutes.
 fn zone(utc_offset: i32) -> (char, u32, u32) {
     let minutes = utc_offset.unsigned_abs() / 60;
     let sign = if utc_offset < 0 { '-' } else { '+' };
     (sign, minutes / 60, minutes % 60)
 }
 
-/// Year, month and day of the Gregorian calendar, `days` after the first of January 1970.
+/// Returns year, month and day of the Gregorian calendar, `days` after the first of January 1970.
 fn civil_date(days: u32) -> (u32, u32, u32) {
     // Counted in eras of 400 years, which are all of one length, and in years that begin in March, so
     // that a leap day is the last day of its year.
@@ -148,9 +150,8 @@ fn civil_date(days: u32) -> (u32, u32, u32) {
     }
 }
 
-/// The seconds since the epoch that a date in a field names, in any of the three formats of
-/// RFC 9110 5.6.7, or in the first of them without its zone as Python allows; `None` for anything
-/// else.
+/// Parses a date in a field, in any of the three formats of RFC 9110 5.6.7, or in the first of them without
+/// its zone as Python allows. Returns its seconds since the epoch; `None` for anything else.
 pub(crate) fn parse_http_date(value: &str) -> Option<u64> {
     let value = value.trim();
     let time = httpdate::parse_http_date(value)

@@ -20,7 +20,7 @@ const MAX_REPR: usize = 200;
 /// The explanation of a head beyond [`MAX_HEAD`].
 const HEAD_TOO_LARGE: &str = "got more than 256 KiB of headers";
 
-/// Why a head is refused: the arguments of `send_error`, and the line to log.
+/// The reason why a head is refused: the arguments of `send_error`, and the line to log.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) requestline: Vec<u8>,
@@ -29,7 +29,7 @@ pub(crate) struct Refusal {
     pub(crate) explain: Option<String>,
 }
 
-/// What the bytes received so far amount to.
+/// The result of parsing the bytes received so far.
 #[derive(Debug)]
 pub(crate) enum Parsed {
     /// A request, and how many bytes its head took.
@@ -48,7 +48,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// Whether a head may end in `bytes`, of which the first `scanned` were partial before: an empty
+/// Returns whether a head may end in `bytes`, of which the first `scanned` were partial before: an empty
 /// line is there, or a line end has become due.
 pub(crate) fn may_be_complete(bytes: &[u8], scanned: usize) -> bool {
     let from = scanned.saturating_sub(2);
@@ -56,7 +56,7 @@ pub(crate) fn may_be_complete(bytes: &[u8], scanned: usize) -> bool {
     (from..bytes.len()).any(ends) || bytes.len() / MAX_LINE > scanned / MAX_LINE
 }
 
-/// The refusal of a head that the client will not finish; `None` if it has not begun one.
+/// Returns the refusal of a head that the client will not finish; `None` if it has not begun one.
 pub(crate) fn refuse_truncated(bytes: &[u8]) -> Option<Refusal> {
     let line = bytes
         .trim_ascii_start()
@@ -75,11 +75,11 @@ enum Stop {
 
 struct Parser<'a> {
     bytes: &'a [u8],
-    /// Whether empty lines came first: an old client, treated with the leniency of RFC 9112 2.2.
+    /// Set where empty lines came first: an old client, treated with the leniency of RFC 9112 2.2.
     lenient: bool,
     /// The request line, without its line end.
     line: Range<usize>,
-    /// Where the field lines start.
+    /// The start of the field lines, in bytes.
     fields: usize,
 }
 
@@ -141,7 +141,7 @@ impl<'a> Parser<'a> {
         Ok((request, used))
     }
 
-    /// method SP request-target SP HTTP-version (RFC 9112 3).
+    /// Parses `method SP request-target SP HTTP-version` (RFC 9112 3).
     fn request_line(&self) -> Result<(Range<usize>, Range<usize>, Version), Stop> {
         let line = &self.bytes[self.line.clone()];
         let mut parts = line.split(|&byte| byte == b' ');
@@ -178,7 +178,7 @@ impl<'a> Parser<'a> {
         ))
     }
 
-    /// The field lines, and where the head ends.
+    /// Parses the field lines. Returns them, and where the head ends.
     fn field_lines(&self) -> Result<(Vec<Field>, usize), Stop> {
         let section = &self.bytes[self.fields..];
         let mut few = [httparse::EMPTY_HEADER; FEW_FIELDS];
@@ -231,7 +231,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// The path and query of any form of target that a server must take (RFC 9112 3.2).
+    /// Returns the path and query of any form of target that a server must take (RFC 9112 3.2).
     fn origin_form(
         &self,
         request: &mut Request,
@@ -268,7 +268,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// HTTP/1.1 needs one Host, no request may have two (RFC 9112 3.2).
+    /// Checks that a request of HTTP/1.1 has one Host, and that no request has two (RFC 9112 3.2).
     fn check_host(&self, request: &Request) -> Result<(), Stop> {
         let hosts = request.headers().values("Host").count();
         let needs_one = request.version >= Version::Http11 && !self.lenient;
@@ -278,7 +278,8 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// RFC 9112 6.3, refusing all that two implementations might read differently.
+    /// Finds the framing of the content by RFC 9112 6.3, refusing all that two implementations might read
+    /// differently.
     fn framing(&self, request: &Request) -> Result<Framing, Stop> {
         let mut lengths = request.headers().values("Content-Length");
         let mut codings = request.headers().values("Transfer-Encoding");
@@ -352,7 +353,7 @@ fn bad_syntax(line: &[u8]) -> Stop {
     })
 }
 
-/// What follows `http://` or `https://`.
+/// Returns the part of `target` after `http://` or `https://`; `None` if it begins with neither.
 fn after_scheme(target: &[u8]) -> Option<&[u8]> {
     ["http://", "https://"].iter().find_map(|scheme| {
         let (start, rest) = target.split_at_checked(scheme.len())?;
@@ -362,7 +363,7 @@ fn after_scheme(target: &[u8]) -> Option<&[u8]> {
     })
 }
 
-/// Where `part`, a piece of `whole`, lies in it.
+/// Returns the range of bytes that `part`, a piece of `whole`, takes in it.
 fn offset(whole: &[u8], part: &[u8]) -> Range<usize> {
     let start = part.as_ptr() as usize - whole.as_ptr() as usize;
     start..start + part.len()
@@ -387,7 +388,7 @@ pub(crate) fn repr(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What `head` comes to: command, path, and how many bytes it took; or the code and the message.
+    /// Parses `head` into command, path, and the number of bytes it took; or the code and the message.
     fn outcome(head: &[u8]) -> Result<(String, String, usize), (u16, String)> {
         match parse(head) {
             Parsed::Complete(request, used) => {

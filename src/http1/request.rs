@@ -17,7 +17,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// As it stands in a status line.
+    /// Returns the version as it stands in a status line.
     pub fn as_str(self) -> &'static str {
         match self {
             Version::Http10 => "HTTP/1.0",
@@ -26,16 +26,16 @@ impl Version {
     }
 }
 
-/// How the content of a request is delimited (RFC 9112 6.3).
+/// The way the content of a request is delimited (RFC 9112 6.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Framing {
-    /// There is none.
+    /// No content.
     #[default]
     None,
-    /// As many bytes as `Content-Length` says.
+    /// Content of as many bytes as `Content-Length` says.
     Length(u64),
-    /// In chunks, up to the last one.
+    /// Content in chunks, up to the last one.
     Chunked,
 }
 
@@ -52,7 +52,7 @@ pub struct Request {
     pub(crate) version: Version,
     pub(crate) fields: Vec<Field>,
     pub(crate) framing: Framing,
-    /// Who sent it, where that was asked for and proved.
+    /// The user who sent the request, where that was asked for and proved.
     pub(crate) user: Option<String>,
 }
 
@@ -64,8 +64,8 @@ pub(crate) struct Field {
 }
 
 impl Request {
-    /// The request that stands for one which could not be read: only its line is known, and what of
-    /// it is a method.
+    /// Returns the request that stands for one which could not be read: only its line is known, and the
+    /// part of the line that is a method.
     pub(crate) fn unreadable(requestline: Vec<u8>) -> Request {
         let mut words = requestline.split(|&byte| byte == b' ');
         let is_method = |word: &&[u8]| word.iter().all(u8::is_ascii_uppercase);
@@ -78,12 +78,12 @@ impl Request {
         }
     }
 
-    /// The request line without its line end.
+    /// Returns the request line without its line end.
     pub fn requestline(&self) -> Cow<'_, str> {
         latin1(&self.bytes[self.requestline.clone()])
     }
 
-    /// The method, `GET` for one.
+    /// Returns the method, `GET` for one.
     pub fn command(&self) -> &str {
         match &self.bytes[self.command.clone()] {
             // Nearly every one, and asked for often.
@@ -92,33 +92,33 @@ impl Request {
         }
     }
 
-    /// The request target in origin form, query included, with at most one slash at its start
+    /// Returns the request target in origin form, query included, with at most one slash at its start
     /// (gh-87389: `//host` in a redirect would lead to another host).
     pub fn path(&self) -> &str {
         self.ascii(&self.path)
     }
 
-    /// The request target in its parts.
+    /// Returns the request target in its parts.
     pub fn target(&self) -> Target<'_> {
         Target::split(self.path(), self.target)
     }
 
-    /// The version of the request, as far as it is spoken.
+    /// Returns the version of the request, as far as it is spoken.
     pub fn request_version(&self) -> Version {
         self.version
     }
 
-    /// How the content that follows the head is delimited.
+    /// Returns how the content that follows the head is delimited.
     pub fn framing(&self) -> Framing {
         self.framing
     }
 
-    /// The field lines (`headers`).
+    /// Returns the field lines (`headers`).
     pub fn headers(&self) -> Headers<'_> {
         Headers(self)
     }
 
-    /// Text whose bytes the parser has checked.
+    /// Returns text whose bytes the parser has checked.
     fn ascii(&self, range: &Range<usize>) -> &str {
         str::from_utf8(&self.bytes[range.clone()]).unwrap_or_default()
     }
@@ -130,17 +130,17 @@ impl Request {
 pub struct Headers<'a>(&'a Request);
 
 impl<'a> Headers<'a> {
-    /// The first value of field `name`.
+    /// Returns the first value of field `name`.
     pub fn get(self, name: &str) -> Option<Cow<'a, str>> {
         self.values(name).next().map(latin1)
     }
 
-    /// Every value of field `name`, in order.
+    /// Returns every value of field `name`, in order.
     pub fn get_all(self, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
         self.values(name).map(latin1)
     }
 
-    /// Every field line in order, as (name, value).
+    /// Returns every field line in order, as (name, value).
     pub fn iter(self) -> impl Iterator<Item = (&'a str, Cow<'a, str>)> {
         let Headers(request) = self;
         let fields = request.fields.iter();
@@ -152,14 +152,14 @@ impl<'a> Headers<'a> {
         })
     }
 
-    /// Whether one of the comma-separated members of the fields `name` is `token`.
+    /// Returns whether one of the comma-separated members of the fields `name` is `token`.
     pub fn has_token(self, name: &str, token: &str) -> bool {
         self.values(name)
             .flat_map(|value| value.split(|&byte| byte == b','))
             .any(|member| member.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     }
 
-    /// Every value of field `name`, as it came.
+    /// Returns every value of field `name`, as it came.
     pub(crate) fn values(self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         let Headers(request) = self;
         let value = move |field: &'a Field| {

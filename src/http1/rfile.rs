@@ -17,7 +17,7 @@ const HEAD_SIZE: u64 = (MAX_EMPTY + MAX_LINE + MAX_HEAD) as u64;
 /// Most bytes of chunked content that are read for nothing but to save a connection.
 const SKIP_LIMIT: usize = 256 * 1024;
 
-/// What the bytes of a client begin with.
+/// The head at the start of the bytes from a client, or what comes in its place.
 pub(crate) enum Head {
     Request(Request),
     Refused(Refusal),
@@ -29,7 +29,7 @@ pub(crate) enum Head {
 pub struct Rfile<'a> {
     source: Source<'a>,
     buffer: Vec<u8>,
-    /// Where in `buffer` the unread bytes start.
+    /// The start of the unread bytes in `buffer`.
     start: usize,
     content: Content,
     /// More of a head may come than has.
@@ -42,7 +42,7 @@ enum Source<'a> {
     Empty,
 }
 
-/// What is left of the content in hand.
+/// The rest of the content in hand.
 enum Content {
     Length(u64),
     Chunked(Decoder),
@@ -81,7 +81,8 @@ impl<'a> Rfile<'a> {
         }
     }
 
-    /// The content of one request that a host has parsed; `None` where it has none.
+    /// Returns a reader of the content of one request that a host has parsed; `stream` is `None` where the
+    /// request has none.
     pub(crate) fn content(stream: Option<InputStream>) -> Self {
         Rfile::new(
             stream.map_or(Source::Empty, Source::Content),
@@ -99,7 +100,7 @@ impl<'a> Rfile<'a> {
         }
     }
 
-    /// Whether another request is at hand, or comes so soon that the host has waited for it.
+    /// Returns whether another request is at hand, or comes so soon that the host has waited for it.
     pub(crate) fn is_ready(&mut self) -> bool {
         // What ails the connection is for the host to see.
         self.start < self.buffer.len()
@@ -196,12 +197,12 @@ impl<'a> Rfile<'a> {
         }
     }
 
-    /// Whether the content in hand is framed as no content can be.
+    /// Returns whether the content in hand is framed as no content can be.
     pub(crate) fn is_broken(&self) -> bool {
         matches!(self.content, Content::Broken)
     }
 
-    /// Whether some of the content in hand has not been read.
+    /// Returns whether some of the content in hand has not been read.
     pub(crate) fn has_unread(&self) -> bool {
         !matches!(self.content, Content::Stream) && !self.content.is_finished()
     }
@@ -215,7 +216,7 @@ impl<'a> Rfile<'a> {
         })
     }
 
-    /// What is ready when more of the content has come; `None` if there is none.
+    /// Returns a pollable that is ready when more of the content has come; `None` if there is none.
     #[cfg(feature = "cgi")]
     pub(crate) fn subscribe(&self) -> Option<wasi::io::poll::Pollable> {
         self.stream().map(InputStream::subscribe)
@@ -306,7 +307,7 @@ impl<'a> Rfile<'a> {
     }
 }
 
-/// What a stream gives.
+/// The result of reading from a stream.
 type Received = Result<Vec<u8>, StreamError>;
 
 enum Fill {

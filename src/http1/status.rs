@@ -1,6 +1,6 @@
 //! The status codes and their two texts: `BaseHTTPRequestHandler.responses`.
 
-/// The reason phrase and the longer explanation of `code`, as `http.HTTPStatus` of Python 3.13 has
+/// Returns the reason phrase and the longer explanation of `code`, as `http.HTTPStatus` of Python 3.13 has
 /// them; `("???", "???")` for a code it does not know.
 pub fn responses(code: u16) -> (&'static str, &'static str) {
     RESPONSES

@@ -1,8 +1,8 @@
-//! Which representation a client would rather have, by its `Accept` (RFC 9110 12.5.1). Pure.
+//! Chooses the representation that a client would rather have, by its `Accept` (RFC 9110 12.5.1). Pure.
 
 use crate::http1::request::{Headers, latin1};
 
-/// How much a media type is wanted, in thousandths; then by how narrow a range that was said.
+/// The weight of a media type, in thousandths; then how narrow the range is that gives it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Preference {
     quality: u16,
@@ -22,15 +22,15 @@ enum Range {
     Subtype,
 }
 
-/// Whether a client with these `headers` would rather have `other` (`type/subtype`) than `default`:
-/// of equal quality, only if it asks for `other` more precisely. One that says nothing, or accepts
+/// Returns whether a client with these `headers` would rather have `other` (`type/subtype`) than `default`:
+/// of equal quality, only if it asks for `other` more precisely. A client that says nothing, or accepts
 /// neither, gets `default`.
 pub(crate) fn prefers(headers: Headers, other: &str, default: &str) -> bool {
     let [other, default] = [other, default].map(|media_type| preference(headers, media_type));
     other.quality > 0 && other > default
 }
 
-/// What the narrowest range that `media_type` is in says of it.
+/// Returns the preference for `media_type` by the narrowest range that it is in.
 fn preference(headers: Headers, media_type: &str) -> Preference {
     headers
         .values("Accept")
@@ -40,7 +40,8 @@ fn preference(headers: Headers, media_type: &str) -> Preference {
         .unwrap_or_default()
 }
 
-/// What one member of an `Accept` says of `media_type`; `None` if nothing, or if it is malformed.
+/// Parses one member of an `Accept` into its preference for `media_type`; `None` if the member says nothing
+/// of it, or is malformed.
 fn parse(member: &str, media_type: &str) -> Option<Preference> {
     let mut parts = member.split(';').map(str::trim);
     let range = match parts.next()? {
@@ -59,7 +60,7 @@ fn parse(member: &str, media_type: &str) -> Option<Preference> {
     Some(Preference { quality, range })
 }
 
-/// A qvalue (RFC 9110 12.4.2): from 0 to 1, with up to three decimals.
+/// Parses a qvalue (RFC 9110 12.4.2), from 0 to 1 with up to three decimals, into thousandths.
 fn thousandths(qvalue: &str) -> Option<u16> {
     let (whole, decimals) = qvalue.split_once('.').unwrap_or((qvalue, ""));
     let is_qvalue = matches!(whole, "0" | "1")

@@ -5,37 +5,36 @@ use std::io::{self, Write};
 use wasi::http::types::{Fields, OutgoingBody, OutgoingResponse, ResponseOutparam};
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
 
-/// How many bytes are gathered before they are passed on, so that a head and a small body go
-/// together.
+/// Bytes that are gathered before they are passed on, so that a head and a small body go together.
 const BUFFER_SIZE: usize = 32 * 1024;
 
-/// Where a response is written. Nothing is promised to have left before [`Write::flush`].
+/// The writer of a response. Nothing is promised to have left before [`Write::flush`].
 ///
-/// After the head, the content is framed as the head says: writing more than `Content-Length` is an
-/// error, and what must not have content gets none.
+/// After the head, the content is framed as the head says: writing more than `Content-Length` is an error,
+/// and what must not have content gets none.
 pub struct Wfile<'a> {
     sink: Sink<'a>,
     buffer: Vec<u8>,
     content: Content,
 }
 
-/// Where a response is, and how its content is delimited (RFC 9112 6.3).
+/// The progress of a response, and the way its content is delimited (RFC 9112 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     /// No response has begun.
     Awaited,
     /// A part of its head was written.
     Head,
-    /// As it is written: whoever wrote the head frames the content too, or it ends with the
-    /// connection, or all of the response is written by hand.
+    /// Content passed on as it is written: whoever wrote the head frames the content too, or it ends with
+    /// the connection, or all of the response is written by hand.
     AsWritten,
-    /// None, whatever is written: the answer to HEAD, for one.
+    /// No content, whatever is written: the answer to HEAD, for one.
     None,
-    /// As many bytes as are left here.
+    /// Content of which this many bytes are left.
     Length(u64),
-    /// In chunks. The one that is being gathered starts here in the buffer.
+    /// Content in chunks. The chunk that is being gathered starts here in the buffer.
     Chunked(Option<usize>),
-    /// It will not be ended, so that the client sees that it is not all.
+    /// Content that will not be ended, so that the client sees that it is not all.
     Failed,
 }
 
@@ -56,12 +55,12 @@ enum Response {
 }
 
 impl<'a> Wfile<'a> {
-    /// The bytes of a connection.
+    /// Returns a writer to the bytes of a connection.
     pub(crate) fn connection(output: &'a OutputStream) -> Self {
         Wfile::new(Sink::Connection(output))
     }
 
-    /// The response to one request that a host has parsed.
+    /// Returns a writer of the response to one request that a host has parsed.
     pub(crate) fn response(outparam: ResponseOutparam) -> Self {
         Wfile::new(Sink::Response(Response::Unanswered(outparam)))
     }
@@ -74,12 +73,12 @@ impl<'a> Wfile<'a> {
         }
     }
 
-    /// Whether a response has begun: its final head was written, or something without one.
+    /// Returns whether a response has begun: its final head was written, or something without one.
     pub(crate) fn has_begun(&self) -> bool {
         self.content != Content::Awaited
     }
 
-    /// Whether the host writes the heads, and frames the content.
+    /// Returns whether the host writes the heads, and frames the content.
     pub(crate) fn is_framed_by_host(&self) -> bool {
         matches!(self.sink, Sink::Response(_))
     }
@@ -324,7 +323,7 @@ fn answer(outparam: ResponseOutparam, status: u16, fields: Fields) -> io::Result
     Ok(Response::Answered { stream, body })
 }
 
-/// The status code and the fields of a head, but for those that a component may not send.
+/// Parses a head into its status code and its fields, but for those that a component may not send.
 fn parse_head(head: &[u8]) -> Option<(u16, Fields)> {
     let mut lines = head
         .split(|&byte| byte == b'\n')

@@ -15,14 +15,14 @@ use crate::text::excerpt::excerpt;
 pub(crate) enum Format {
     /// Apache's Common Log Format.
     Common,
-    /// The same, then the fields Referer and User-Agent.
+    /// Apache's Combined Log Format: the common one, then the fields Referer and User-Agent.
     Combined,
     /// A JSON object.
     Json,
 }
 
 impl Format {
-    /// The format called `name`; `None` for Python's, and for names that are none.
+    /// Returns the format called `name`; `None` for Python's, and for names that are none.
     pub(crate) fn from_name(name: &str) -> Option<Format> {
         match name {
             "common" => Some(Format::Common),
@@ -33,8 +33,8 @@ impl Format {
     }
 }
 
-/// What the log has yet to say of the response in hand. Python logs it before its size is known, the
-/// other formats after.
+/// The part of the response in hand that is still to be logged. Python logs a response before its size is
+/// known, the other formats after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Nothing.
@@ -50,22 +50,22 @@ pub(crate) enum Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) code: u16,
-    /// Its content in bytes, if that is known.
+    /// The size of the content in bytes, if that is known.
     pub(crate) size: Option<u64>,
 }
 
-/// What every line begins with: whom it is about, and when.
+/// The start of every line: whom it is about, and when.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stamp<'a> {
     pub(crate) client: &'a str,
-    /// Since the epoch.
+    /// Seconds since the epoch.
     pub(crate) seconds: u64,
-    /// How far local time is ahead of UTC, in seconds.
+    /// Seconds that local time is ahead of UTC.
     pub(crate) utc_offset: i32,
 }
 
 impl Stamp<'_> {
-    /// The line for the answer to a request, its line end included.
+    /// Returns the line for the answer to a request, its line end included.
     pub(crate) fn access(&self, format: Format, request: &Request, answer: Answer) -> String {
         match format {
             Format::Common => self.common(request, answer) + "\n",
@@ -83,14 +83,14 @@ impl Stamp<'_> {
         }
     }
 
-    /// The line for anything else, as JSON.
+    /// Returns the line, as JSON, for anything else than the answer to a request.
     pub(crate) fn json_message(&self, message: &str) -> String {
         let mut line = self.begin_json();
         push_member(&mut line, "message", Some(message));
         line + "}\n"
     }
 
-    /// `%h %l %u %t "%r" %>s %b` of Apache's `mod_log_config`, which has no size for no content.
+    /// Returns `%h %l %u %t "%r" %>s %b` of Apache's `mod_log_config`, which has no size for no content.
     fn common(&self, request: &Request, Answer { code, size }: Answer) -> String {
         let mut line = String::with_capacity(log::LINE);
         apache_field(&mut line, self.client);

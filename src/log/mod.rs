@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use wasi::cli::stderr::get_stderr;
 use wasi::io::streams::OutputStream;
 
-/// What most lines have room in, in bytes.
+/// Bytes that most lines fit in.
 pub(crate) const LINE: usize = 256;
 /// The most bytes that a message, or a field of a line, has in the log: the longest request line that
 /// most servers take. Of what is longer both ends are shown.

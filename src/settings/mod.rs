@@ -1,4 +1,4 @@
-//! What the host says about how to serve: environment variables, the same under every WASI host.
+//! Settings that the host gives to the component: environment variables, the same under every WASI host.
 
 pub(crate) mod users;
 
@@ -59,12 +59,12 @@ pub(crate) struct Settings {
     pub(crate) upload: bool,
     /// `SANDSERVE_OVERWRITE`: also in the place of others.
     pub(crate) overwrite: bool,
-    /// `SANDSERVE_UPLOAD_LIMIT`: the most bytes of content that such a request may have.
+    /// `SANDSERVE_UPLOAD_LIMIT`: the most bytes of content that a request to upload may have.
     pub(crate) upload_limit: Option<u64>,
 }
 
 impl Settings {
-    /// The settings in the environment of this instance.
+    /// Returns the settings in the environment of this instance.
     pub(crate) fn get() -> &'static Settings {
         thread_local! {
             static SETTINGS: OnceCell<&'static Settings> = const { OnceCell::new() };
@@ -82,13 +82,14 @@ impl Settings {
         })
     }
 
-    /// Whether the field `name` of a response is among [`Self::fields`], which then is said instead.
+    /// Returns whether the field `name` of a response is among [`Self::fields`], which then is said
+    /// instead.
     pub(crate) fn replaces(&self, name: &str) -> bool {
         let mut fields = self.fields.iter();
         fields.any(|(replaced, _)| replaced.eq_ignore_ascii_case(name))
     }
 
-    /// The most bytes of content that a request to upload may have.
+    /// Returns the most bytes of content that a request to upload may have.
     pub(crate) fn upload_limit(&self) -> u64 {
         self.upload_limit.unwrap_or(UPLOAD_LIMIT)
     }
@@ -139,7 +140,8 @@ fn users(settings: &mut Settings) -> &mut Users {
     settings.users.get_or_insert_default()
 }
 
-/// RFC 9111 5.2.2: not asking again for so many seconds, or asking every time.
+/// Returns the `Cache-Control` of RFC 9111 5.2.2: not asking again for so many seconds, or asking every
+/// time.
 fn cache_control(seconds: u32) -> String {
     match seconds {
         0 => "no-cache".into(),

@@ -11,7 +11,7 @@ use agreed::credentials::{self, Function, Hash};
 
 use crate::http1::request::{Headers, Request};
 
-/// What a client is asked for that has not said who it is (RFC 7617 2, 2.1).
+/// The challenge to a client that has not said who it is (RFC 7617 2, 2.1).
 pub(crate) const CHALLENGE: &str = "Basic realm=\"sandserve\", charset=\"UTF-8\"";
 
 /// The longest password that is hashed, in bytes: the time that takes grows with its square.
@@ -26,7 +26,7 @@ pub(crate) struct Guesses {
     pub(crate) last: Option<Verdict>,
 }
 
-/// What a password has turned out to be.
+/// The verdict on a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Right,
@@ -49,8 +49,8 @@ pub(crate) enum Admission {
 pub(crate) struct Users {
     /// Entries of users with their hashes, as in an auth file.
     entries: String,
-    /// The SHA-256 of each `user:password` that is known to be right. That of an entry comes when it
-    /// has proved to be, so that its slow hash is computed once in an instance.
+    /// The SHA-256 of each `user:password` that is known to be right. The SHA-256 of an entry
+    /// comes when its password has proved to be right, so that its slow hash is computed once in an instance.
     known: RefCell<Vec<[u8; 32]>>,
 }
 
@@ -110,7 +110,8 @@ impl Users {
         found.fold(Choice::from(0), |any, this| any | this).into()
     }
 
-    /// Whether `user` is in an entry, and `password` behind its hash. A hash is computed in any case.
+    /// Returns whether `user` is in an entry, and `password` behind its hash. A hash is computed in any
+    /// case.
     fn is_right(&self, user: &str, password: &str) -> bool {
         let entries = credentials::entries(&self.entries);
         let entries: Vec<_> = entries.filter_map(|(_, entry)| entry.ok()).collect();
@@ -127,7 +128,7 @@ impl Users {
     }
 }
 
-/// The `user:password` that came with a request (RFC 7617 2).
+/// Returns the `user:password` that came with a request (RFC 7617 2).
 fn sent(headers: Headers) -> Option<String> {
     let value = headers.get("Authorization")?;
     let (scheme, encoded) = value.split_once(' ')?;

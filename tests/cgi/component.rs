@@ -1,4 +1,4 @@
-//! What can start programs, and what cannot.
+//! Tests that the component can start programs only with `--cgi`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use sandserve_host::{CGI_SERVER, FILE_SERVER};
 
-/// The interfaces of ours that a component names, as it must where it imports or exports one.
+/// Returns the interfaces of ours that a component names, as it must where it imports or exports one.
 fn own_names(component: &[u8]) -> BTreeSet<String> {
     const PREFIX: &[u8] = b"sandserve:";
     let is_name = |byte: &&u8| byte.is_ascii_alphanumeric() || b"-:/".contains(byte);

@@ -1,4 +1,4 @@
-//! How scripts end that do not end by themselves.
+//! Tests of scripts that do not end by themselves.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -7,10 +7,10 @@ use harness::{Server, Site, connect, read_head, request};
 
 use super::{children, get, script, serve, status_line, wait_for_end, wait_until};
 
-/// Tells the log its process and that of a child, and goes on for ever.
+/// The text of a script that tells the log its process and that of a child, and goes on for ever.
 const ENDLESS: &str = "sleep 1000 & echo \"pids $$ $!\" >&2; trap '' TERM HUP; wait";
 
-/// The processes of the script that told its log so.
+/// Returns the process ids in the log of a server whose script told them.
 fn processes(server: &Server) -> Vec<String> {
     let line = server.wait_for_log("pids ");
     let (_, pids) = line.split_once("pids ").expect("found");

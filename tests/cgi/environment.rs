@@ -1,4 +1,4 @@
-//! What a script is told of its request.
+//! Tests of the variables that tell a script of its request.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -88,7 +88,7 @@ fn a_script_that_turns_into_a_link_lets_nobody_out() {
     assert!(seen.0 >= 50 && seen.1 >= 50, "run and refused: {seen:?}");
 }
 
-/// What `id` says in a script of `server`: the user, the group and all groups.
+/// Returns what `id` says in a script of `server`: the user, the group and all groups.
 fn identity(server: &Server) -> Vec<u32> {
     let text = get(server.port, "/cgi-bin/id").text();
     text.split_whitespace()

@@ -1,4 +1,4 @@
-//! What a script may take, and how much of what it complains about is logged.
+//! Tests of the limits on a script, and on how much of its complaints is logged.
 
 use harness::Site;
 
@@ -6,7 +6,7 @@ use super::{get, script, serve};
 
 const SAY: &str = "printf 'Content-Type: text/plain\\n\\n'";
 
-/// What `ulimit` says of each limit.
+/// The commands that show what `ulimit` says of each limit.
 const TELL: &str = "; ulimit -v; ulimit -t; ulimit -u; ulimit -f";
 
 #[test]

@@ -25,10 +25,10 @@ use harness::{Response, Server, Site, connect, request, responses};
 
 const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
 
-/// How long a test waits for something to happen to processes.
+/// The time that a test waits for something to happen to processes.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A server with `--cgi` and more `arguments`.
+/// Starts a server with `--cgi` and more `arguments`.
 fn serve(site: &Site, arguments: &[&str]) -> Server {
     Server::start(SANDSERVE, &site.root(), &[&["--cgi"], arguments].concat())
 }
@@ -48,7 +48,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
 }
 
-/// The answer to a request, on a connection that the client leaves open until it has it.
+/// Returns the answer to a request, on a connection that the client leaves open until it has the answer.
 fn ask(port: u16, method: &str, target: &str, headers: &[&str], body: &[u8]) -> Response {
     let length = format!("Content-Length: {}", body.len());
     let length: &[&str] = if body.is_empty() { &[] } else { &[&length] };
@@ -92,7 +92,7 @@ fn wait_for_end(id: &str) {
     });
 }
 
-/// The children of the processes of `server` that may have scripts, dead ones included.
+/// Returns the children of the processes of `server` that may have scripts, dead ones included.
 fn children(server: &Server) -> Vec<String> {
     let mut parents = server.starters();
     parents.push(server.worker());
@@ -107,7 +107,7 @@ fn children(server: &Server) -> Vec<String> {
         .collect()
 }
 
-/// The pipes that the processes of `server` have open.
+/// Returns the pipes that the processes of `server` have open.
 fn open_pipes(server: &Server) -> usize {
     let mut processes = server.starters();
     processes.push(server.worker());

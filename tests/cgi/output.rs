@@ -1,4 +1,4 @@
-//! What a script says, and what becomes of it.
+//! Tests of the output of scripts, and of the answers made from it.
 
 use std::io::{Read, Write};
 

@@ -1,4 +1,4 @@
-//! Which requests are for a script, and which script.
+//! Tests of the rules by which a request is for a script, and for which.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::{ask, get, script, serve, set_mode, status_line};
 
-/// Tells what it was called with.
+/// The text of a script that tells what it was called with.
 const TELL: &str = r#"printf 'Content-Type: text/plain\n\n'
 echo "$REQUEST_METHOD $SCRIPT_NAME|$PATH_INFO|$QUERY_STRING|$#|$1|$(cat)""#;
 

@@ -47,7 +47,7 @@ fn a_line_is_seen_when_it_is_written_and_a_piece_of_content_when_it_is_sent() {
     }
 }
 
-/// The most memory that `server` has had, in bytes.
+/// Returns the most memory that `server` has had, in bytes.
 fn peak_memory(server: &Server) -> u64 {
     let status =
         fs::read_to_string(format!("/proc/{}/status", server.worker())).expect("a process");

@@ -21,7 +21,8 @@ setsid sh -c 'echo $$ >> "$0"; while :; do sleep 1000; done' "$file" &
 me
 "#;
 
-/// A script whose family writes its numbers into a file of `site`, named by the path behind the script.
+/// Adds a script whose family writes its numbers into a file of `site`, named by the path behind the
+/// script.
 fn family(site: &Site, rest: &str) {
     script(site, "cgi-bin/family", &format!("{FAMILY}{rest}"));
     let file = File::create(site.root().join("pids")).expect("a file");
@@ -33,7 +34,8 @@ fn family(site: &Site, rest: &str) {
     }
 }
 
-/// Asks for the script, and waits until its family is there. Returns the connection and their numbers.
+/// Asks for the script, and waits until its family is there. Returns the connection and the numbers of the
+/// family.
 fn start_family(server: &Server, site: &Site) -> (TcpStream, Vec<String>) {
     let mut stream = connect(server.port);
     stream

@@ -20,7 +20,7 @@ fn install_module(site: &Site, name: &str, text: &str) {
     site.write(&format!("cgi-bin/{name}"), module);
 }
 
-/// A module that prints `output`.
+/// Returns a module that prints `output`.
 fn printing(output: &str) -> String {
     let escape =
         |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("\\{byte:02x}")).collect() };

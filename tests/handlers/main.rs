@@ -1,5 +1,5 @@
-//! What a handler can do, name by name of Python's classes, seen from outside: `examples/names.rs`
-//! under both protocols. Handlers that fail are in `faults.rs`.
+//! Tests of all that a handler can do, name by name of Python's classes, seen from outside:
+//! `examples/names.rs` under both protocols. Handlers that fail are in `faults.rs`.
 
 mod examples;
 mod requests;
@@ -14,7 +14,7 @@ use harness::{Response, Server, example, exchange, request, responses, transcrip
 const CLOSE: &str = "Connection: close";
 const PROTOCOLS: [&str; 2] = ["HTTP/1.0", "HTTP/1.1"];
 
-/// A server of the example `name`.
+/// Starts the example `name` on a server.
 fn start(name: &str, directory: &Path, arguments: &[&str]) -> Server {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandserve"));
     command.args(["--bind", "127.0.0.1", "--handler"]);
@@ -23,8 +23,8 @@ fn start(name: &str, directory: &Path, arguments: &[&str]) -> Server {
     Server::spawn(command)
 }
 
-/// Servers of `names` under both protocols, shared by the tests that run at the same time: they take
-/// long to start, and end with the last of these tests.
+/// Returns servers of `names` under both protocols, shared by the tests that run at the same time: they
+/// take long to start, and end with the last of these tests.
 fn names() -> Arc<[Server; 2]> {
     static SERVERS: Mutex<Weak<[Server; 2]>> = Mutex::new(Weak::new());
     let mut shared = SERVERS.lock().expect("no panic");
@@ -36,14 +36,14 @@ fn names() -> Arc<[Server; 2]> {
     })
 }
 
-/// A request with content, which says how long it is.
+/// Returns a request with content, which says how long it is.
 fn upload(method: &str, target: &str, headers: &[&str], content: &[u8]) -> Vec<u8> {
     let length = format!("Content-Length: {}", content.len());
     let headers = [headers, &[&length]].concat();
     [request(method, target, &headers), content.to_vec()].concat()
 }
 
-/// `content` in chunks of `size`.
+/// Returns `content` in chunks of `size`.
 fn chunked(content: &[u8], size: usize) -> Vec<u8> {
     let chunks = content
         .chunks(size)
@@ -51,7 +51,7 @@ fn chunked(content: &[u8], size: usize) -> Vec<u8> {
     chunks.chain(*b"0\r\n\r\n").collect()
 }
 
-/// The content of a response that ends with its connection, its chunks put together.
+/// Returns the content of a response that ends with its connection, its chunks put together.
 fn content(response: &Response) -> Vec<u8> {
     if response.header("Transfer-Encoding") != Some("chunked") {
         return response.body.clone();
@@ -73,7 +73,7 @@ fn content(response: &Response) -> Vec<u8> {
     }
 }
 
-/// The statuses of what answers `raw`, and all of it for a failure message.
+/// Returns the statuses of what answers `raw`, and all of it for a failure message.
 fn statuses(server: &Server, raw: &[u8], methods: &[&str]) -> (Vec<u16>, String) {
     let bytes = exchange(server.port, raw);
     let found = responses(&bytes, methods);

@@ -1,4 +1,4 @@
-//! What a handler is told: who asks, the request, its content, and the steps it is taken through.
+//! Tests of what a handler is told: who asks, the request, its content, and the steps it is taken through.
 
 use std::io::Write;
 

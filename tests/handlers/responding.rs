@@ -1,4 +1,4 @@
-//! What a handler says: status lines, headers, content, errors, and the log.
+//! Tests of what a handler says: status lines, headers, content, errors, and the log.
 
 use std::io::{Read, Write};
 

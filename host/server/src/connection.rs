@@ -38,12 +38,12 @@ const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
     Connection: close\r\nContent-Type: text/plain\r\nContent-Length: 48\r\n\r\n\
     Client sent an HTTP request to an HTTPS server.\n";
 
-/// How long an instance stays with a connection.
+/// The time that an instance stays with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {
-    /// As long as requests follow each other closely.
+    /// For as long as requests follow each other closely.
     ForBurst,
-    /// To its end and beyond.
+    /// To the end of the connection and beyond.
     Always,
 }
 
@@ -52,13 +52,13 @@ pub(crate) struct Connection {
     sandbox: Arc<Sandbox>,
     socket: Arc<Socket>,
     peer: Party,
-    /// How the peer says whom it speaks for, if it is trusted.
+    /// The trusted proxies, where the peer is one of them and says whom it speaks for.
     proxy: Option<Arc<TrustedProxies>>,
     tls: Option<TlsConfig>,
     place: Place,
 }
 
-/// Whose a request is, for the sandbox and for limits.
+/// The party that a request is from, for the sandbox and for limits.
 struct Party {
     info: Info,
     client: Client,
@@ -68,13 +68,13 @@ struct Party {
 struct Behind {
     party: Party,
     address: IpAddr,
-    /// The connection counts as one of its.
+    /// The count of this connection as one of the client's.
     counted: Option<Counted>,
 }
 
 impl Connection {
-    /// `stream` does not block. It is spoken to in TLS if there is `tls`. The client has no address on a
-    /// Unix socket.
+    /// Makes a connection from `stream`, which does not block, and which is spoken to in TLS if there is
+    /// `tls`. The client has no address on a Unix socket.
     pub(crate) fn new(
         sandbox: Arc<Sandbox>,
         stream: TcpStream,
@@ -108,19 +108,19 @@ impl Connection {
         }
     }
 
-    /// The same of a peer that is one of `proxies`, and speaks for others.
+    /// Marks the peer as one of `proxies`, which speaks for others.
     pub(crate) fn of_proxy(mut self, proxies: Arc<TrustedProxies>) -> Self {
         self.proxy = Some(proxies);
         self
     }
 
-    /// Serves it in instances of its own, one for each burst of requests, until either side closes it
-    /// or `stopping` turns true.
+    /// Serves the connection in instances of its own, one for each burst of requests, until either side
+    /// closes it or `stopping` turns true.
     pub(crate) async fn serve(self, stopping: watch::Receiver<bool>) {
         self.serve_in(&mut None, Keep::ForBurst, stopping).await;
     }
 
-    /// Serves it in `instance`, made anew where there is none.
+    /// Serves the connection in `instance`, made anew where there is none.
     pub(crate) async fn serve_in(
         &self,
         instance: &mut Option<Instance>,
@@ -260,7 +260,7 @@ impl Connection {
         proxy.is_some_and(|proxies| proxies.form() == Forwarding::ProxyProtocol)
     }
 
-    /// Returns those who are believed, if each request tells of its client.
+    /// Returns the proxies that are believed, if each request tells of its client.
     fn names_clients(&self) -> Option<&Arc<TrustedProxies>> {
         let proxy = self.proxy.as_ref();
         proxy.filter(|proxies| proxies.form() == Forwarding::XForwardedFor)

@@ -45,7 +45,7 @@ impl Budget {
         })
     }
 
-    /// Returns the part of it that the buffers of connections have.
+    /// Returns the part of the budget that the buffers of connections have.
     pub(crate) fn of_buffers(self: &Arc<Self>) -> Arc<Self> {
         Arc::new(Budget {
             max: self.max / SHARE_OF_BUFFERS,

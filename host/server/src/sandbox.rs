@@ -46,12 +46,12 @@ const CONNECTION: &str = "sandserve:http/connection@0.2.0";
 /// none keeps its own from one request to the next, which takes over twice the CPU. Each adds some 4 us to
 /// the start, which sets up its stack.
 const MAX_INSTANCES: [u32; 4] = [2048, 512, 64, 8];
-/// The same where this process starts scripts. Root's take longer to start the more instances there can be, as
-/// their address space is copied.
+/// Most instances that there may be at once where this process starts scripts. Scripts of a server that runs
+/// as root take longer to start the more instances there can be, as their address space is copied.
 const MAX_CGI_INSTANCES: u32 = 512;
-/// How many core instances, memories and tables one component may consist of.
+/// The number of core instances, memories and tables that one component may consist of.
 const MAX_PARTS: u32 = 8;
-/// How much memory an instance leaves behind for the next in its place, in bytes.
+/// Bytes of memory that an instance leaves behind for the next in its place.
 const KEEP_RESIDENT: usize = 256 * 1024;
 
 /// A component ready to be instantiated.
@@ -60,15 +60,15 @@ pub struct Sandbox {
     pre: InstancePre<State>,
     serve: ComponentExportIndex,
     grant: Grant,
-    /// Field lines of responses that are not its own, as bytes.
+    /// Field lines of responses that are not the component's own, as bytes.
     field_lines: Vec<u8>,
     terms: Arc<Terms>,
-    /// It may run scripts, which have rules of their own for clients and time.
+    /// Set for a component that may run scripts, which have rules of their own for clients and time.
     runs_scripts: bool,
     /// Instances that the engine has room for.
     max_instances: usize,
     memory: Arc<Budget>,
-    /// Guesses of passwords, where it asks for them.
+    /// Guesses of passwords, where the component asks for them.
     guesses: Option<Guesses>,
     /// WASI contexts of instances that have gone, for those to come. An instance cannot change its
     /// own, and making one takes longer than making an instance.
@@ -76,7 +76,7 @@ pub struct Sandbox {
     clock: Arc<Clock>,
 }
 
-/// What every instance is given.
+/// The directory and the environment that every instance is given.
 #[derive(Clone)]
 pub struct Grant {
     files: WasiFilesystemCtx,
@@ -85,7 +85,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The directory `root`, read-only, and the variables `environment`.
+    /// Grants the directory `root`, read-only, and the variables `environment`.
     ///
     /// # Errors
     /// A directory that cannot be read.
@@ -93,8 +93,9 @@ impl Grant {
         Grant::with_perms(root, FsPerms::ReadOnly, environment)
     }
 
-    /// The same, and `root` may be written to: what is beneath it created, replaced and removed. Files
-    /// that an instance is receiving, by the names the file server gives them, go when it goes.
+    /// Grants the directory `root` for reading and writing, and the variables `environment`. An instance
+    /// may create, replace and remove what is beneath `root`. Files that an instance is receiving, by the
+    /// names the file server gives them, go when the instance goes.
     ///
     /// # Errors
     /// A directory that cannot be read.
@@ -121,15 +122,15 @@ impl Grant {
 }
 
 impl Sandbox {
-    /// A component, which the log calls `name`, as bytes that are compiled already. With `scripts` it
-    /// can ask for them to be run.
+    /// Makes a sandbox of a component, which the log calls `name`, as bytes that are compiled already. With
+    /// `scripts` the component can ask for them to be run.
     ///
     /// # Errors
     /// An engine that cannot be set up on this machine, and bytes that were compiled for another.
     ///
     /// # Safety
-    /// `compiled` comes from `precompile_component` of an engine with the configuration of this
-    /// crate `engine`, unchanged.
+    /// `compiled` comes from `precompile_component` of an engine with the configuration of this crate
+    /// `engine`, unchanged.
     #[allow(unsafe_code)]
     pub unsafe fn precompiled(
         name: &str,
@@ -147,11 +148,12 @@ impl Sandbox {
         Sandbox::new(name, &engine, max_instances, &component, grant, scripts)
     }
 
-    /// A handler, which the log calls `name`: a component built with the `sandserve` crate, as bytes,
-    /// compiled here and now.
+    /// Makes a sandbox of a handler, which the log calls `name`: a component built with the `sandserve`
+    /// crate, as bytes, compiled here and now.
     ///
     /// # Errors
-    /// What is not a component, or lacks the export, or wants more than it is given.
+    /// Bytes that are not a component, or lack the export, and a component that wants more than it is
+    /// given.
     pub fn handler(name: &str, component: &[u8], grant: Grant) -> Result<Self> {
         if !component.starts_with(b"\0asm\x0d\0\x01\0") {
             return Err(Error::msg("not a WebAssembly component"));
@@ -214,8 +216,8 @@ impl Sandbox {
         })
     }
 
-    /// The same where `fields`, as (name, value), are in every response, also in that of the host for
-    /// an instance that has failed.
+    /// Adds `fields`, as (name, value), to every response, also to that of the host for an instance that
+    /// has failed.
     pub fn fields(mut self, fields: &[(String, String)]) -> Self {
         for text in fields
             .iter()
@@ -252,7 +254,7 @@ impl Sandbox {
         self
     }
 
-    /// Returns whether it may run scripts.
+    /// Returns whether the component may run scripts.
     pub(crate) fn runs_scripts(&self) -> bool {
         self.runs_scripts
     }
@@ -262,23 +264,23 @@ impl Sandbox {
         &self.terms
     }
 
-    /// The lines of [`Self::fields`].
+    /// Returns the lines of [`Self::fields`], as bytes.
     pub(crate) fn field_lines(&self) -> &[u8] {
         &self.field_lines
     }
 
-    /// What the log calls it.
+    /// Returns the name of the component in the log.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns the guesses of its clients, if it asks for passwords.
+    /// Returns the guesses of the component's clients, if it asks for passwords.
     pub(crate) fn guesses(&self) -> Option<&Guesses> {
         self.guesses.as_ref()
     }
 
-    /// What lets an instance wait for more requests that are `alike`, until `stopping` turns true; longer where the
-    /// client `comes_back` soon.
+    /// Returns a [`Burst`], which lets an instance wait for more requests that are `alike`, until
+    /// `stopping` turns true; longer where the client `comes_back` soon.
     pub(crate) fn new_burst(
         &self,
         comes_back: bool,
@@ -375,7 +377,7 @@ impl fmt::Debug for Sandbox {
     }
 }
 
-/// The engine for this machine, and how many instances it has room for, at most `limit`.
+/// Returns the engine for this machine, and how many instances it has room for, at most `limit`.
 fn new_engine(limit: u32) -> Result<(Engine, usize)> {
     let mut engine = Err(Error::msg("no room for an instance"));
     for max_instances in MAX_INSTANCES.into_iter().filter(|&max| max <= limit) {
@@ -387,7 +389,7 @@ fn new_engine(limit: u32) -> Result<(Engine, usize)> {
     engine.map(|engine| (engine, 0))
 }
 
-/// The configuration components were compiled with, and a pool that makes instances cheap.
+/// Returns the configuration components were compiled with, and a pool that makes instances cheap.
 fn engine_config(max_instances: u32) -> Result<Config> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(max_instances)
@@ -473,15 +475,15 @@ impl fmt::Debug for Instance {
     }
 }
 
-/// Who is on the two ends of a connection (`info` of `wit/connection.wit`).
+/// The parties on the two ends of a connection (`info` of `wit/connection.wit`).
 #[derive(Clone, Debug, ComponentType, Lower)]
 #[component(record)]
 pub(crate) struct Info {
-    /// The peer.
+    /// The peer's end.
     pub(crate) client: Endpoint,
-    /// Us.
+    /// The server's end.
     pub(crate) server: Endpoint,
-    /// Whether the bytes are encrypted between the two.
+    /// Set where the bytes are encrypted between the two.
     pub(crate) encrypted: bool,
     /// Seconds that the peer has to wait until a password is looked at.
     pub(crate) wait: u32,
@@ -502,10 +504,10 @@ pub(crate) struct Endpoint {
 #[component(enum)]
 #[repr(u8)]
 pub(crate) enum Head {
-    /// All of it.
+    /// All of the head.
     #[component(name = "whole")]
     Whole,
-    /// All that will be had of it.
+    /// All that will be had of the head.
     #[component(name = "unfinished")]
     Unfinished,
 }
@@ -514,13 +516,13 @@ pub(crate) enum Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
 #[component(record)]
 pub(crate) struct Served {
-    /// What to do with the connection.
+    /// The next step for the connection.
     pub(crate) next: Next,
     /// The password that was looked at last.
     pub(crate) password: Password,
 }
 
-/// What to do with a connection (`next` of `wit/connection.wit`).
+/// The next step for a connection (`next` of `wit/connection.wit`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ComponentType, Lift)]
 #[component(variant)]
 #[allow(dead_code, reason = "made by the component")]

@@ -36,7 +36,7 @@ const SPARE_DESCRIPTORS: usize = 8;
 /// Time for calls about files that nobody waits for any more, when the server ends. A disk that stalls takes
 /// longer.
 const LAST_CALLS: Duration = Duration::from_millis(100);
-/// How long to wait when no connection can be accepted for want of something.
+/// The pause when no connection can be accepted for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A server bound to an address: Python's `ThreadingHTTPServer`, or with [`HttpServer::single`] its
@@ -52,9 +52,9 @@ pub struct HttpServer {
     stopping: watch::Sender<bool>,
     /// The time of grace has begun.
     ending: watch::Sender<bool>,
-    /// Whether someone else listens on the same sockets, and goes on when this server ends.
+    /// Set where someone else listens on the same sockets, and goes on when this server ends.
     inherited: bool,
-    /// The one instance that serves everything, if that is how it is done.
+    /// The one instance that serves everything, where there is only one.
     single: Option<Single>,
     tls: Option<TlsConfig>,
     grace: Duration,
@@ -103,7 +103,7 @@ impl Load {
 }
 
 impl HttpServer {
-    /// A server on `address` (port 0: any free one), with a thread for each core and a fresh instance
+    /// Makes a server on `address` (port 0: any free one), with a thread for each core and a fresh instance
     /// of `sandbox` for each connection.
     ///
     /// # Errors
@@ -115,8 +115,8 @@ impl HttpServer {
         HttpServer::new(listen_on(address, cores)?, sandbox)
     }
 
-    /// A server for connections to `listeners`, which share one address. Each gets a thread. They may
-    /// be Unix sockets, whose clients have the address `-`.
+    /// Makes a server for connections to `listeners`, which share one address. Each listener gets a thread.
+    /// Listeners may be Unix sockets, whose clients have the address `-`.
     ///
     /// # Errors
     /// Listeners that are none, or have no address.
@@ -141,15 +141,15 @@ impl HttpServer {
         })
     }
 
-    /// The same with one instance for the whole run and one connection at a time, so that a handler
-    /// keeps its state from one request to the next. An instance that fails is replaced.
+    /// Serves with one instance for the whole run and one connection at a time, so that a handler keeps its
+    /// state from one request to the next. An instance that fails is replaced.
     pub fn single(mut self) -> Self {
         self.listeners.truncate(1);
         self.single = Some(Single::default());
         self
     }
 
-    /// The same over TLS, and only over TLS (`HTTPSServer`, `ThreadingHTTPSServer`).
+    /// Serves over TLS, and only over TLS (`HTTPSServer`, `ThreadingHTTPSServer`).
     pub fn tls(mut self, config: TlsConfig) -> Self {
         self.tls = Some(config);
         self
@@ -182,28 +182,29 @@ impl HttpServer {
         self
     }
 
-    /// The same with listeners that were passed to this process, and stay open when it ends.
+    /// Takes the listeners as passed to this process: they stay open when it ends.
     pub fn inherited(mut self) -> Self {
         self.inherited = true;
         self
     }
 
-    /// The address it listens on; 0.0.0.0 and port 0 if that is a Unix socket.
+    /// Returns the address that the server listens on; 0.0.0.0 and port 0 if that is a Unix socket.
     pub fn server_address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The IP address it listens on (`server_name`, for which Python would ask the name service).
+    /// Returns the IP address that the server listens on (`server_name`, for which Python would ask the
+    /// name service).
     pub fn server_name(&self) -> String {
         self.address.ip().to_string()
     }
 
-    /// The port it listens on (`server_port`).
+    /// Returns the port that the server listens on (`server_port`).
     pub fn server_port(&self) -> u16 {
         self.address.port()
     }
 
-    /// What ends [`Self::serve_forever`] from elsewhere.
+    /// Returns a handle that ends [`Self::serve_forever`] from elsewhere.
     pub fn shutdown_handle(&self) -> Shutdown {
         Shutdown {
             stopping: self.stopping.clone(),
@@ -211,7 +212,7 @@ impl HttpServer {
         }
     }
 
-    /// Returns what tells the load of this server from elsewhere.
+    /// Returns a handle that tells the load of this server from elsewhere.
     pub fn load(&self) -> Load {
         Load(self.sandbox.terms().clone())
     }
@@ -221,8 +222,8 @@ impl HttpServer {
         self.shutdown_handle().shutdown();
     }
 
-    /// Serves until it is shut down, and then until the connections have finished, at most the
-    /// time of [`Self::grace`] (`serve_forever`).
+    /// Serves until the server is shut down, and then until the connections have finished, at most the time
+    /// of [`Self::grace`] (`serve_forever`).
     ///
     /// # Errors
     /// A thread that cannot be set up.
@@ -316,7 +317,7 @@ impl HttpServer {
         }
     }
 
-    /// Returns what is to be served, if there is a `place` for it.
+    /// Returns the connection to serve, if there is a `place` for it.
     fn connection(
         &self,
         (stream, address): Accepted,
@@ -341,7 +342,7 @@ impl HttpServer {
         })
     }
 
-    /// One core: a runtime of its own, and connections that never leave it.
+    /// Runs one core: a runtime of its own, and connections that never leave it.
     fn run_core(&self, number: usize, core: Core, room: &Arc<Connections>) -> io::Result<()> {
         let Core { listener, runtime } = core;
         let run = runtime.block_on(async {
@@ -455,7 +456,7 @@ fn watch_listener(listener: &TcpListener) -> io::Result<AsyncFd<TcpListener>> {
 /// A connection, and the address of its client if it has one.
 type Accepted = (TcpStream, Option<SocketAddr>);
 
-/// The next connection, however long that takes.
+/// Waits for the next connection, however long that takes, and returns it.
 async fn accept(listener: &AsyncFd<TcpListener>) -> Accepted {
     loop {
         match poll_fn(|cx| poll_accept(listener, cx)).await {
@@ -473,7 +474,7 @@ async fn accept(listener: &AsyncFd<TcpListener>) -> Accepted {
     }
 }
 
-/// A connection that is not yet known to the event loop, and does not block.
+/// Polls for a connection that is not yet known to the event loop, and does not block.
 fn poll_accept(listener: &AsyncFd<TcpListener>, cx: &mut Context) -> Poll<io::Result<Accepted>> {
     loop {
         let mut ready = task::ready!(listener.poll_read_ready(cx))?;

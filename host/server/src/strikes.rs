@@ -56,7 +56,7 @@ pub(crate) enum Limit {
     Preface,
     /// The wrong passwords that a client may send without having to wait.
     Passwords,
-    /// What the system has for connections to come: the error by its number.
+    /// The resources of the system for connections to come: the error by its number.
     Accepting(i32),
 }
 

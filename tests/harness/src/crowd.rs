@@ -2,7 +2,7 @@
 
 /// More than `MAX_INSTANCES` of the host.
 pub const CROWD: usize = 2200;
-/// How many tests with a crowd run at once, at most.
+/// The most tests with a crowd that run at once.
 const CROWDS: usize = 4;
 
 /// Lets this process have the connections of a crowd open, where a shell allows 1,024 files.

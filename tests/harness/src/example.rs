@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The component of `examples/NAME.rs`.
+/// Returns the component of `examples/NAME.rs`.
 pub fn example(name: &str) -> PathBuf {
     static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
     EXAMPLES
@@ -13,7 +13,7 @@ pub fn example(name: &str) -> PathBuf {
         .with_extension("wasm")
 }
 
-/// Builds all of them, in a directory of their own: whoever runs the tests may hold the lock of the other.
+/// Builds all examples, in a directory of their own: whoever runs the tests may hold the lock of the other.
 fn build() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()

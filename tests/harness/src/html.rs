@@ -1,6 +1,6 @@
-//! What a test needs to read of a page.
+//! Reads the links of a page, and escapes text as a page does.
 
-/// The links of `page` in order: what they lead to, and the first text they show.
+/// Returns the links of `page` in order: what they lead to, and the first text they show.
 pub fn links(page: &str) -> Vec<(String, String)> {
     let mut links = Vec::new();
     let mut open = None;
@@ -42,7 +42,7 @@ fn unescape(text: &str) -> String {
     })
 }
 
-/// `text` as a page shows it: Python's `html.escape(text, quote=False)`.
+/// Returns `text` as a page shows it: Python's `html.escape(text, quote=False)`.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

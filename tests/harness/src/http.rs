@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// How long any test waits for bytes before it fails.
+/// The time that any test waits for bytes before it fails.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How many bytes of a content a failure message shows.
+/// Bytes of a content that a failure message shows.
 const MAX_SHOWN: usize = 2000;
 
 /// One response of a connection.
@@ -24,12 +24,12 @@ pub struct Response {
 }
 
 impl Response {
-    /// The first value of the field `name`.
+    /// Returns the first value of the field `name`.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers(name).next()
     }
 
-    /// Every value of the field `name`.
+    /// Returns every value of the field `name`.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
         self.head.lines().skip(1).filter_map(move |line| {
             let (field, value) = line.split_once(':')?;
@@ -37,7 +37,7 @@ impl Response {
         })
     }
 
-    /// The fields as (name in lower case, value), in order, but for `Date`.
+    /// Returns the fields as (name in lower case, value), in order, but for `Date`.
     pub fn fields(&self) -> Vec<(String, &str)> {
         self.head
             .lines()
@@ -48,12 +48,12 @@ impl Response {
             .collect()
     }
 
-    /// The content as text.
+    /// Returns the content as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The response that begins with `head`, its empty line left out.
+    /// Returns the response that begins with `head`, its empty line left out.
     fn of_head(head: &[u8]) -> Response {
         let head: String = head.iter().map(|&byte| char::from(byte)).collect();
         let status = head
@@ -68,8 +68,8 @@ impl Response {
         }
     }
 
-    /// How much content follows the head if it answers a `method` request; `None` if that goes on
-    /// until the connection closes.
+    /// Returns the bytes of content that follow the head if it answers a `method` request; `None` if the
+    /// content goes on until the connection closes.
     fn content_length(&self, method: &str) -> Option<usize> {
         if method == "HEAD" || self.status < 200 || matches!(self.status, 204 | 304) {
             return Some(0);
@@ -90,7 +90,7 @@ impl fmt::Debug for Response {
     }
 }
 
-/// A connection to `port` of the loopback interface.
+/// Returns a connection to `port` of the loopback interface.
 pub fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the server accepts");
     stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
@@ -98,7 +98,7 @@ pub fn connect(port: u16) -> TcpStream {
     stream
 }
 
-/// The same from 127.0.0.`host`: another client.
+/// Returns a connection from 127.0.0.`host`, another client, to `port` of 127.0.0.1.
 pub fn connect_from(host: u8, port: u16) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let address = |host, port| SocketAddr::from(([127, 0, 0, host], port)).into();
@@ -118,7 +118,8 @@ pub fn exchange(port: u16, raw: &[u8]) -> Vec<u8> {
     exchange_with(connect(port), raw)
 }
 
-/// The same on a given connection.
+/// Sends `raw` on `stream`, half-closes it, and returns every byte that comes back until the server closes.
+/// Panics if the connection fails.
 pub fn exchange_with(stream: TcpStream, raw: &[u8]) -> Vec<u8> {
     let (bytes, ended) = try_exchange(stream, raw);
     if let Err(error) = ended {
@@ -127,7 +128,8 @@ pub fn exchange_with(stream: TcpStream, raw: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The same for connections that may fail: what had come until then, and how it ended.
+/// Sends `raw` on `stream`, which may fail, and half-closes it. Returns every byte that came back, and how
+/// the connection ended.
 pub fn try_exchange(mut stream: TcpStream, raw: &[u8]) -> (Vec<u8>, io::Result<()>) {
     // A server may refuse and close before it has read everything.
     let _ = stream
@@ -138,7 +140,7 @@ pub fn try_exchange(mut stream: TcpStream, raw: &[u8]) -> (Vec<u8>, io::Result<(
     (bytes, ended)
 }
 
-/// What went over a connection, as a failure message shows it.
+/// Returns the bytes that went over a connection, as a failure message shows them.
 pub fn transcript(request: &[u8], response: &[u8]) -> String {
     let show = |bytes: &[u8]| {
         let (shown, left) = bytes.split_at(bytes.len().min(MAX_SHOWN));
@@ -155,7 +157,7 @@ pub fn transcript(request: &[u8], response: &[u8]) -> String {
     )
 }
 
-/// A request for `target` in HTTP/1.1, with `headers` (`Name: value`) behind Host.
+/// Returns a request for `target` in HTTP/1.1, with `headers` (`Name: value`) behind Host.
 pub fn request(method: &str, target: &str, headers: &[&str]) -> Vec<u8> {
     let mut raw = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
     for header in headers {
@@ -166,12 +168,12 @@ pub fn request(method: &str, target: &str, headers: &[&str]) -> Vec<u8> {
     raw.into_bytes()
 }
 
-/// The one response to a GET of `target`.
+/// Returns the one response to a GET of `target`.
 pub fn get(port: u16, target: &str, headers: &[&str]) -> Response {
     ask(port, "GET", target, headers)
 }
 
-/// The one response to a request, on a connection of its own.
+/// Returns the one response to a request, on a connection of its own.
 pub fn ask(port: u16, method: &str, target: &str, headers: &[&str]) -> Response {
     let raw = request(method, target, headers);
     let bytes = exchange(port, &raw);

@@ -1,4 +1,4 @@
-//! What the black-box tests share: a directory to serve, a server process, and HTTP as raw bytes.
+//! The common ground of the black-box tests: a directory to serve, a server process, and HTTP as raw bytes.
 
 mod crowd;
 mod example;

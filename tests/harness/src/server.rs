@@ -9,16 +9,16 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a test waits for something the server should do.
+/// The time that a test waits for something the server should do.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
-    /// The port it listens on.
+    /// The port that the server listens on.
     pub port: u16,
-    /// The first line it printed.
+    /// The first line that the server printed.
     pub banner: String,
     stdout: Lines,
     stderr: Lines,
@@ -48,7 +48,7 @@ impl Server {
         Server::spawn_as_is(command)
     }
 
-    /// The same, with the environment as it is.
+    /// Starts `command` as [`Server::spawn`] does, but with the environment as it is.
     pub fn spawn_as_is(mut command: Command) -> Server {
         command
             .stdin(Stdio::null())
@@ -86,41 +86,41 @@ impl Server {
         }
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The process ids of its workers, the oldest first.
+    /// Returns the process ids of the server's workers, the oldest first.
     pub fn workers(&self) -> Vec<u32> {
         let mut ids = children(self.id());
         ids.retain(|&id| name(id) != KEEPER);
         ids
     }
 
-    /// The process ids of those that keep the ones which start scripts, the oldest first.
+    /// Returns the process ids of the processes that keep those which start scripts, the oldest first.
     pub fn keepers(&self) -> Vec<u32> {
         let mut ids = children(self.id());
         ids.retain(|&id| name(id) == KEEPER);
         ids
     }
 
-    /// The process ids of those that start scripts, the oldest first.
+    /// Returns the process ids of the processes that start scripts, the oldest first.
     pub fn starters(&self) -> Vec<u32> {
         self.keepers().into_iter().flat_map(children).collect()
     }
 
-    /// The process id of the worker that serves, which may be the server itself.
+    /// Returns the process id of the worker that serves, which may be the server itself.
     pub fn worker(&self) -> u32 {
         self.workers().pop().unwrap_or(self.id())
     }
 
-    /// What it has printed.
+    /// Returns what the server has printed to its stdout.
     pub fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// What it has logged.
+    /// Returns what the server has logged to its stderr.
     pub fn log(&self) -> String {
         self.stderr.text()
     }
@@ -149,7 +149,7 @@ impl Server {
         assert!(status.success());
     }
 
-    /// Waits until it has exited and everything it printed has been read.
+    /// Waits until the server has exited and everything it printed has been read.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -174,7 +174,7 @@ impl Drop for Server {
 /// The name of the process that keeps the one which starts scripts.
 const KEEPER: &str = "scripts-keeper";
 
-/// The children of the process `id` that are not dead, the oldest first.
+/// Returns the children of the process `id` that are not dead, the oldest first.
 fn children(id: u32) -> Vec<u32> {
     let entries = fs::read_dir("/proc").expect("processes").flatten();
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -183,13 +183,13 @@ fn children(id: u32) -> Vec<u32> {
     ids
 }
 
-/// The name of the process `id`, as it was when that was asked for.
+/// Returns the name of the process `id`, as it was when the name was asked for.
 fn name(id: u32) -> String {
     let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
     name.trim_end().to_owned()
 }
 
-/// The process that has started the process `id`, unless that is dead.
+/// Returns the process that has started the process `id`, unless the latter is dead.
 fn parent(id: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
@@ -204,7 +204,7 @@ fn port_in(line: &str) -> Option<u16> {
     authority.rsplit_once(':')?.1.parse().ok()
 }
 
-/// What a process prints, gathered as it comes.
+/// The output of a process, gathered as it comes.
 #[derive(Clone, Debug)]
 struct Lines(Arc<(Mutex<Gathered>, Condvar)>);
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
-/// When everything in the site was last modified: Sun, 13 Sep 2020 12:26:40 GMT.
+/// The time at which everything in the site was last modified: Sun, 13 Sep 2020 12:26:40 GMT.
 const MODIFIED: Duration = Duration::from_secs(1_600_000_000);
 
 /// A temporary directory with `site` (the root to serve) and `outside` (what must not leak) in it.
@@ -15,14 +15,14 @@ const MODIFIED: Duration = Duration::from_secs(1_600_000_000);
 pub struct Site(TempDir);
 
 impl Site {
-    /// The site of the recorded cases.
+    /// Makes the site of the recorded cases.
     pub fn new() -> Site {
         let site = Site::empty();
         site.fill();
         site
     }
 
-    /// An empty root, and the secret outside it.
+    /// Makes an empty root, and the secret outside it.
     pub fn empty() -> Site {
         let site = Site(tempfile::tempdir().expect("a temporary directory"));
         fs::create_dir(site.root()).expect("a directory");
@@ -31,12 +31,12 @@ impl Site {
         site
     }
 
-    /// The directory to serve.
+    /// Returns the directory to serve.
     pub fn root(&self) -> PathBuf {
         self.0.path().join("site")
     }
 
-    /// The directory beside it, with `secret.txt`.
+    /// Returns the directory beside the root, with `secret.txt`.
     pub fn outside(&self) -> PathBuf {
         self.0.path().join("outside")
     }
@@ -70,7 +70,7 @@ impl Site {
     }
 }
 
-/// What is in `directory`: names in order.
+/// Returns the names in `directory`, in order.
 pub fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).expect("a directory");
     let names = entries.map(|entry| entry.expect("an entry").file_name());

@@ -1,5 +1,5 @@
-//! The same component under the real `wasmtime serve` and under our host: the same answers, but for
-//! what a component may not send itself.
+//! Compares one component under the real `wasmtime serve` and under our host: the answers are the same, but
+//! for what a component may not send itself.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use harness::{Response, Server, Site, connect, example, names, request, responses};
 use sandserve_host::{FILE_SERVER, Grant, HttpServer, Sandbox};
 
-/// What a component may not send, and what is another in another second.
+/// Fields that a component may not send, and one that is another in another second.
 const NOT_COMPARED: [&str; 3] = ["connection", "date", "transfer-encoding"];
 
-/// `wasmtime serve -Scli --dir DIRECTORY::/ COMPONENT`, with more options.
+/// Starts `wasmtime serve -Scli --dir DIRECTORY::/ COMPONENT`, with more options.
 fn wasmtime_serve(component: &Path, directory: &Path, options: &[&str]) -> Server {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wasmtime-serve"));
     command.args(["-Scli", "--addr", "127.0.0.1:0", "--dir"]);
@@ -25,15 +25,15 @@ fn wasmtime_serve(component: &Path, directory: &Path, options: &[&str]) -> Serve
     Server::spawn(command)
 }
 
-/// The file server as a file.
+/// Writes the file server into a file.
 fn file_server() -> tempfile::TempPath {
     let component = tempfile::NamedTempFile::with_suffix(".wasm").expect("a file");
     fs::write(&component, FILE_SERVER).expect("written");
     component.into_temp_path()
 }
 
-/// The port of our host, serving `directory` with `component` and `variables` from a thread of this
-/// process until it ends.
+/// Starts our host, serving `directory` with `component` and `variables` from a thread of this process
+/// until it ends. Returns its port.
 fn sandserve(component: &Path, directory: &Path, variables: &[(&str, &str)]) -> u16 {
     let protocol = [("SANDSERVE_PROTOCOL", "HTTP/1.1")];
     let environment = protocol
@@ -50,7 +50,7 @@ fn sandserve(component: &Path, directory: &Path, variables: &[(&str, &str)]) -> 
     port
 }
 
-/// The answer to a request that asks to close. The connection is not half-closed: hyper, which is
+/// Returns the answer to a request that asks to close. The connection is not half-closed: hyper, which is
 /// under `wasmtime serve`, takes that for a client that has gone.
 fn answer(port: u16, method: &str, target: &str, headers: &[&str], body: &[u8]) -> Response {
     let mut raw = request(method, target, &[headers, &["Connection: close"]].concat());
@@ -73,7 +73,7 @@ fn get(port: u16, target: &str) -> Response {
     answer(port, "GET", target, &[], b"")
 }
 
-/// The field lines that both hosts should send, in one order and case.
+/// Returns the field lines that both hosts should send, in one order and case.
 fn fields(response: &Response) -> Vec<(String, String)> {
     let mut fields: Vec<_> = response
         .head
@@ -376,7 +376,7 @@ fn uploads_are_whole_or_nothing() {
     assert_eq!(names(&site.outside()), ["secret.txt"]);
 }
 
-/// Whether `name` is that of a file which is still being received.
+/// Returns whether `name` is that of a file which is still being received.
 fn is_partial(name: &str) -> bool {
     name.starts_with(".sandserve-upload-")
 }
@@ -473,7 +473,7 @@ fn both_hosts_give_the_same_answers_with_handlers() {
     }
 }
 
-/// The content as text, out of its chunk if that is how it came.
+/// Returns the content as text, out of its chunk if it came in one.
 fn content(response: &Response) -> String {
     let text = response.text();
     if response.header("Transfer-Encoding").is_none() {

@@ -1,4 +1,4 @@
-//! What a script writes to its standard error, line by line into the log.
+//! Copies the standard error of a script into the log, line by line.
 
 use std::fmt::Write;
 use std::io;
@@ -31,7 +31,7 @@ pub(super) struct Errors {
 }
 
 impl Errors {
-    /// That of the script `path`, run for `client`.
+    /// Returns the standard error, read from `pipe`, of the script `path` that runs for `client`.
     pub(super) fn new(pipe: pipe::Receiver, client: Arc<str>, path: &str) -> Self {
         Errors {
             pipe,
@@ -43,7 +43,7 @@ impl Errors {
         }
     }
 
-    /// Logs what comes until its end.
+    /// Logs what the script writes until its standard error ends.
     pub(super) async fn log_all(&mut self) {
         while self.pipe.readable().await.is_ok() {
             match self.log_some(false) {
@@ -102,7 +102,7 @@ impl Errors {
     }
 }
 
-/// `line` so that it cannot write to the terminal or forge another.
+/// Returns `line` so that it cannot write to the terminal or forge another.
 fn escape_controls(line: &str) -> String {
     let mut escaped = String::with_capacity(line.len());
     for char in line.trim_end_matches('\r').chars() {

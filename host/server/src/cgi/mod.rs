@@ -40,15 +40,15 @@ const INTERFACE: &str = "sandserve:http/cgi@0.2.0";
 /// something else most of the time, and few enough for a small machine.
 const MAX_SCRIPTS: usize = 64;
 
-/// What runs scripts, and for how long.
+/// The scripts beneath a directory, with the means to run them and the time that each has.
 pub struct Scripts {
-    /// The directory that they are beneath.
+    /// The directory that scripts are beneath.
     root: File,
     path: String,
     timeout: Duration,
     slots: Arc<Slots>,
     limits: ScriptLimits,
-    /// The process that starts those that are programs, if that is another than this.
+    /// The process that starts scripts which are programs, if that is another than this.
     starter: Option<ToStarter>,
     /// The directories that WebAssembly has.
     files: WasiFilesystemCtx,
@@ -58,21 +58,21 @@ pub struct Scripts {
 /// A directory that WebAssembly scripts have (`--cgi-dir-access`).
 #[derive(Clone, Debug)]
 pub struct DirAccess {
-    /// Where it is.
+    /// The path of the directory on the host.
     pub path: PathBuf,
-    /// What scripts call it.
+    /// The name by which scripts know the directory.
     pub name: String,
-    /// Whether they may change what is in it.
+    /// Set where scripts may change what is in the directory.
     pub writable: bool,
 }
 
 impl Scripts {
-    /// Scripts beneath `root`, each of which is ended after `timeout`. Those that are WebAssembly may
-    /// use `directories`.
+    /// Returns the scripts beneath `root`, each of which is ended after `timeout`. Scripts that are
+    /// WebAssembly may use `directories`.
     ///
     /// # Errors
-    /// A directory that cannot be opened, and a system that cannot open a file beneath one without
-    /// being led out of it: this takes Linux 5.6.
+    /// A directory that cannot be opened, and a system that cannot open a file beneath one without being
+    /// led out of it: this takes Linux 5.6.
     pub fn new(root: &Path, timeout: Duration, directories: &[DirAccess]) -> Result<Self> {
         let path = root.canonicalize()?.to_string_lossy().into_owned();
         let root = File::open(root)?;
@@ -99,13 +99,13 @@ impl Scripts {
         })
     }
 
-    /// Lets `max` run at once, by default 64. Three times as many may wait for a moment.
+    /// Lets `max` scripts run at once, by default 64. Three times as many may wait for a moment.
     pub fn max_scripts(mut self, max: usize) -> Self {
         self.slots = Slots::new(max);
         self
     }
 
-    /// Puts limits on each that is a program, as long as this process starts them.
+    /// Puts limits on each script that is a program, as long as this process starts them.
     pub fn limits(mut self, limits: ScriptLimits) -> Self {
         self.limits = limits;
         self
@@ -117,7 +117,8 @@ impl Scripts {
         self
     }
 
-    /// Lets no more run and wait than half of `instances`, as each takes one: the other half serves files.
+    /// Lets no more scripts run and wait than half of `instances`, as each takes one: the other half serves
+    /// files.
     pub(crate) fn within(self, instances: usize) -> Self {
         let max = slots::max_within(instances / 2).min(self.slots.max());
         self.max_scripts(max)
@@ -128,7 +129,10 @@ impl Scripts {
         self.starter.is_none()
     }
 
-    /// Those that are WebAssembly, set up when the first of them is asked for.
+    /// Returns the scripts that are WebAssembly, set up when the first of them is asked for.
+    ///
+    /// # Errors
+    /// [`Refusal::Failed`] if they cannot be set up.
     fn programs(&self) -> Result<&Programs, Refusal> {
         if let Some(programs) = self.programs.get() {
             return Ok(programs);
@@ -145,7 +149,7 @@ impl fmt::Debug for Scripts {
     }
 }
 
-/// Why a script does not run (`refusal` of `wit/cgi.wit`).
+/// The reason why a script does not run (`refusal` of `wit/cgi.wit`).
 #[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lower)]
 #[component(variant)]
 pub(crate) enum Refusal {
@@ -165,7 +169,7 @@ impl From<io::Error> for Refusal {
     }
 }
 
-/// How a script has ended (`end` of `wit/cgi.wit`).
+/// The way a script has ended (`end` of `wit/cgi.wit`).
 #[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lower)]
 #[component(variant)]
 pub(crate) enum End {
@@ -190,7 +194,7 @@ fn end(status: ExitStatus) -> End {
     }
 }
 
-/// What a script and its caller hold together (`running` of `wit/cgi.wit`).
+/// The resources that a script and its caller share (`running` of `wit/cgi.wit`).
 #[derive(ComponentType, Lower)]
 #[component(record)]
 struct Running {

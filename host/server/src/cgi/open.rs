@@ -10,20 +10,20 @@ use super::Refusal;
 #[cfg(target_os = "linux")]
 use crate::instance::filesystem::beneath::find;
 
-/// A file that was found, and what it is. It need not be readable.
+/// A file that was found, and its metadata. The file need not be readable.
 pub(super) struct Opened {
     file: File,
     stat: Stat,
 }
 
-/// What changes when what is in a file does.
+/// The properties of a file of which at least one changes whenever its content does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Identity {
     device: i128,
     inode: i128,
     size: i128,
     modified: (i128, i128),
-    /// When anything about it was, in seconds and nanoseconds since the epoch.
+    /// The time of the last change to anything about the file, in seconds and nanoseconds since the epoch.
     pub(super) changed: (i128, i128),
 }
 
@@ -53,30 +53,30 @@ fn find(_: &File, _: &str) -> Option<io::Result<(File, Stat)>> {
 }
 
 impl Opened {
-    /// The descriptor that stands for it.
+    /// Returns the descriptor that stands for the file.
     pub(super) fn file(&self) -> &File {
         &self.file
     }
 
-    /// The name that this process and those that inherit the descriptor have for it, which leads to the
-    /// same file whatever happens in the directory.
+    /// Returns the name that this process and those that inherit the descriptor have for the file, which
+    /// leads to the same file whatever happens in the directory.
     pub(super) fn path(&self) -> String {
         format!("/proc/self/fd/{}", self.file.as_raw_fd())
     }
 
-    /// Whether anybody may run it.
+    /// Returns whether anybody may run the file.
     pub(super) fn is_executable(&self) -> bool {
         self.stat.st_mode & 0o111 != 0
     }
 
-    /// Its first four bytes, or fewer.
+    /// Returns the first four bytes of the file, or fewer if it is shorter.
     pub(super) fn start(&self) -> io::Result<Vec<u8>> {
         let mut start = Vec::new();
         File::open(self.path())?.take(4).read_to_end(&mut start)?;
         Ok(start)
     }
 
-    /// All of it.
+    /// Returns all of the file.
     pub(super) fn read(&self) -> io::Result<Vec<u8>> {
         std::fs::read(self.path())
     }

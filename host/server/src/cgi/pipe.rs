@@ -14,7 +14,7 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 
 use super::script::Ended;
 
-/// How much is moved at once, in bytes: what a pipe holds.
+/// Bytes moved at once: the capacity of a pipe.
 const PIPE_SIZE: usize = 64 * 1024;
 
 /// Our ends of the pipes of a script.
@@ -31,7 +31,7 @@ pub(super) struct Ends {
     pub(super) stderr: OwnedFd,
 }
 
-/// The pipes of a script, as the two ends of each.
+/// Returns the pipes of a script, as the two ends of each.
 pub(super) fn pipes() -> io::Result<(Pipes, Ends)> {
     let (stdin, input) = io::pipe()?;
     let (output, stdout) = io::pipe()?;
@@ -49,7 +49,7 @@ pub(super) fn pipes() -> io::Result<(Pipes, Ends)> {
     Ok((pipes, ends))
 }
 
-/// Where the standard input of a script is written, or by a script its output.
+/// The writing end of a pipe: for a caller the standard input of a script, for a script its output.
 pub(crate) struct Input {
     pipe: Arc<pipe::Sender>,
     /// Written, and not yet passed on.
@@ -114,7 +114,7 @@ impl OutputStream for Input {
     }
 }
 
-/// Where the standard output of a script is read.
+/// The standard output of a script, for its caller to read.
 pub(crate) struct Output {
     pipe: pipe::Receiver,
     ended: Ended,
@@ -175,7 +175,7 @@ impl InputStream for Output {
     }
 }
 
-/// Where a script reads its standard input.
+/// The standard input of a script, for the script to read.
 pub(crate) struct Source(pub(super) Arc<pipe::Receiver>);
 
 #[async_trait]

@@ -22,10 +22,10 @@ use super::starter::Order;
 use super::{End, Refusal, end};
 use crate::lock::lock;
 
-/// What runs Python scripts that are not executable themselves.
+/// The interpreter of Python scripts that are not executable themselves.
 const PYTHON: &str = "python3";
 
-/// What programs begin with.
+/// The first bytes of a program in ELF.
 const ELF: &[u8] = b"\x7fELF";
 
 /// Held while a program starts: it inherits a descriptor that no other may.
@@ -47,11 +47,11 @@ pub fn end_all() {
 pub struct ScriptLimits {
     /// Bytes of address space.
     pub memory: Option<u64>,
-    /// Seconds of computing, after which the system ends it.
+    /// Seconds of computing, after which the system ends the process.
     pub cpu: Option<u64>,
     /// Processes and threads of the user that scripts run as, all together.
     pub processes: Option<u64>,
-    /// Bytes of a file that it writes.
+    /// Bytes of a file that the process writes.
     pub file_size: Option<u64>,
 }
 
@@ -61,7 +61,7 @@ impl ScriptLimits {
         limits.iter().all(Option::is_none)
     }
 
-    /// Puts them on this process and its children to come.
+    /// Puts the limits on this process and its children to come.
     fn apply(&self) -> io::Result<()> {
         for (resource, limit, more) in [
             (Resource::As, self.memory, 0),
@@ -172,21 +172,21 @@ pub(super) fn start_here(
     Ok(Box::pin(Process::new(child).wait()))
 }
 
-/// Whether the system can run `file`. It is asked only if so: some of its ways to run a program take
-/// everything else for a shell script.
+/// Returns whether the system can run `file`. The system is asked only if so: some of its ways to run a
+/// program take everything else for a shell script.
 fn is_program(file: &Opened) -> bool {
     // What cannot be read may be run all the same.
     let start = file.start().unwrap_or_else(|_| ELF.to_vec());
     start.starts_with(b"#!") || start == ELF
 }
 
-/// Whether `path` is a Python script by its name (`is_python`).
+/// Returns whether `path` is a Python script by its name (`is_python`).
 fn is_python(path: &str) -> bool {
     let extension = Path::new(path).extension().unwrap_or_default();
     extension.eq_ignore_ascii_case("py") || extension.eq_ignore_ascii_case("pyw")
 }
 
-/// The user and the group that a script of root runs as (`nobody_uid`).
+/// Returns the user and the group that a script of root runs as (`nobody_uid`).
 fn nobody() -> (u32, u32) {
     const USUAL: (u32, u32) = (65534, 65534);
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();

@@ -22,8 +22,8 @@ use super::{End, Refusal, Scripts, open, program, wasm};
 use crate::strikes::{Limit, strike};
 use crate::transport::socket::Socket;
 
-/// How long a script may be silent for a client that has sent its last byte: it may still read, or have
-/// gone, and only sending something would tell.
+/// The time that a script may be silent for a client that has sent its last byte. Such a client may still
+/// read, or have gone, and only sending something would tell.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// The resource `script`. Dropping it ends the script.
@@ -33,23 +33,23 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// What tells its end.
+    /// Returns a handle that tells the end of the script.
     pub(crate) fn ended(&self) -> Ended {
         self.ended.clone()
     }
 }
 
-/// Tells the end of a script.
+/// A handle that tells the end of a script.
 #[derive(Clone)]
 pub(crate) struct Ended(watch::Receiver<Option<End>>);
 
 impl Ended {
-    /// Whether it has ended.
+    /// Returns whether the script has ended.
     pub(super) fn is_told(&self) -> bool {
         self.0.borrow().is_some()
     }
 
-    /// Waits for its end.
+    /// Waits until the script has ended, and returns how.
     pub(super) async fn wait(mut self) -> End {
         match self.0.wait_for(Option::is_some).await {
             Ok(end) => end.clone().unwrap_or(End::Abandoned),
@@ -61,7 +61,7 @@ impl Ended {
 /// A script at work: how it ends. Dropping it ends the script.
 pub(super) type Work = Pin<Box<dyn Future<Output = End> + Send>>;
 
-/// What its caller sees of a script that was started.
+/// A script that was started, as its caller sees it: the resource, its input and its output.
 pub(super) type Started = (Script, Input, Output);
 
 /// Starts the script `path` for the client of `socket`, which the log calls `client`.

@@ -28,7 +28,7 @@ pub(super) struct Slots {
     ledger: Mutex<Ledger>,
 }
 
-/// Who has room, and who waits for it.
+/// The clients that have room, and those that wait for it.
 #[derive(Default)]
 struct Ledger {
     running: usize,

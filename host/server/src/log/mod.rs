@@ -77,8 +77,8 @@ struct Waiting {
     is_writing: bool,
 }
 
-/// From now on, messages of this process are JSON objects with `time` (RFC 3339), `client` and `message`, as
-/// are the lines of a component that is told so by `SANDSERVE_LOG_FORMAT`.
+/// Makes messages of this process JSON objects from now on, with `time` (RFC 3339), `client` and `message`,
+/// as are the lines of a component that is told so by `SANDSERVE_LOG_FORMAT`.
 pub fn log_json() {
     IS_JSON.store(true, Ordering::Relaxed);
 }

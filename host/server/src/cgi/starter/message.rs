@@ -40,7 +40,7 @@ pub(in crate::cgi) struct Order {
 }
 
 impl Order {
-    /// Returns it as bytes behind their number; `None` if there are too many.
+    /// Returns the order as bytes behind their number; `None` if there are too many.
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
         let mut bytes = vec![0; LENGTH];
         let mut add = |text: &[u8]| {
@@ -101,17 +101,17 @@ fn is_variable(name: &[u8]) -> bool {
     is_of_cgi && name.iter().all(is_plain) && name != b"HTTP_PROXY"
 }
 
-/// What became of an order.
+/// The answer of the starter to an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// It runs; its end will be told.
+    /// The script runs; its end will be told.
     Started,
     Refused(Refusal),
     Ended(End),
 }
 
 impl Answer {
-    /// Returns it as bytes, at most [`MAX_ANSWER`].
+    /// Returns the answer as bytes, at most [`MAX_ANSWER`].
     pub(super) fn encode(&self) -> Vec<u8> {
         match self {
             Answer::Started => vec![b's', 0],

@@ -43,18 +43,18 @@ pub(super) use message::Order;
 
 /// Bytes of the first word to a worker: device and inode of the root.
 const HELLO: usize = 16;
-/// Words of a worker: a script, whose socket comes with it.
+/// The word of a worker that orders a script, whose socket comes with the word.
 const SCRIPT: u8 = b's';
-/// See [`SCRIPT`]: there will be no more.
+/// The word of a worker that says that there will be no more scripts.
 const FAREWELL: u8 = b'f';
 /// Bytes that are read of an order at once.
 const PIECE: usize = 64 * 1024;
 /// The time that processes have to end that were killed. One that waits for a disk takes longer.
 const KILLED: Duration = Duration::from_secs(2);
-/// The time between two looks at them.
+/// The time between two looks at processes that were killed.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// What a worker orders scripts of. To be used in a process of its own, with one thread.
+/// The starter of scripts, which a worker orders them of. Needs a process of its own, with one thread.
 #[derive(Debug)]
 pub struct ScriptStarter {
     root: File,
@@ -84,7 +84,7 @@ impl ScriptStarter {
     /// Makes a starter of scripts beneath `root`, at most `max_scripts` at once, each within `limits`.
     ///
     /// # Errors
-    /// Those of [`Scripts::new`](super::Scripts::new).
+    /// The errors of [`Scripts::new`](super::Scripts::new).
     pub fn new(root: &Path, limits: ScriptLimits, max_scripts: usize) -> io::Result<Self> {
         let root = File::open(root)?;
         open::check_system(&root)?;
@@ -132,7 +132,7 @@ impl ScriptStarter {
 struct Desk {
     starter: ScriptStarter,
     scripts: Vec<Ordered>,
-    /// Those that nobody wants any more, and that are not reaped.
+    /// Scripts that nobody wants any more, and that are not reaped.
     killed: Vec<Ordered>,
 }
 
@@ -144,18 +144,18 @@ struct Ordered {
 enum Stage {
     /// The order is coming.
     Coming { bytes: Vec<u8>, ends: Vec<OwnedFd> },
-    /// It runs, in the process group of this number.
+    /// The script runs, in the process group of this number.
     Running(Pid),
 }
 
-/// What is to be done with an order whose socket was heard.
+/// The next step for an order whose socket was heard.
 enum Next {
     Stay,
     Forget,
     Kill(Pid),
 }
 
-/// A worker that says what none says.
+/// Returns the error for a worker that says what none says.
 fn out_of_turn() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "its worker spoke out of turn")
 }
@@ -282,17 +282,17 @@ impl Desk {
     }
 }
 
-/// What a worker has said.
+/// A word from a worker.
 enum Word {
     /// Nothing that is left to do.
     None,
     Farewell,
-    /// Nothing, and it never will.
+    /// The end of the socket: no word will come any more.
     End,
 }
 
 impl Ordered {
-    /// Hears what its socket has to say: a piece of the order, or the end.
+    /// Hears what the socket of the script has to say: a piece of the order, or the end.
     fn hear(&mut self, starter: &ScriptStarter) -> io::Result<Next> {
         let (bytes, ends) = match &mut self.stage {
             Stage::Coming { bytes, ends } => (bytes, ends),
@@ -452,7 +452,7 @@ mod tests {
 
     use super::*;
 
-    /// A worker that says what it wants, and its starter.
+    /// A starter, and the socket of its worker, which says what a test wants.
     struct Fallen {
         socket: OwnedFd,
         _keeper: UnixStream,

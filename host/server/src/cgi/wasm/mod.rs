@@ -29,7 +29,7 @@ use crate::pace::turns;
 use programs::Program;
 pub(super) use programs::Programs;
 
-/// What WebAssembly begins with.
+/// The first bytes of WebAssembly.
 pub(super) const MAGIC: &[u8] = b"\0asm";
 
 /// Starts the script `file`, which is called `name`.
@@ -82,7 +82,7 @@ async fn run_module(pre: &programs::ModulePre, mut store: Store<Module>) -> Resu
     Ok(End::Exited(0))
 }
 
-/// What an error says of the end of a script: that it has exited, for one.
+/// Returns the end of a script that `error` stands for: an exit with a code, or a trap.
 fn end(error: Error) -> End {
     match error.downcast_ref::<I32Exit>() {
         Some(&I32Exit(code)) => End::Exited(code as u8),
@@ -90,7 +90,7 @@ fn end(error: Error) -> End {
     }
 }
 
-/// A store whose code lets others run at every tick.
+/// Returns a store whose code lets others run at every tick.
 fn store<T: Limited + 'static>(engine: &Engine, state: T, clock: Arc<Clock>) -> Store<T> {
     let mut store = Store::new(engine, state);
     store.limiter(|state| state.limiter());
@@ -105,7 +105,7 @@ fn store<T: Limited + 'static>(engine: &Engine, state: T, clock: Arc<Clock>) -> 
     store
 }
 
-/// What a core module has of the host.
+/// The state that the host keeps for a core module.
 pub(super) struct Module {
     wasi: WasiP1Ctx,
     limits: Limits,

@@ -21,13 +21,14 @@ use crate::lock::lock;
 pub(super) type ComponentPre = CommandPre<State>;
 pub(super) type ModulePre = InstancePre<Module>;
 
-/// What a module exports to be run.
+/// The function that a module exports to be run.
 pub(super) const START: &str = "_start";
-/// What a component begins with; a module has another version.
+/// The first bytes of a component; a module has another version.
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
-/// How many programs are kept compiled. With more, all are forgotten, and come again as they are asked for.
+/// The number of programs that are kept compiled. With more, all are forgotten, and come again as they are
+/// asked for.
 const MAX_KEPT: usize = 64;
-/// How old a file must be for its times to tell whether it has changed.
+/// The age that a file must have for its times to tell whether it has changed.
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// A script, compiled.
@@ -36,7 +37,7 @@ pub(super) enum Program {
     Module(ModulePre),
 }
 
-/// All that have been asked for.
+/// The programs that have been asked for.
 pub(crate) struct Programs {
     engine: Engine,
     components: component::Linker<State>,
@@ -52,7 +53,7 @@ pub(crate) struct Programs {
 #[derive(Default)]
 struct Kept {
     by_content: HashMap<Content, Arc<Program>>,
-    /// What is known to be in a file.
+    /// The content of each file that was looked at, by the identity of the file.
     content: HashMap<Identity, Content>,
 }
 
@@ -60,7 +61,7 @@ struct Kept {
 type Content = [u8; 32];
 
 impl Programs {
-    /// None yet; each will have `files`.
+    /// Returns a collection of no programs yet; each will have `files`.
     ///
     /// # Errors
     /// An engine that cannot be set up on this machine.
@@ -81,7 +82,7 @@ impl Programs {
         })
     }
 
-    /// The program in `file`.
+    /// Returns the program in `file`.
     pub(super) async fn get(&self, file: Opened) -> Result<Arc<Program>, Refusal> {
         let identity = file.identity();
         if let Some(program) = self.lock().find(&identity) {
