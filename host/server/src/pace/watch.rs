@@ -28,9 +28,13 @@ pub(crate) enum Peer {
 #[derive(Debug)]
 pub(crate) struct Call {
     waker: Waker,
-    /// Bytes that had been moved, and ticks that had been computed.
-    progress: u64,
-    /// Time since then.
+    /// The bytes that had been moved by then.
+    moved: u64,
+    /// The ticks that the instance had computed by then.
+    computed: u64,
+    /// The time since a byte was moved.
+    mute: Duration,
+    /// The time since a byte was moved or a tick was computed.
     silent: Duration,
     abandoned: Option<Abandoned>,
 }
@@ -51,27 +55,33 @@ impl Call {
     pub(crate) fn new(waker: Waker) -> Self {
         Call {
             waker,
-            progress: 0,
+            moved: 0,
+            computed: 0,
+            mute: Duration::ZERO,
             silent: Duration::ZERO,
             abandoned: None,
         }
     }
 
-    /// Notes the progress of the call at a look. Returns whether it has got no further since the last look.
-    pub(crate) fn is_silent(&mut self, progress: u64) -> bool {
-        if self.progress != progress {
-            self.progress = progress;
-            self.silent = Duration::ZERO;
-            return false;
-        }
-        self.silent += PERIOD;
-        true
+    /// Notes at a look the bytes that have been `moved` and the ticks that have been `computed`. Returns whether no
+    /// byte has been moved since the last look.
+    pub(crate) fn is_mute(&mut self, moved: u64, computed: u64) -> bool {
+        let is_mute = self.moved == moved;
+        let is_silent = is_mute && self.computed == computed;
+        let longer = |before: Duration, lasts: bool| match lasts {
+            true => before + PERIOD,
+            false => Duration::ZERO,
+        };
+        (self.moved, self.computed) = (moved, computed);
+        self.mute = longer(self.mute, is_mute);
+        self.silent = longer(self.silent, is_silent);
+        is_mute
     }
 
-    /// Abandons a silent call if there is a reason to, for a handler that may be silent for `time`. Returns
-    /// whether there is a reason.
+    /// Abandons the call if there is a reason to, for a handler that may be silent for `time`. Returns whether there
+    /// is a reason.
     pub(crate) fn abandon(&mut self, peer: Peer, time: Duration) -> bool {
-        self.abandoned = reason(peer, self.silent, time);
+        self.abandoned = reason(peer, self.mute, self.silent, time);
         if self.abandoned.is_some() {
             self.waker.wake_by_ref();
         }
@@ -89,11 +99,12 @@ impl Call {
     }
 }
 
-/// Returns the reason to abandon a call that has been `silent` for so long, if there is one.
-fn reason(peer: Peer, silent: Duration, time: Duration) -> Option<Abandoned> {
+/// Returns the reason to abandon a call, if there is one. No byte was moved for as long as it was `mute`, and nothing was
+/// computed either for as long as it was `silent`.
+fn reason(peer: Peer, mute: Duration, silent: Duration, time: Duration) -> Option<Abandoned> {
     match peer {
         Peer::Gone => Some(Abandoned::Gone),
-        Peer::Ended if silent >= GONE => Some(Abandoned::Gone),
+        Peer::Ended if mute >= GONE => Some(Abandoned::Gone),
         Peer::Ended | Peer::There => (silent >= time).then_some(Abandoned::Silent),
     }
 }
@@ -117,28 +128,31 @@ mod tests {
     #[test]
     fn a_call_is_abandoned_when_nobody_is_there_or_nothing_comes() {
         let time = Duration::from_secs(60);
-        for (peer, silent, abandoned) in [
-            (Peer::There, 1, None),
-            (Peer::There, 59, None),
-            (Peer::There, 60, Some(Abandoned::Silent)),
-            (Peer::Ended, 2, None),
-            (Peer::Ended, 3, Some(Abandoned::Gone)),
-            (Peer::Gone, 1, Some(Abandoned::Gone)),
+        for (peer, mute, silent, abandoned) in [
+            (Peer::There, 1, 1, None),
+            (Peer::There, 99, 59, None),
+            (Peer::There, 60, 60, Some(Abandoned::Silent)),
+            (Peer::Ended, 2, 2, None),
+            (Peer::Ended, 3, 0, Some(Abandoned::Gone)),
+            (Peer::Gone, 0, 0, Some(Abandoned::Gone)),
         ] {
-            let silent = Duration::from_secs(silent);
-            assert_eq!(reason(peer, silent, time), abandoned, "{peer:?} {silent:?}");
+            let (mute, silent) = (Duration::from_secs(mute), Duration::from_secs(silent));
+            let found = reason(peer, mute, silent, time);
+            assert_eq!(found, abandoned, "{peer:?} {mute:?} {silent:?}");
         }
     }
 
     #[test]
-    fn a_call_that_gets_further_is_not_silent() {
+    fn a_call_that_gets_further_is_not_silent_and_one_that_computes_is_mute() {
         let mut call = Call::new(Waker::noop().clone());
         for _ in 0..3 {
-            assert!(call.is_silent(0));
+            assert!(call.is_mute(0, 0));
         }
-        assert!(!call.is_silent(1));
-        assert_eq!(call.silent, Duration::ZERO);
-        assert!(call.is_silent(1));
+        assert!(call.is_mute(0, 1));
+        assert_eq!((call.mute, call.silent), (4 * PERIOD, Duration::ZERO));
+        assert!(!call.is_mute(1, 1));
+        assert_eq!((call.mute, call.silent), (Duration::ZERO, Duration::ZERO));
+        assert!(call.is_mute(1, 1));
         assert!(call.abandon(Peer::Gone, Duration::MAX));
         assert_eq!(call.abandoned(), Some(Abandoned::Gone));
     }

@@ -730,7 +730,7 @@ impl Socket {
             return;
         };
         let waits = |(holding, _): &(Holding, u64)| holding.is_waiting();
-        if !call.is_silent(state.received + state.sent + state.computed)
+        if !call.is_mute(state.received + state.sent, state.computed)
             || state.holding.as_ref().is_some_and(waits)
         {
             return;
