@@ -5,14 +5,14 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::vec;
 
 #[cfg(not(target_os = "linux"))]
 use rustix::fs::Dir;
 #[cfg(target_os = "linux")]
 use rustix::fs::RawDir;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, openat, seek, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, fstat, openat, seek, statat};
 #[cfg(target_os = "linux")]
 use rustix::io::Errno;
 use wasmtime::component::{Linker, Resource, ResourceType};
@@ -77,9 +77,11 @@ async fn read_directory(
     };
     let storage = state.root.storage_of(&directory.dir);
     let (directory, socket) = (directory.dir.clone(), state.socket());
-    let open = move || Source::of(directory).and_then(Source::ask);
+    let open = move || Source::of(directory, storage).and_then(Source::ask);
     match make(socket, storage, open).await? {
         Ok((source, told)) => {
+            let state = store.data_mut();
+            state.looked_through.note(&told);
             let entries = Entries {
                 storage,
                 source,
@@ -87,7 +89,7 @@ async fn read_directory(
                 names: told.names,
                 asked: 0,
             };
-            let entries = store.data_mut().table.push(entries)?;
+            let entries = state.table.push(entries)?;
             Ok((Ok(Resource::new_own(entries.rep())),))
         }
         Err(error) => Ok((Err(error.into()),)),
@@ -113,7 +115,9 @@ async fn read_directory_entry(
             Ok(asked) => asked,
             Err(error) => return Ok((Err(error.into()),)),
         };
-        let entries = store.data_mut().table.get_mut(&stream)?;
+        let state = store.data_mut();
+        state.looked_through.note(&told);
+        let entries = state.table.get_mut(&stream)?;
         entries.source = source;
         entries.told = told.entries.into_iter();
         entries.names = told.names;
@@ -148,17 +152,42 @@ impl Entries {
 struct Told {
     entries: Vec<(DescriptorType, usize)>,
     names: String,
+    /// The directory, if all of them were looked at, so that the kernel has what it knows of them in memory.
+    looked_through: Option<Arc<File>>,
+}
+
+/// The directory whose entries were looked at on a thread that may wait for the disk. Another look at one of them
+/// is answered from memory: a listing takes two system calls for an entry, and not one and the three that ask the kernel
+/// for no more than what it has in memory.
+#[derive(Debug, Default)]
+pub(crate) struct LookedThrough(Weak<File>);
+
+impl LookedThrough {
+    /// Returns whether the entries of `directory` that were told of last were all looked at.
+    pub(crate) fn is(&self, directory: &Arc<File>) -> bool {
+        // The address is not given to another as long as this is here.
+        self.0.as_ptr() == Arc::as_ptr(directory)
+    }
+
+    fn note(&mut self, told: &Told) {
+        self.0 = told
+            .looked_through
+            .as_ref()
+            .map_or_else(Weak::new, Arc::downgrade);
+    }
 }
 
 /// An open directory that can be asked for its entries.
 struct Source {
     directory: Arc<File>,
     entries: RawEntries,
+    /// The device of the directory, if its entries are looked at.
+    device: Option<u64>,
 }
 
 impl Source {
-    /// Opens `directory` for its entries from the first one on.
-    fn of(directory: Arc<File>) -> io::Result<Self> {
+    /// Opens `directory`, which is in `storage`, for its entries from the first one on.
+    fn of(directory: Arc<File>, storage: Storage) -> io::Result<Self> {
         // A directory with search permission is opened again, for a position of its own.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let opened = match openat(&directory, ".", flags, Mode::empty()) {
@@ -166,9 +195,14 @@ impl Source {
             Err(_) => directory.as_fd().try_clone_to_owned()?,
         };
         seek(&opened, SeekFrom::Start(0))?;
+        let device = match storage {
+            Storage::Local => Some(device(&fstat(&directory)?)),
+            Storage::Memory | Storage::Far => None,
+        };
         Ok(Source {
             directory,
             entries: RawEntries::new(opened)?,
+            device,
         })
     }
 
@@ -176,12 +210,21 @@ impl Source {
     /// are no more. Returns the source of the rest, if there is any, and the entries.
     fn ask(mut self) -> io::Result<(Option<Self>, Told)> {
         let mut told = Told::default();
-        let Source { directory, entries } = &mut self;
+        let Source {
+            directory,
+            entries,
+            device: here,
+        } = &mut self;
+        // One that another file system is mounted on is not to be looked at again in place.
+        let mut are_here = here.is_some();
         while told.names.len() < FEW {
             let goes_on = entries.read(|name, file_type| {
                 // Names that are not UTF-8 cannot pass to a component.
                 let Ok(text) = name.to_str() else { return };
                 if text != "." && text != ".." {
+                    are_here = are_here
+                        && statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW)
+                            .is_ok_and(|stat| Some(device(&stat)) == *here);
                     told.names.push_str(text);
                     let end = told.names.len();
                     told.entries
@@ -189,11 +232,19 @@ impl Source {
                 }
             })?;
             if !goes_on {
+                told.looked_through = are_here.then(|| directory.clone());
                 return Ok((None, told));
             }
         }
+        told.looked_through = are_here.then(|| directory.clone());
         Ok((Some(self), told))
     }
+}
+
+/// Returns the number of the device that a file is on.
+#[allow(clippy::unnecessary_cast, reason = "its type differs between systems")]
+fn device(stat: &Stat) -> u64 {
+    stat.st_dev as u64
 }
 
 /// Returns the kind of file at `name` of `directory`, where `file_type` is what the directory says.

@@ -33,6 +33,12 @@ async fn stat_at(
     let Descriptor::Dir(directory) = state.table.get(&descriptor)? else {
         return Ok((Err(ErrorCode::NotDirectory),));
     };
+    let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+    if !follow && is_name(&path) && state.looked_through.is(&directory.dir) {
+        let stat = statat(&directory.dir, &*path, AtFlags::SYMLINK_NOFOLLOW);
+        let stat = stat.map(descriptor_stat);
+        return Ok((stat.map_err(|error| std::io::Error::from(error).into()),));
+    }
     let storage = state.root.storage_of(&directory.dir);
     #[cfg(target_os = "linux")]
     let now = beneath::stat_now(&directory.dir, path_flags, &path, storage);

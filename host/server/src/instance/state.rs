@@ -11,6 +11,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::disk::{Cursor, Root};
 use crate::instance::burst::Burst;
+use crate::instance::directory::LookedThrough;
 use crate::instance::epochs::Clock;
 use crate::instance::filesystem::LookedAt;
 use crate::instance::limits::Limits;
@@ -27,6 +28,7 @@ pub(crate) struct State {
     pub(crate) attached: Option<Attached>,
     pub(crate) open_streams: OpenStreams,
     pub(crate) looked_at: LookedAt,
+    pub(crate) looked_through: LookedThrough,
     /// The place of the files that the instance has.
     pub(crate) root: Root,
     pub(crate) received_files: ReceivedFiles,
@@ -81,6 +83,7 @@ impl State {
             attached: None,
             open_streams: OpenStreams::default(),
             looked_at: LookedAt::default(),
+            looked_through: LookedThrough::default(),
             root,
             received_files: ReceivedFiles::default(),
             computing: Duration::ZERO,
