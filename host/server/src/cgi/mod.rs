@@ -1,6 +1,11 @@
-//! The import `sandserve:http/cgi`: scripts that a component asks for, run outside of it. What they are
-//! asked for is the component's to decide (`src/cgi.rs`); where they may be, how they run and when they
-//! end is decided here.
+//! The import `sandserve:http/cgi`: scripts that a component asks for, run outside of it. The component decides which
+//! script is asked for and what becomes of its output (`handler::cgi` of the handler crate).
+//!
+//! 1. A script that is asked for waits for a slot (`slots`).
+//! 2. `open` finds its file beneath the root, where no link leads out.
+//! 3. A program is started by the `starter`, a small process, or by this one where there is none (`program`); a script
+//!    that is WebAssembly runs in a sandbox of its own (`wasm`).
+//! 4. `script` watches it until it ends, or is ended; its streams are in `pipe`, and what it says of errors in `errors`.
 
 mod errors;
 mod open;

@@ -1,4 +1,4 @@
-//! Files that an instance is receiving (`src/upload.rs`). They are written, moved and removed where a slow disk
+//! Files that an instance is receiving (`file_server::upload` of the handler crate). They are written, moved and removed where a slow disk
 //! keeps nobody waiting but their sender. The instance moves or removes them itself, but for one that fails, or that
 //! ends with the process: what is left then is removed here.
 

@@ -23,6 +23,11 @@
 //! Everything else computes. An instance that others need is taken back from who is furthest behind
 //! [`PRESSED`] (`instances`), and so is a connection (`connections`), so that the least rate rises with what is asked
 //! for.
+//!
+//! 1. `instances` has those there are, and a `line` in which clients take turns where there are none.
+//! 2. `turns` says who computes first where many are ready; `cohort` keeps those in step that are.
+//! 3. `idle` lets an instance wait for a request that follows, counted in rounds (`round`).
+//! 4. `watch` finds calls that are not worth waiting for, and `guesses` who has to wait with a password.
 
 pub(crate) mod cohort;
 pub(crate) mod guesses;
