@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use harness::{Server, Site, connect, request};
 
@@ -148,10 +150,16 @@ fn what_a_script_has_left_goes_on_over_a_reload() {
     assert_eq!(get(server.port, "/cgi-bin/family/pids").text(), "done");
     let before = server.worker();
     server.signal("HUP");
-    wait_until(
-        "another worker serves",
-        || matches!(server.workers()[..], [worker] if worker != before),
-    );
+    let deadline = Instant::now() + super::TIMEOUT;
+    while !matches!(server.workers()[..], [worker] if worker != before) {
+        let workers = server.workers();
+        assert!(
+            Instant::now() < deadline,
+            "{before}, {workers:?}: {}",
+            server.log()
+        );
+        thread::sleep(Duration::from_millis(10));
+    }
     assert_eq!(server.starters().len(), 2);
     site.write("go", "");
     let file = site.root().join("pids");

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, geteuid, getppid, getrlimit, kill_process_group,
+    Pid, Resource, Rlimit, Signal, geteuid, getppid, getrlimit, kill_process, kill_process_group,
     set_parent_process_death_signal, setrlimit,
 };
 use tokio::process::Child;
@@ -235,6 +235,8 @@ impl Drop for Process {
             // Only while its first process is not reaped is the number surely its own.
             if self.child.is_some() {
                 let _ = kill_process_group(group, Signal::KILL);
+                // It may have gone to another group.
+                let _ = kill_process(group, Signal::KILL);
             }
         }
         if let Some(mut child) = self.child.take() {

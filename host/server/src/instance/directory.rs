@@ -19,9 +19,13 @@ use wasmtime::component::{Linker, Resource, ResourceType};
 use wasmtime::{Result, StoreContextMut};
 use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::ReaddirIterator;
+#[cfg(target_os = "linux")]
+use wasmtime_wasi::p2::bindings::filesystem::types::PathFlags;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
 
 use crate::disk::Storage;
+#[cfg(target_os = "linux")]
+use crate::instance::filesystem::beneath;
 use crate::instance::filesystem::wait_for;
 use crate::instance::state::State;
 use crate::transport::socket::Socket;
@@ -222,9 +226,8 @@ impl Source {
                 // Names that are not UTF-8 cannot pass to a component.
                 let Ok(text) = name.to_str() else { return };
                 if text != "." && text != ".." {
-                    are_here = are_here
-                        && statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW)
-                            .is_ok_and(|stat| Some(device(&stat)) == *here);
+                    are_here =
+                        are_here && is_here(directory, name, text, file_type, here.unwrap_or(0));
                     told.names.push_str(text);
                     let end = told.names.len();
                     told.entries
@@ -239,6 +242,19 @@ impl Source {
         told.looked_through = are_here.then(|| directory.clone());
         Ok((Some(self), told))
     }
+}
+
+/// Looks at what `name` of `directory`, which is on the device `here`, names. Returns whether that is on the same file
+/// system. One that is mounted there is not asked: it may be far away, and never answer.
+fn is_here(directory: &File, name: &CStr, text: &str, file_type: FileType, here: u64) -> bool {
+    #[cfg(target_os = "linux")]
+    if matches!(file_type, FileType::Directory | FileType::Unknown) {
+        return !beneath::leads_elsewhere(directory, PathFlags::empty(), text);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (text, file_type);
+    let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+    stat.is_ok_and(|stat| device(&stat) == here)
 }
 
 /// Returns the number of the device that a file is on.

@@ -478,7 +478,7 @@ pub(crate) mod beneath {
     }
 
     /// Returns whether `path` leads from `directory` to another file system, or out of it.
-    pub(super) fn leads_elsewhere(
+    pub(crate) fn leads_elsewhere(
         directory: &std::fs::File,
         path_flags: PathFlags,
         path: &str,

@@ -462,7 +462,9 @@ impl Holding {
         let mut state = lock(&self.wait.state);
         let now = self.instances.began.elapsed();
         state.since.get_or_insert(now);
-        state.waker = waker.cloned();
+        if let Some(waker) = waker {
+            state.waker = Some(waker.clone());
+        }
         state.works = true;
         state.moved = moved;
         state.is_over

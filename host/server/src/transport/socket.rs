@@ -742,7 +742,10 @@ impl Socket {
         // From now on others may need the instance more.
         let waker = call.waker().clone();
         let (holding, moved) = self.holding(state);
-        holding.works(moved, Some(&waker));
+        // One that was taken back while it computed has nobody else to wake it.
+        if holding.works(moved, Some(&waker)) {
+            waker.wake();
+        }
     }
 
     /// Notes that the instance has computed for a tick, and that it has computed before if it `is_long`.
@@ -750,7 +753,8 @@ impl Socket {
     pub(crate) fn note_computing(&self, is_long: bool) -> bool {
         let mut state = self.lock();
         state.computed += 1;
-        is_long && {
+        // A call that runs scripts is not watched, so that nobody would end it while it waits for one.
+        is_long && state.call.is_some() && {
             let (holding, moved) = self.holding(&mut state);
             holding.works(moved, None)
         }

@@ -242,6 +242,8 @@ impl Desk {
                 Next::Kill(id) => {
                     // It is not reaped, so that the number is its own.
                     let _ = kill_process_group(id, Signal::KILL);
+                    // It may have gone to another group.
+                    let _ = kill_process(id, Signal::KILL);
                     self.killed.push(self.scripts.swap_remove(at));
                 }
             }
