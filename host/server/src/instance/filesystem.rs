@@ -200,6 +200,9 @@ struct Open {
     keeps: bool,
 }
 
+/// A file or a directory that was opened, what it is, and the file that is being received, if it is one.
+type OpenedPath = (Descriptor, Stat, Option<Arc<Received>>);
+
 impl Open {
     /// Opens the path, aside in calls for `aside` if that is given.
     async fn make(
@@ -254,7 +257,7 @@ impl Open {
 
     /// Opens the path on this thread, which may wait. A new file that is being received is known as such at
     /// once, and is removed where nobody waits for it any more.
-    fn open(self) -> Result<Result<(Descriptor, Stat, Option<Arc<Received>>), ErrorCode>> {
+    fn open(self) -> Result<Result<OpenedPath, ErrorCode>> {
         #[cfg(target_os = "linux")]
         if self.to_read()
             && let Some(opened) = beneath::open(&self.directory, self.path_flags, &self.path)

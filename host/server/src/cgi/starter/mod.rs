@@ -397,11 +397,11 @@ fn children() -> Vec<Pid> {
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     ids.filter(|id| {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-        let fields = stat
+        let mut fields = stat
             .rsplit_once(") ")
             .map_or("", |(_, fields)| fields)
             .split(' ');
-        fields.skip(1).next() == Some(&*parent)
+        fields.nth(1) == Some(&*parent)
     })
     .filter_map(Pid::from_raw)
     .collect()
