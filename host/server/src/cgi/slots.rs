@@ -184,7 +184,9 @@ mod tests {
 
     #[test]
     fn who_has_fewest_is_next() {
-        let cases: [(&[Client], &[(Client, usize)], Option<usize>); 5] = [
+        // Who waits, who holds how many, and which of those who wait is next.
+        type Case<'c> = (&'c [Client], &'c [(Client, usize)], Option<usize>);
+        let cases: [Case; 5] = [
             (&[], &[(A, 1)], None),
             (&[A, A], &[(A, 3)], Some(0)),
             (&[A, A, B], &[(A, 3)], Some(2)),

@@ -491,7 +491,7 @@ mod tests {
             ours
         }
 
-        fn is_out_of_turn(self) -> bool {
+        fn ends_out_of_turn(self) -> bool {
             let ended = self.starter.join().expect("no panic");
             ended.is_err_and(|error| error.kind() == io::ErrorKind::InvalidData)
         }
@@ -588,7 +588,7 @@ mod tests {
         for (name, attack) in attacks {
             let fallen = Fallen::new(&root);
             attack(&fallen);
-            assert!(fallen.is_out_of_turn(), "{name}");
+            assert!(fallen.ends_out_of_turn(), "{name}");
         }
     }
 }
