@@ -5,7 +5,10 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 use std::thread;
 
-use harness::{CROWD, Server, Site, connect, expect_crowd, get, read_head, read_response, request};
+use harness::{
+    CROWD, Server, Site, connect, connect_from, expect_crowd, get, read_head, read_response,
+    request,
+};
 
 /// More than the buffers of both ends of a connection take.
 const LARGE: u64 = 64 * 1024 * 1024;
@@ -39,7 +42,8 @@ fn assert_serves_beside_stalled(count: usize) {
     let server = serve(&site);
     let mut stalled: Vec<_> = (0..count)
         .map(|_| {
-            let mut stream = connect(server.port);
+            // From another address than the others: clients take turns.
+            let mut stream = connect_from(2, server.port);
             let socket = socket2::SockRef::from(&stream);
             socket
                 .set_recv_buffer_size(64 * 1024)

@@ -41,7 +41,7 @@ fn a_fault_before_the_head_is_answered_with_500_and_logged() {
         );
     }
     // What the handler itself said of it is in the log too.
-    server.wait_for_log("panicked at examples/faulty.rs");
+    server.wait_for_log("panicked at tests/fixtures/faulty.rs");
     server.wait_for_log("asked to");
 }
 

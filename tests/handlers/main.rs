@@ -1,5 +1,5 @@
 //! Tests of all that a handler can do, name by name of Python's classes, seen from outside:
-//! `examples/names.rs` under both protocols. Handlers that fail are in `faults.rs`.
+//! `tests/fixtures/names.rs` under both protocols. Handlers that fail are in `faults.rs`.
 
 mod examples;
 mod requests;
