@@ -15,7 +15,7 @@ use std::marker::PhantomData;
 pub struct Component<H>(PhantomData<H>);
 
 /// Makes the crate a component that answers with a handler: `sandserve::export!(Handler);`, once, in
-/// a crate of type `cdylib` built for wasm32-wasip2. The handler is a [`BaseHttpRequestHandler`] that
+/// a crate of type `cdylib` built for wasm32-wasip2. The handler is a [`BaseHttpRequestHandler`](crate::BaseHttpRequestHandler) that
 /// is [`Default`].
 #[macro_export]
 macro_rules! export {
