@@ -13,6 +13,9 @@ pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 /// look.
 const GONE: Duration = PERIOD.saturating_mul(3);
 
+/// Longest time that a call may compute, and move no byte, for a client that has sent its last byte.
+const GONE_COMPUTING: Duration = PERIOD.saturating_mul(10);
+
 /// A client, as far as the system knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -104,7 +107,7 @@ impl Call {
 fn reason(peer: Peer, mute: Duration, silent: Duration, time: Duration) -> Option<Abandoned> {
     match peer {
         Peer::Gone => Some(Abandoned::Gone),
-        Peer::Ended if mute >= GONE => Some(Abandoned::Gone),
+        Peer::Ended if silent >= GONE || mute >= GONE_COMPUTING => Some(Abandoned::Gone),
         Peer::Ended | Peer::There => (silent >= time).then_some(Abandoned::Silent),
     }
 }
@@ -133,7 +136,9 @@ mod tests {
             (Peer::There, 99, 59, None),
             (Peer::There, 60, 60, Some(Abandoned::Silent)),
             (Peer::Ended, 2, 2, None),
-            (Peer::Ended, 3, 0, Some(Abandoned::Gone)),
+            (Peer::Ended, 3, 3, Some(Abandoned::Gone)),
+            (Peer::Ended, 9, 0, None),
+            (Peer::Ended, 10, 0, Some(Abandoned::Gone)),
             (Peer::Gone, 0, 0, Some(Abandoned::Gone)),
         ] {
             let (mute, silent) = (Duration::from_secs(mute), Duration::from_secs(silent));
