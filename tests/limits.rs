@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 
-use harness::{Server, Site, connect, example, get, read_response, request, responses};
-use socket2::{Domain, Socket, Type};
+use harness::{
+    Server, Site, connect, connect_from, example, get, read_response, request, responses,
+};
 
 const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
 
@@ -234,11 +235,7 @@ fn a_client_has_no_more_connections_than_one_may_have() {
     server.wait_for_log("127.0.0.1 - - [");
     server.wait_for_log("too many connections of one address");
     // Others are not concerned.
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let address = |host, port| SocketAddr::from(([127, 0, 0, host], port)).into();
-    socket.bind(&address(2, 0)).expect("an address of ours");
-    socket.connect(&address(1, server.port)).expect("connected");
-    let mut other = TcpStream::from(socket);
+    let mut other = connect_from(2, server.port);
     let raw = request("GET", "/hello.txt", &[]);
     other.write_all(&raw).expect("sent");
     assert_eq!(read_response(&mut other, "GET").status, 200);

@@ -3,16 +3,16 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Site, connect, example, get, read_head, read_response, request, responses, transcript,
+    Site, connect, connect_from, example, get, read_head, read_response, request, responses,
+    transcript,
 };
 use sandserve_host::{Grant, HttpServer, Pace, Sandbox};
-use socket2::{Domain, Socket, Type};
 
 /// Instances that there are.
 const INSTANCES: usize = 4;
@@ -85,18 +85,6 @@ fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
     (bytes, ended.err().map(|error| error.kind()))
 }
 
-/// Returns a client at another address that has sent `raw`.
-#[cfg(target_os = "linux")]
-fn other_client(port: u16, raw: &[u8]) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let address = |host, port| SocketAddr::from(([127, 0, 0, host], port)).into();
-    socket.bind(&address(2, 0)).expect("an address of ours");
-    socket.connect(&address(1, port)).expect("connected");
-    let mut stream = TcpStream::from(socket);
-    stream.write_all(raw).expect("the connection is open");
-    stream
-}
-
 #[test]
 #[cfg(target_os = "linux")]
 fn a_client_whose_handlers_work_for_long_leaves_the_others_their_share() {
@@ -110,7 +98,10 @@ fn a_client_whose_handlers_work_for_long_leaves_the_others_their_share() {
         pace.instance = Duration::from_secs(20);
         let port = serve(sandbox.pace(pace));
         let raw = request("GET", target, &[]);
-        let mut crowd: Vec<_> = (0..CROWD).map(|_| other_client(port, &raw)).collect();
+        let mut crowd: Vec<_> = (0..CROWD).map(|_| connect_from(2, port)).collect();
+        for client in &mut crowd {
+            client.write_all(&raw).expect("the connection is open");
+        }
         for round in 0..3 {
             let response = get(port, "/", &[]);
             assert_eq!(response.text(), "fine\n", "{target} {round}: {response:?}");

@@ -3,15 +3,14 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Server, Site, example, get, read_response, request};
+use harness::{Server, Site, connect_from, example, get, read_response, request};
 use sandserve_host::{Grant, HttpServer, Pace, Sandbox, TlsConfig, flush_log, log_to};
-use socket2::{Domain, Socket, Type};
 
 /// The time that a test waits for something the server should do.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -48,20 +47,11 @@ fn serve(server: HttpServer) -> u16 {
     port
 }
 
-/// Returns a connection from 127.0.0.`host`.
-fn connect_from(host: u8, port: u16) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let address = |host, port| SocketAddr::from(([127, 0, 0, host], port)).into();
-    socket.bind(&address(host, 0)).expect("an address of ours");
-    socket.set_recv_buffer_size(64 * 1024).expect("a size");
-    socket.connect(&address(1, port)).expect("connected");
-    socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
-    socket.into()
-}
-
-/// Returns a client that has sent `raw`.
+/// Returns a client at 127.0.0.`host` that has sent `raw`, and whose system takes little of an answer.
 fn client(host: u8, port: u16, raw: &[u8]) -> TcpStream {
     let mut stream = connect_from(host, port);
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_recv_buffer_size(64 * 1024).expect("a size");
     stream.write_all(raw).expect("the connection is open");
     stream
 }

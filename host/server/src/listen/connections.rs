@@ -433,26 +433,36 @@ mod tests {
         assert_eq!(connections.open.load(Ordering::SeqCst), 1);
     }
 
-    #[tokio::test]
-    async fn the_connection_that_is_idle_longest_makes_room() {
+    /// Opens a connection that counts as one of `from`, on `core`.
+    async fn open_one(
+        connections: &Arc<Connections>,
+        listener: &TcpListener,
+        core: usize,
+        from: Client,
+    ) -> (TcpStream, Arc<Socket>, Place) {
         let terms = Arc::new(Terms {
             pace: Pace::default(),
             instances: Instances::new(1),
             buffers: Budget::new(None),
         });
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let mut place = connections.admit(core, from).await.unwrap();
+        let socket = Socket::new(stream, from, terms);
+        place.occupy(&socket);
+        (client, socket, place)
+    }
+
+    #[tokio::test]
+    async fn the_connection_that_is_idle_longest_makes_room() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let connections = Connections::new(4, None, 2);
         let now = Instant::now();
         let mut open = Vec::new();
         for (core, seconds) in [(0, 3), (1, 2), (0, 1), (1, 4)] {
-            let client = TcpStream::connect(address).unwrap();
-            let (stream, from) = listener.accept().unwrap();
-            stream.set_nonblocking(true).unwrap();
-            let from = Client::of(Some(from));
-            let mut place = connections.admit(core, from).await.unwrap();
-            let socket = Socket::new(stream, from, terms.clone());
-            place.occupy(&socket);
+            let from = Client::V4([127, 0, 0, 1]);
+            let (client, socket, place) = open_one(&connections, &listener, core, from).await;
             socket.rest(now + Duration::from_secs(seconds));
             open.push((client, socket, place));
         }
@@ -476,23 +486,12 @@ mod tests {
 
     #[tokio::test]
     async fn where_none_is_idle_one_makes_room_that_moves_too_little() {
-        let terms = Arc::new(Terms {
-            pace: Pace::default(),
-            instances: Instances::new(1),
-            buffers: Budget::new(None),
-        });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let connections = Connections::new(9, None, 1);
         let [a, b] = [1, 2].map(|number| Client::V4([192, 0, 2, number]));
         let mut open = Vec::new();
         for from in [a, b, b] {
-            let mut client = TcpStream::connect(address).unwrap();
-            let (stream, _) = listener.accept().unwrap();
-            stream.set_nonblocking(true).unwrap();
-            let mut place = connections.admit(0, from).await.unwrap();
-            let socket = Socket::new(stream, from, terms.clone());
-            place.occupy(&socket);
+            let (mut client, socket, place) = open_one(&connections, &listener, 0, from).await;
             client.write_all(b"GET / ").unwrap();
             assert!(socket.receive().await.unwrap());
             open.push((client, socket, place));
