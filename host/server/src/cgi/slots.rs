@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn who_has_fewest_is_next() {
-        // Who waits, who holds how many, and which of those who wait is next.
+        // The clients that wait, the scripts that each holds, and the index of the one that is next.
         type Case<'c> = (&'c [Client], &'c [(Client, usize)], Option<usize>);
         let cases: [Case; 5] = [
             (&[], &[(A, 1)], None),

@@ -273,7 +273,7 @@ pub(crate) fn read_waiting(file: &File, offset: u64, size: usize) -> io::Result<
             Ok(0) => break,
             Ok(read) => length += read,
             Err(rustix::io::Errno::INTR) => {}
-            // What was read before is not lost, and the error comes again.
+            // Bytes that were read before are not lost, and the error comes again.
             Err(_) if length > 0 => break,
             Err(error) => return Err(error.into()),
         }
@@ -427,7 +427,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(aside(Storage::Far, || ()).await, Err(Stalled::Busy));
-        // Who gives up leaves the thread in its call.
+        // A caller that gives up leaves the thread in its call.
         hanging.drain(..).for_each(|call| call.abort());
         tokio::time::advance(PATIENCE).await;
         for call in waiting {

@@ -596,7 +596,7 @@ pub(crate) mod beneath {
 
     fn error_code(error: Errno) -> ErrorCode {
         match error {
-            // What leads out of the directory is not there, and nothing tells it from what is not.
+            // A path that leads out of the directory is not there, and nothing tells it from a missing one.
             Errno::XDEV => ErrorCode::NotPermitted,
             // WASI has no other word for descriptors that are used up.
             Errno::MFILE | Errno::NFILE | Errno::NOMEM => ErrorCode::InsufficientMemory,

@@ -685,7 +685,7 @@ mod tests {
             // Another asks.
             (&[works(A, 8), works(A, 9)], &[], &[B], 2, 1, &[1]),
             (&[works(A, 8), works(A, 9)], &[], &[B], 2, 2, &[1]),
-            // Who waits goes first, though it is less late.
+            // An instance that waits goes first, though it is less late.
             (&[works(A, 9), waits(A, 1)], &[], &[B], 2, 1, &[1]),
             // B, which holds less than others, loses none.
             (&[waits(B, 9)], &[(A, 5)], &[C], 6, 1, &[]),
@@ -741,7 +741,7 @@ mod tests {
         assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
         let (one, another) = tokio::join!(instances.take(B, patience), instances.take(C, patience));
         assert!(one.is_ok() && another.is_ok());
-        // Those that compute keep theirs.
+        // Requests that compute keep their instances.
         let began = Instant::now();
         assert_eq!(instances.take(A, patience).await.err(), Some(Shortage));
         assert!(began.elapsed() >= patience);

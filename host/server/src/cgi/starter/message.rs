@@ -44,7 +44,7 @@ impl Order {
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
         let mut bytes = vec![0; LENGTH];
         let mut add = |text: &[u8]| {
-            // What does not fit into the number is too long in any case.
+            // A length that does not fit into the number is too long in any case.
             bytes.extend((text.len() as u32).to_le_bytes());
             bytes.extend(text);
         };

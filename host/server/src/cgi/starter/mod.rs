@@ -107,7 +107,7 @@ impl ScriptStarter {
         keeper: impl AsFd,
         child_ended: impl AsFd,
     ) -> io::Result<()> {
-        // What scripts leave behind is a child of this process, not of the system's first.
+        // A process that a script leaves behind becomes a child of this process, not of the system's first.
         set_child_subreaper(Some(getpid()))?;
         let mut desk = Desk {
             starter: self,
