@@ -1,7 +1,8 @@
 //! A line of requests that wait for their turn: each client has its own queue, and clients take turns. A
 //! client that asks for little is called soon, however much others ask for.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -11,37 +12,61 @@ use crate::pace::instances::Client;
 /// A line of all who wait, by client.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
-    /// The client whose turn is next comes first. Nobody is here twice, and no queue is empty.
-    clients: VecDeque<(Client, VecDeque<Arc<Place>>)>,
+    /// The client whose turn is next comes first. Nobody is here twice.
+    clients: VecDeque<Client>,
+    /// The queue of each client, none of which is empty.
+    queues: HashMap<Client, VecDeque<Arc<Place>>>,
 }
 
 impl Line {
     /// Puts somebody at the end of the queue of `client`.
     pub(crate) fn join(&mut self, client: Client) -> InLine {
+        self.forget_left();
         let place = Arc::<Place>::default();
-        let queue = self.clients.iter_mut().find(|(other, _)| *other == client);
-        match queue {
-            Some((_, queue)) => queue.push_back(place.clone()),
-            None => {
-                let queue = VecDeque::from([place.clone()]);
-                self.clients.push_back((client, queue));
-            }
-        }
+        let queue = self.queues.entry(client).or_insert_with(|| {
+            self.clients.push_back(client);
+            VecDeque::new()
+        });
+        queue.push_back(place.clone());
         InLine(place)
     }
 
     /// Calls the first in the queue of the client whose turn it is. Returns false if nobody waits.
     pub(crate) fn call_next(&mut self) -> bool {
-        while let Some((client, mut queue)) = self.clients.pop_front() {
+        while let Some(client) = self.clients.pop_front() {
+            let Entry::Occupied(mut entry) = self.queues.entry(client) else {
+                continue;
+            };
+            let queue = entry.get_mut();
             let is_called = std::iter::from_fn(|| queue.pop_front()).any(|place| place.call());
-            if !queue.is_empty() {
-                self.clients.push_back((client, queue));
+            match queue.is_empty() {
+                true => drop(entry.remove()),
+                false => self.clients.push_back(client),
             }
             if is_called {
                 return true;
             }
         }
         false
+    }
+
+    /// Forgets places at the front that were left, of more clients than may join meanwhile: where nobody is called
+    /// for long, the line is no longer than those who wait.
+    fn forget_left(&mut self) {
+        for _ in 0..2 {
+            let Some(&client) = self.clients.front() else {
+                return;
+            };
+            let queue = self.queues.entry(client).or_default();
+            while queue.front().is_some_and(|place| place.is_left()) {
+                queue.pop_front();
+            }
+            if !queue.is_empty() {
+                return;
+            }
+            self.queues.remove(&client);
+            self.clients.pop_front();
+        }
     }
 
     /// Returns whether nobody waits, nor has gone without having been called.
@@ -69,6 +94,10 @@ enum Turn {
 }
 
 impl Place {
+    fn is_left(&self) -> bool {
+        matches!(*lock(&self.0), Turn::Left)
+    }
+
     /// Notes that the turn has come. Returns false if nobody waits for it.
     fn call(&self) -> bool {
         let mut turn = lock(&self.0);
@@ -145,5 +174,20 @@ mod tests {
         let gone = line.join(client);
         assert!(!gone.leave());
         assert!(!line.call_next());
+    }
+
+    #[test]
+    fn the_line_is_no_longer_than_those_who_wait_though_nobody_is_called() {
+        let mut line = Line::default();
+        for number in 0..1000_u32 {
+            drop(line.join(Client::V4(number.to_be_bytes())));
+        }
+        let client = Client::V4([192, 0, 2, 1]);
+        for _ in 0..1000 {
+            drop(line.join(client));
+        }
+        assert!(line.clients.len() <= 2, "{}", line.clients.len());
+        assert!(line.queues.values().all(|queue| queue.len() <= 2));
+        assert_eq!(line.queues.len(), line.clients.len());
     }
 }
