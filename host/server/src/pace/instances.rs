@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::lock::lock;
@@ -138,6 +139,8 @@ pub(crate) struct Instances {
     /// Requests that ask for an instance. Read by all, and changed only where there is none.
     asking: AtomicUsize,
     ledger: Mutex<Ledger>,
+    /// The right to take instances back for memory: one asks for all, as nobody knows how much an instance holds.
+    for_memory: Semaphore,
     /// Instances that each client holds, in parts, so that cores do not meet here.
     held: [Mutex<HashMap<Client, usize>>; PARTS],
     /// The moment that times are counted from.
@@ -218,6 +221,7 @@ impl Instances {
             free: AtomicUsize::new(max),
             asking: AtomicUsize::new(0),
             ledger: Mutex::default(),
+            for_memory: Semaphore::new(1),
             held: Default::default(),
             began: Instant::now(),
         })
@@ -241,19 +245,20 @@ impl Instances {
 
     async fn ask(self: &Arc<Self>, client: Client, patience: Duration) -> Result<Permit, Shortage> {
         let asking = Asking::new(self, client);
+        let waiting = asking.join_line();
         // An instance may have been given back meanwhile.
         self.hand_over();
         let due = Instant::now() + patience;
         let mut step = STEP;
         while Instant::now() < due {
             let until = due.min(Instant::now() + step);
-            if timeout_at(until, asking.called()).await.is_ok() {
+            if timeout_at(until, waiting.called()).await.is_ok() {
                 break;
             }
             self.take_back();
             step = NEXT_STEPS;
         }
-        match asking.waiting.leave() {
+        match waiting.leave() {
             true => Ok(Permit::new(self, client)),
             false => Err(Shortage),
         }
@@ -295,8 +300,8 @@ impl Instances {
     ) {
         let due = Instant::now() + patience;
         while !is_enough() && Instant::now() < due {
-            // One more instance each time, as nobody knows how much it holds.
-            let _asking = Asking::new(self, client);
+            let turn = self.for_memory.try_acquire();
+            let _asking = turn.is_ok().then(|| Asking::new(self, client));
             self.take_back();
             sleep(ROUND).await;
         }
@@ -379,11 +384,10 @@ impl Ledger {
     }
 }
 
-/// A request that asks for an instance, as long as it does.
+/// A request that asks for an instance, or for the memory of one, as long as it does.
 struct Asking<'i> {
     instances: &'i Instances,
     client: Client,
-    waiting: InLine,
 }
 
 impl<'i> Asking<'i> {
@@ -391,19 +395,17 @@ impl<'i> Asking<'i> {
         let mut ledger = lock(&instances.ledger);
         *ledger.asking.entry(client).or_default() += 1;
         ledger.wanted += 1;
-        let waiting = ledger.line.join(client);
         drop(ledger);
         instances.asking.fetch_add(1, Ordering::SeqCst);
-        Asking {
-            instances,
-            client,
-            waiting,
-        }
+        Asking { instances, client }
     }
 
-    /// Waits until an instance is free, which nobody else takes.
-    async fn called(&self) {
-        poll_fn(|cx| self.waiting.poll_called(cx)).await;
+    /// Takes a place in the line of requests that wait for an instance.
+    fn join_line(&self) -> Waiting<'i> {
+        Waiting {
+            instances: self.instances,
+            place: lock(&self.instances.ledger).line.join(self.client),
+        }
     }
 }
 
@@ -420,8 +422,31 @@ impl Drop for Asking<'_> {
         ledger.promised = ledger.promised.saturating_sub(1);
         drop(ledger);
         self.instances.asking.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A request in the line of those that wait for an instance.
+struct Waiting<'i> {
+    instances: &'i Instances,
+    place: InLine,
+}
+
+impl Waiting<'_> {
+    /// Waits until an instance is free, which nobody else takes.
+    async fn called(&self) {
+        poll_fn(|cx| self.place.poll_called(cx)).await;
+    }
+
+    /// Leaves the line. Returns whether an instance is the request's.
+    fn leave(&self) -> bool {
+        self.place.leave()
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
         // A request that has not left was dropped, maybe when it had been called.
-        if self.waiting.leave() {
+        if self.leave() {
             self.instances.release();
         }
     }
@@ -746,6 +771,40 @@ mod tests {
         assert_eq!(instances.take(A, patience).await.err(), Some(Shortage));
         assert!(began.elapsed() >= patience);
         assert!(lock(&instances.ledger).waits.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_made_one_instance_after_the_other_however_many_want_it() {
+        let instances = Instances::new(100);
+        let patience = Duration::from_secs(2);
+        let enough = 90;
+        let mut waiting = Vec::new();
+        for _ in 0..100 {
+            let permit = instances.take(A, patience).await.expect("free");
+            let holding = instances.register(A);
+            waiting.push(tokio::spawn(async move {
+                wait(&holding, 0).await;
+                drop((permit, holding));
+            }));
+        }
+        tokio::task::yield_now().await;
+        let asking = [(); 50].map(|()| {
+            let instances = instances.clone();
+            tokio::spawn(async move {
+                let is_enough = || instances.taken() <= enough;
+                instances.make_room(B, patience, is_enough).await;
+            })
+        });
+        for asking in asking {
+            asking.await.expect("ended");
+        }
+        assert!(
+            (enough - 2..=enough).contains(&instances.taken()),
+            "{}",
+            instances.taken()
+        );
+        assert!(lock(&instances.ledger).line.is_empty());
+        waiting.iter().for_each(|waiting| waiting.abort());
     }
 
     #[tokio::test(start_paused = true)]
