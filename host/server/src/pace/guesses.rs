@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -41,8 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct Guesses {
     clients: Mutex<Clients>,
-    /// Notified when a turn has ended.
-    changed: Notify,
+    /// The bell of each client of which requests wait for their turn.
+    waiting: Mutex<HashMap<Client, Arc<Notify>>>,
 }
 
 /// The passwords of a request that are looked at.
@@ -61,35 +61,86 @@ pub(crate) enum Turn<'g> {
 impl Guesses {
     /// Waits for the turn of a request of `client`; `has_credentials` says whether credentials come with it.
     pub(crate) async fn turn(&self, client: Client, has_credentials: bool) -> Turn<'_> {
+        match self.ask(client, has_credentials) {
+            Ok(turn) => turn,
+            Err(_) => Box::pin(self.wait(client, has_credentials)).await,
+        }
+    }
+
+    async fn wait(&self, client: Client, has_credentials: bool) -> Turn<'_> {
         let due = Instant::now() + PATIENCE;
+        let waiting = Waiting::new(self, client);
         loop {
             // The wait begins before the look, so that no change is missed.
-            let changed = pin!(self.changed.notified());
-            let now = Instant::now();
-            let asked = lock(&self.clients).ask(client, has_credentials, now);
-            let over = match asked {
-                Asked::Proved => return Turn::Proved,
-                Asked::NoPassword => return Turn::NoPassword,
-                Asked::Wait(time) => return Turn::Wait(seconds(time)),
-                Asked::Guess(number) => {
-                    return Turn::Guess(Ends {
-                        guesses: self,
-                        client,
-                        number,
-                    });
-                }
-                Asked::Busy(_) if now >= due => return Turn::Wait(seconds(Duration::ZERO)),
-                Asked::Busy(over) => over,
+            let changed = pin!(waiting.bell.notified());
+            let over = match self.ask(client, has_credentials) {
+                Ok(turn) => return turn,
+                Err(over) => over,
             };
+            if Instant::now() >= due {
+                // The bell may have been for this request, which gives up.
+                waiting.bell.notify_one();
+                return Turn::Wait(seconds(Duration::ZERO));
+            }
             let _ = timeout_at(over.min(due), changed).await;
         }
+    }
+
+    /// Returns the turn of a request of `client`.
+    ///
+    /// # Errors
+    /// The time at which the turn of another request of the client is over at the latest.
+    fn ask(&self, client: Client, has_credentials: bool) -> Result<Turn<'_>, Instant> {
+        let asked = lock(&self.clients).ask(client, has_credentials, Instant::now());
+        Ok(match asked {
+            Asked::Proved => Turn::Proved,
+            Asked::NoPassword => Turn::NoPassword,
+            Asked::Wait(time) => Turn::Wait(seconds(time)),
+            Asked::Guess(number) => Turn::Guess(Ends {
+                guesses: self,
+                client,
+                number,
+            }),
+            Asked::Busy(over) => return Err(over),
+        })
     }
 
     /// Remembers the judgement of a `password` of `client`.
     pub(crate) fn note(&self, client: Client, password: Password) {
         if password != Password::None {
             lock(&self.clients).note(client, password, Instant::now());
-            self.changed.notify_waiters();
+            // All of the client may go on now, or have to wait.
+            if let Some(bell) = lock(&self.waiting).get(&client) {
+                bell.notify_waiters();
+            }
+        }
+    }
+}
+
+/// A request that waits for its turn.
+struct Waiting<'g> {
+    guesses: &'g Guesses,
+    client: Client,
+    bell: Arc<Notify>,
+}
+
+impl<'g> Waiting<'g> {
+    fn new(guesses: &'g Guesses, client: Client) -> Self {
+        let bell = lock(&guesses.waiting).entry(client).or_default().clone();
+        Waiting {
+            guesses,
+            client,
+            bell,
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waiting = lock(&self.guesses.waiting);
+        // One is the map's, and one this request's.
+        if Arc::strong_count(&self.bell) <= 2 {
+            waiting.remove(&self.client);
         }
     }
 }
@@ -122,7 +173,10 @@ pub(crate) struct Ends<'g> {
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
         lock(&self.guesses.clients).end(self.client, self.number);
-        self.guesses.changed.notify_waiters();
+        // The turn is for one, however many wait for it.
+        if let Some(bell) = lock(&self.guesses.waiting).get(&self.client) {
+            bell.notify_one();
+        }
     }
 }
 
@@ -252,7 +306,6 @@ pub(crate) enum Password {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     const A: Client = Client::V4([192, 0, 2, 1]);
     const B: Client = Client::V4([192, 0, 2, 2]);
@@ -378,6 +431,7 @@ mod tests {
             guessed += u32::from(task.await.expect("no panic"));
         }
         assert_eq!(guessed, FREE + 1);
+        assert!(lock(&guesses.waiting).is_empty());
     }
 
     #[tokio::test(start_paused = true)]
