@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -256,6 +256,8 @@ fn a_handler_that_computes_for_ever_is_ended_and_answered_for() {
     stream
         .write_all(&request("GET", "/loop", &[]))
         .expect("sent");
+    // The client has nothing more to say, and reads.
+    stream.shutdown(Shutdown::Write).expect("half-closed");
     assert_eq!(get(server.server_port(), "/", &[]).text(), "fine\n");
     let response = read_response(&mut stream, "GET");
     assert_eq!(response.status, 500, "{response:?}");

@@ -13,9 +13,6 @@ pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 /// look.
 const GONE: Duration = PERIOD.saturating_mul(3);
 
-/// Longest time that a call may compute, and move no byte, for a client that has sent its last byte.
-const GONE_COMPUTING: Duration = PERIOD.saturating_mul(10);
-
 /// A client, as far as the system knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -35,8 +32,6 @@ pub(crate) struct Call {
     moved: u64,
     /// The ticks that the instance had computed by then.
     computed: u64,
-    /// The time since a byte was moved.
-    mute: Duration,
     /// The time since a byte was moved or a tick was computed.
     silent: Duration,
     abandoned: Option<Abandoned>,
@@ -60,7 +55,6 @@ impl Call {
             waker,
             moved: 0,
             computed: 0,
-            mute: Duration::ZERO,
             silent: Duration::ZERO,
             abandoned: None,
         }
@@ -71,20 +65,18 @@ impl Call {
     pub(crate) fn is_mute(&mut self, moved: u64, computed: u64) -> bool {
         let is_mute = self.moved == moved;
         let is_silent = is_mute && self.computed == computed;
-        let longer = |before: Duration, lasts: bool| match lasts {
-            true => before + PERIOD,
+        (self.moved, self.computed) = (moved, computed);
+        self.silent = match is_silent {
+            true => self.silent + PERIOD,
             false => Duration::ZERO,
         };
-        (self.moved, self.computed) = (moved, computed);
-        self.mute = longer(self.mute, is_mute);
-        self.silent = longer(self.silent, is_silent);
         is_mute
     }
 
     /// Abandons the call if there is a reason to, for a handler that may be silent for `time`. Returns whether there
     /// is a reason.
     pub(crate) fn abandon(&mut self, peer: Peer, time: Duration) -> bool {
-        self.abandoned = reason(peer, self.mute, self.silent, time);
+        self.abandoned = reason(peer, self.silent, time);
         if self.abandoned.is_some() {
             self.waker.wake_by_ref();
         }
@@ -102,12 +94,12 @@ impl Call {
     }
 }
 
-/// Returns the reason to abandon a call, if there is one. No byte was moved for as long as it was `mute`, and nothing was
-/// computed either for as long as it was `silent`.
-fn reason(peer: Peer, mute: Duration, silent: Duration, time: Duration) -> Option<Abandoned> {
+/// Returns the reason to abandon a call that has been `silent` for so long, if there is one. One that computes for a
+/// client that has sent its last byte goes on, as that client may well read the answer.
+fn reason(peer: Peer, silent: Duration, time: Duration) -> Option<Abandoned> {
     match peer {
         Peer::Gone => Some(Abandoned::Gone),
-        Peer::Ended if silent >= GONE || mute >= GONE_COMPUTING => Some(Abandoned::Gone),
+        Peer::Ended if silent >= GONE => Some(Abandoned::Gone),
         Peer::Ended | Peer::There => (silent >= time).then_some(Abandoned::Silent),
     }
 }
@@ -132,18 +124,15 @@ mod tests {
     fn a_call_is_abandoned_when_nobody_is_there_or_nothing_comes() {
         let time = Duration::from_secs(60);
         for (peer, mute, silent, abandoned) in [
-            (Peer::There, 1, 1, None),
-            (Peer::There, 99, 59, None),
-            (Peer::There, 60, 60, Some(Abandoned::Silent)),
-            (Peer::Ended, 2, 2, None),
-            (Peer::Ended, 3, 3, Some(Abandoned::Gone)),
-            (Peer::Ended, 9, 0, None),
-            (Peer::Ended, 10, 0, Some(Abandoned::Gone)),
-            (Peer::Gone, 0, 0, Some(Abandoned::Gone)),
+            (Peer::There, 1, None),
+            (Peer::There, 59, None),
+            (Peer::There, 60, Some(Abandoned::Silent)),
+            (Peer::Ended, 2, None),
+            (Peer::Ended, 3, Some(Abandoned::Gone)),
+            (Peer::Gone, 0, Some(Abandoned::Gone)),
         ] {
-            let (mute, silent) = (Duration::from_secs(mute), Duration::from_secs(silent));
-            let found = reason(peer, mute, silent, time);
-            assert_eq!(found, abandoned, "{peer:?} {mute:?} {silent:?}");
+            let silent = Duration::from_secs(silent);
+            assert_eq!(reason(peer, silent, time), abandoned, "{peer:?} {silent:?}");
         }
     }
 
@@ -154,10 +143,11 @@ mod tests {
             assert!(call.is_mute(0, 0));
         }
         assert!(call.is_mute(0, 1));
-        assert_eq!((call.mute, call.silent), (4 * PERIOD, Duration::ZERO));
+        assert_eq!(call.silent, Duration::ZERO);
+        assert!(call.is_mute(0, 1));
+        assert_eq!(call.silent, PERIOD);
         assert!(!call.is_mute(1, 1));
-        assert_eq!((call.mute, call.silent), (Duration::ZERO, Duration::ZERO));
-        assert!(call.is_mute(1, 1));
+        assert_eq!(call.silent, Duration::ZERO);
         assert!(call.abandon(Peer::Gone, Duration::MAX));
         assert_eq!(call.abandoned(), Some(Abandoned::Gone));
     }
