@@ -24,8 +24,10 @@ const KEEP_SIZE: usize = 64 * 1024;
 /// A file part up to this size, in bytes, is copied to leave together with the head before it, which
 /// takes less than to send the two.
 const SMALL_FILE: usize = 16 * 1024;
-/// Bytes of a file that a disk is waited for at once. They take as much memory until they have left.
+/// Bytes of a file that a disk is waited for at once. They take as much memory of a budget until they have left.
 const FETCH_SIZE: u64 = 128 * 1024;
+/// As many where the budget has less. They do not count, as the other memory that each connection may have.
+const SMALL_FETCH: usize = SMALL_FILE;
 /// Bytes of one response that leave before other connections get their turn.
 pub(crate) const SEND_SIZE: u64 = 2 * 1024 * 1024;
 
@@ -53,17 +55,21 @@ struct FilePart {
     seen: u64,
     /// Bytes from `offset` on that a disk was waited for, and that are in no other memory for sure.
     fetched: Vec<u8>,
+    /// The memory of `fetched`, if it counts.
+    fetched_memory: Option<Taken>,
     /// The disk has nothing more.
     is_cut: bool,
 }
 
 /// The bytes of a file that have to be waited for.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Missing {
     file: Arc<File>,
     pub(crate) storage: Storage,
     offset: u64,
     size: usize,
+    /// The memory that they will take, if it counts.
+    memory: Option<Taken>,
 }
 
 /// The work of one system call.
@@ -100,6 +106,7 @@ impl Outbox {
                 storage,
                 seen: 0,
                 fetched: Vec::new(),
+                fetched_memory: None,
                 is_cut: false,
             });
         }
@@ -212,26 +219,35 @@ impl Outbox {
         Ok(sent)
     }
 
-    /// Returns the bytes of a file to wait for, if a file is next.
-    pub(crate) fn missing(&self) -> Option<Missing> {
+    /// Returns the bytes of a file to wait for, if a file is next: fewer where `budget` has no memory for many.
+    pub(crate) fn missing(&self, budget: &Arc<Budget>) -> Option<Missing> {
         let part = self.files.front()?;
-        let size = part.left.min(FETCH_SIZE) as usize;
+        let wanted = part.left.min(FETCH_SIZE) as usize;
+        let memory = (wanted > SMALL_FETCH)
+            .then(|| Taken::new(budget.clone()))
+            .and_then(|mut memory| memory.take(wanted as u64).then_some(memory));
+        let size = match memory {
+            Some(_) => wanted,
+            None => wanted.min(SMALL_FETCH),
+        };
         Some(Missing {
             file: part.file.clone(),
             storage: part.storage,
             offset: part.offset,
             size,
+            memory,
         })
     }
 
     /// Adds `bytes` of a file, which were `missing`, if they still are.
-    pub(crate) fn put(&mut self, missing: &Missing, bytes: Vec<u8>) {
+    pub(crate) fn put(&mut self, missing: Missing, bytes: Vec<u8>) {
         if let Some(part) = self.files.front_mut()
             && Arc::ptr_eq(&part.file, &missing.file)
             && part.offset == missing.offset
         {
             part.is_cut = bytes.is_empty();
             part.fetched = bytes;
+            part.fetched_memory = missing.memory;
         }
     }
 
@@ -344,17 +360,22 @@ impl FilePart {
         self.fetched.drain(..size.min(self.fetched.len()));
         if self.fetched.is_empty() {
             self.fetched = Vec::new();
+            self.fetched_memory = None;
         }
     }
 }
 
 impl Missing {
-    /// Reads the missing bytes, and waits for them.
-    ///
-    /// # Errors
-    /// Any error of the file.
-    pub(crate) fn read(&self) -> io::Result<Vec<u8>> {
-        disk::read_waiting(&self.file, self.offset, self.size)
+    /// Returns what reads the missing bytes, and waits for them. It fails with any error of the file.
+    pub(crate) fn reader(&self) -> impl FnOnce() -> io::Result<Vec<u8>> + Send + use<> {
+        let Missing {
+            ref file,
+            offset,
+            size,
+            ..
+        } = *self;
+        let file = file.clone();
+        move || disk::read_waiting(&file, offset, size)
     }
 }
 

@@ -472,19 +472,15 @@ impl Socket {
 
     /// Waits for the disk that has the bytes to be sent next.
     async fn fetch(&self) -> io::Result<()> {
-        let Some(missing) = self.lock().outbox.missing() else {
+        let Some(missing) = self.lock().outbox.missing(&self.terms.buffers) else {
             return Ok(());
         };
-        let storage = missing.storage;
-        let read = {
-            let missing = missing.clone();
-            move || missing.read()
-        };
-        let fetched = timeout(self.pace().handler, disk::aside(storage, read)).await;
+        let read = disk::aside(missing.storage, missing.reader());
+        let fetched = timeout(self.pace().handler, read).await;
         let mut state = self.lock();
         match fetched {
             Ok(Ok(Ok(bytes))) => {
-                state.outbox.put(&missing, bytes);
+                state.outbox.put(missing, bytes);
                 Ok(())
             }
             Ok(Ok(Err(error))) => Err(state.fail(error)),
