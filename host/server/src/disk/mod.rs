@@ -11,7 +11,6 @@
 #[cfg(target_os = "linux")]
 pub(crate) mod open_files;
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
@@ -286,10 +285,8 @@ pub(crate) fn read_waiting(file: &File, offset: u64, size: usize) -> io::Result<
 static MARKED: Mutex<BTreeMap<usize, (Arc<File>, Storage)>> = Mutex::new(BTreeMap::new());
 static MARKED_COUNT: AtomicUsize = AtomicUsize::new(0);
 
-thread_local! {
-    /// This core looks for marked files that nobody has open any more.
-    static IS_SWEEPING: Cell<bool> = const { Cell::new(false) };
-}
+/// A core looks for marked files that nobody has open any more: one for all, as each look is at all files.
+static IS_SWEEPING: AtomicBool = AtomicBool::new(false);
 
 /// Notes that `file` is in `storage`, and has it closed aside.
 pub(crate) fn mark(file: &Arc<File>, storage: Storage) {
@@ -297,8 +294,27 @@ pub(crate) fn mark(file: &Arc<File>, storage: Storage) {
     marked.insert(Arc::as_ptr(file).addr(), (file.clone(), storage));
     MARKED_COUNT.store(marked.len(), Ordering::Relaxed);
     drop(marked);
-    if !IS_SWEEPING.replace(true) {
-        round::begin(sweep);
+    if !IS_SWEEPING.swap(true, Ordering::SeqCst) {
+        let mut sweeping = Sweeping { is_over: false };
+        round::begin(move || {
+            // All of it is moved here, to be dropped with the task.
+            let sweeping = &mut sweeping;
+            sweeping.is_over = !sweep();
+            !sweeping.is_over
+        });
+    }
+}
+
+/// A core that looks. Where its runtime ends before the looks are over, another core may begin.
+struct Sweeping {
+    is_over: bool,
+}
+
+impl Drop for Sweeping {
+    fn drop(&mut self) {
+        if !self.is_over {
+            IS_SWEEPING.store(false, Ordering::SeqCst);
+        }
     }
 }
 
@@ -327,8 +343,10 @@ fn sweep() -> bool {
         }
     }
     MARKED_COUNT.store(marked.len(), Ordering::Relaxed);
-    IS_SWEEPING.set(!marked.is_empty());
-    !marked.is_empty()
+    let is_left = !marked.is_empty();
+    // Before the lock is free: a file that is marked next finds nobody who looks.
+    IS_SWEEPING.store(is_left, Ordering::SeqCst);
+    is_left
 }
 
 /// Has `call` made soon, when the calls before it are, by a thread that nobody waits for. Where there is no
