@@ -116,7 +116,8 @@ impl State {
     }
 
     /// Notes that the instance has the next request.
-    pub(crate) fn begin_request(&self) {
+    pub(crate) fn begin_request(&mut self) {
+        self.looked_through = LookedThrough::default();
         if let Some(logged) = &self.logged {
             logged.begin(client_of(&self.attached));
         }
