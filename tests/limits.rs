@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use harness::{
     Server, Site, connect, connect_from, example, get, read_response, request, responses,
@@ -196,6 +197,55 @@ fn who_finds_as_many_connections_as_may_be_is_answered_when_one_ends() {
     server.wait_for_log("cannot accept connections: there are as many as may be");
     for stream in &mut streams {
         stream.write_all(&raw[10..]).expect("sent");
+    }
+    for stream in &mut streams {
+        assert_eq!(read_response(stream, "GET").text(), "hello\n");
+    }
+}
+
+/// Waits until one of `streams` is being answered.
+fn wait_for_one(streams: &mut [TcpStream]) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        for stream in &mut *streams {
+            let patience = Some(Duration::from_millis(10));
+            stream.set_read_timeout(patience).expect("a setting");
+            if stream.peek(&mut [0]).is_ok_and(|size| size > 0) {
+                return;
+            }
+        }
+        assert!(Instant::now() < deadline, "no answer");
+    }
+}
+
+#[test]
+fn a_client_that_waits_for_a_place_is_answered_though_the_server_reloads() {
+    let site = Site::new();
+    let mut command = Command::new("setsid");
+    command
+        .args([SANDSERVE, "--bind", "127.0.0.1", "--protocol", "HTTP/1.1"])
+        .args(["--max-connections", "8", "--directory"])
+        .arg(site.root())
+        .arg("0");
+    let server = Server::spawn(command);
+    let raw = request("GET", "/hello.txt", &["Connection: close"]);
+    // A core waits with one of them for a place.
+    let mut streams = [(); 10].map(|()| {
+        let mut stream = connect(server.port);
+        stream.write_all(&raw[..10]).expect("sent");
+        stream
+    });
+    server.wait_for_log("cannot accept connections: there are as many as may be");
+    server.signal("HUP");
+    // The worker before has no place for these: where one is answered, the next worker serves.
+    let mut others = [(); 4].map(|()| {
+        let mut stream = connect(server.port);
+        stream.write_all(&raw).expect("sent");
+        stream
+    });
+    wait_for_one(&mut others);
+    for stream in &mut streams {
+        stream.write_all(&raw[10..]).expect("still open");
     }
     for stream in &mut streams {
         assert_eq!(read_response(stream, "GET").text(), "hello\n");

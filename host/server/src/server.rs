@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::connection::{Connection, Keep};
 use crate::listen::connections::{self, Connections, Place, TooMany};
@@ -349,17 +349,24 @@ impl HttpServer {
             let mut stopping = self.stopping.subscribe();
             let stop = stopping.clone();
             let mut connections = JoinSet::new();
+            // A connection that waits for a place.
+            let mut arrived = None;
             loop {
-                let next = async {
-                    let accepted = accept(&listener).await;
-                    let place = self.admit(room, number, accepted.1).await;
-                    (accepted, place)
+                let place = async {
+                    let (_, address) = match &arrived {
+                        Some(accepted) => accepted,
+                        None => arrived.insert(accept(&listener).await),
+                    };
+                    self.admit(room, number, *address).await
                 };
-                let (accepted, place) = tokio::select! {
+                let place = tokio::select! {
                     // First, as another worker may have closed the listener of both by now.
                     biased;
                     _ = stopping.wait_for(|&stopping| stopping) => break,
-                    next = next => next,
+                    place = place => place,
+                };
+                let Some(accepted) = arrived.take() else {
+                    continue;
                 };
                 let Some(connection) = self.connection(accepted, place) else {
                     continue;
@@ -369,6 +376,17 @@ impl HttpServer {
                     None => drop(connections.spawn(connection.serve(stop.clone()))),
                 }
                 while connections.try_join_next().is_some() {}
+            }
+            // A connection that nobody else can serve is, if another ends soon.
+            if let Some(accepted) = arrived {
+                let patience = self.sandbox.terms().pace.farewell;
+                let place = timeout(patience, self.admit(room, number, accepted.1)).await;
+                let connection = place
+                    .ok()
+                    .and_then(|place| self.connection(accepted, place));
+                if let (Some(connection), None) = (connection, &self.single) {
+                    connections.spawn(connection.serve(stop.clone()));
+                }
             }
             // Who retires leaves the listener to another server.
             if *self.ending.borrow() && !self.inherited {
