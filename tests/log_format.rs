@@ -332,7 +332,7 @@ fn a_handler_that_floods_the_log_is_cut_off_until_its_next_request() {
     let handler = example("faulty");
     let handler = handler.to_str().expect("a name");
     for format in ["python", "json"] {
-        for (target, size) in [("/flood", 3000 * 101), ("/flood-line", 100_000 * 8 + 1)] {
+        for (target, size) in [("/flood", 5000 * 101), ("/flood-line", 100_000 * 8 + 1)] {
             let options = ["--log-format", format, "--handler", handler];
             let server = serve(&site.root(), &[&options[..], &["-p", "HTTP/1.1"]].concat());
             // Three on one connection, and one that is heard in between.
