@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_call_is_abandoned_when_nobody_is_there_or_nothing_comes() {
         let time = Duration::from_secs(60);
-        for (peer, mute, silent, abandoned) in [
+        for (peer, silent, abandoned) in [
             (Peer::There, 1, None),
             (Peer::There, 59, None),
             (Peer::There, 60, Some(Abandoned::Silent)),
