@@ -111,6 +111,7 @@ pub use files::Files;
 pub use files::listing::Listing;
 pub use files::multipart::Multipart;
 pub use files::open::File;
+pub use files::path::LocalPath;
 pub use files::ranges::ByteRange;
 pub use handler::base::{self, BaseHttpRequestHandler};
 #[cfg(feature = "cgi")]

@@ -6,6 +6,7 @@ use std::io;
 use crate::files::Files;
 use crate::files::content_type::extension;
 use crate::files::open::{File, OpenAt, Opened, open};
+use crate::files::path::LocalPath;
 use crate::handler::exchange::{Exchange, reason_phrase};
 use crate::handler::simple::{Content, SimpleHttpRequestHandler};
 use crate::http1::status::responses;
@@ -15,16 +16,20 @@ const APPLICATION: &str = "index.html";
 
 /// Opens the page of the application, and returns it with its path, if the missing file `path` may be one
 /// of the application's addresses: the last name in `path` has no extension.
-pub(crate) fn application(files: &Files, path: &str, open_at: OpenAt) -> Option<(String, File)> {
-    match is_address(path) {
+pub(crate) fn application(
+    files: &Files,
+    path: &LocalPath,
+    open_at: OpenAt,
+) -> Option<(LocalPath, File)> {
+    match is_address(path.as_str()) {
         true => open_file(files, APPLICATION, open_at),
         false => None,
     }
 }
 
 /// Opens the file `name` in the directory served, and returns it with its path; `None` if there is none.
-pub(crate) fn open_file(files: &Files, name: &str, open_at: OpenAt) -> Option<(String, File)> {
-    let path = format!("{}/{name}", files.directory);
+pub(crate) fn open_file(files: &Files, name: &str, open_at: OpenAt) -> Option<(LocalPath, File)> {
+    let path = LocalPath::new(&files.directory, name);
     match open(&path, open_at) {
         Ok(Opened::File(file)) => Some((path, file)),
         Ok(Opened::Directory(_)) | Err(_) => None,
@@ -36,7 +41,7 @@ pub(crate) fn send_not_found<H>(
     handler: &mut H,
     http: &mut Exchange,
     message: Option<&str>,
-    (path, file): (String, File),
+    (path, file): (LocalPath, File),
 ) -> io::Result<()>
 where
     H: SimpleHttpRequestHandler + ?Sized,
@@ -45,7 +50,7 @@ where
     handler.log_error(http, &format!("code 404, message {message}"));
     handler.send_response(http, 404, Some(message));
     handler.send_header(http, "Connection", "close");
-    let content_type = handler.guess_type(&path).into_owned();
+    let content_type = handler.guess_type(path.as_str()).into_owned();
     handler.send_header(http, "Content-Type", &content_type);
     handler.send_header(http, "Content-Length", &file.size.to_string());
     handler.end_headers(http)?;

@@ -190,7 +190,7 @@ impl SimpleHttpRequestHandler for FileServer {
     fn send_not_found(&mut self, http: &mut Exchange) -> io::Result<Option<Content>> {
         let path = self.translate_path(http.request.path());
         if self.settings.spa
-            && !dotfiles::hides(&self.files, &path)
+            && !dotfiles::hides(&self.files, path.beneath())
             // A file that is there and cannot be read is no address of the application.
             && matches!(open(&path, http.open_at), Err(Unopened::NotThere))
             && let Some((path, file)) = fallback::application(&self.files, &path, http.open_at)

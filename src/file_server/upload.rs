@@ -18,7 +18,7 @@ use crate::files::conditions::{self, Validators};
 use crate::files::dotfiles;
 use crate::files::listing::Entries;
 use crate::files::open::{open_directory, stat};
-use crate::files::path::quote;
+use crate::files::path::{LocalPath, quote};
 use crate::handler::base::BaseHttpRequestHandler;
 use crate::handler::exchange::Exchange;
 use crate::handler::simple::SimpleHttpRequestHandler;
@@ -249,7 +249,7 @@ where
 }
 
 /// Returns the path that `request` names, unless its head says already that its content will not be taken.
-fn check<H>(handler: &H, request: &Request, settings: &Settings) -> Result<String, Refusal>
+fn check<H>(handler: &H, request: &Request, settings: &Settings) -> Result<LocalPath, Refusal>
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
@@ -270,7 +270,7 @@ where
         return Err(refusal(400, "Not a possible file name"));
     }
     let path = handler.translate_path(request.path());
-    if dotfiles::hides(handler.files(), &path) {
+    if dotfiles::hides(handler.files(), path.beneath()) {
         return Err(refusal(403, "No permission to write there"));
     }
     Ok(path)
@@ -290,13 +290,13 @@ where
     if request.headers().get("Content-Range").is_some() {
         return Err(refusal(400, "Files are stored whole, not in parts"));
     }
-    let Some((directory, name)) = path.rsplit_once('/').filter(|(_, name)| !name.is_empty()) else {
+    let Some((directory, name)) = path.parent() else {
         return Err(is_directory());
     };
     check_name(handler.files(), name)?;
     // RFC 4918 9.7.1 has this status for PUT into a directory that does not exist.
     let missing = || refusal(409, "No such directory");
-    let directory = open_directory(directory).ok_or_else(missing)?;
+    let directory = open_directory(&directory).ok_or_else(missing)?;
     may_store(&directory, name, request, settings)?;
     Ok((directory, name.into()))
 }

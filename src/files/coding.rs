@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use crate::files::compress;
 use crate::files::conditions::Validators;
 use crate::files::open::{File, OpenAt, Opened, open};
+use crate::files::path::LocalPath;
 use crate::http1::request::{Headers, Request};
 
 /// A content coding: its name in HTTP, and the extension of files in it. The one that makes files
@@ -43,14 +44,14 @@ impl Representation {
 /// text and `compress` allows that.
 pub(crate) fn choose(
     request: &Request,
-    path: &str,
+    path: &LocalPath,
     content_type: &str,
     file: File,
     compress: bool,
     open_at: OpenAt,
 ) -> Representation {
     let varies = is_compressible(content_type);
-    let sibling = |(coding, extension)| match open(&[path, extension].concat(), open_at) {
+    let sibling = |(coding, extension)| match open(&path.with_extension(extension), open_at) {
         Ok(Opened::File(file)) => Some((file, Some(coding))),
         Ok(Opened::Directory(_)) | Err(_) => None,
     };

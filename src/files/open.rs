@@ -9,6 +9,8 @@ use wasi::filesystem::types::{
     Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, OpenFlags, PathFlags,
 };
 
+use crate::files::path::LocalPath;
+
 /// A file or directory that a path turned out to name.
 pub(crate) enum Opened {
     /// A regular file.
@@ -64,8 +66,8 @@ pub(crate) enum OpenAt {
 }
 
 /// Opens the file or directory `path` beneath the root, following symbolic links that stay inside.
-pub(crate) fn open(path: &str, open_at: OpenAt) -> Result<Opened, Unopened> {
-    let opened = with_root(|root| Some(open_beneath(root, path, open_at)));
+pub(crate) fn open(path: &LocalPath, open_at: OpenAt) -> Result<Opened, Unopened> {
+    let opened = with_root(|root| Some(open_beneath(root, path.as_str(), open_at)));
     opened.unwrap_or(Err(Unopened::NotThere))
 }
 
@@ -108,7 +110,8 @@ fn open_beneath(root: &Descriptor, path: &str, open_at: OpenAt) -> Result<Opened
 
 /// Opens the directory `path` beneath the root for files to be put in it, following symbolic links that
 /// stay inside; `None` for a path that is no directory, missing, forbidden or outside.
-pub(crate) fn open_directory(path: &str) -> Option<Descriptor> {
+pub(crate) fn open_directory(path: &LocalPath) -> Option<Descriptor> {
+    let path = path.as_str();
     with_root(|root| {
         if stat_beneath(root, path)?.type_ != DescriptorType::Directory {
             return None;
@@ -126,8 +129,8 @@ fn identity(descriptor: &Descriptor) -> Option<u64> {
 
 /// Returns the type, size and times of `path` beneath the root, following symbolic links that stay inside;
 /// `None` if they cannot be told.
-pub(crate) fn stat(path: &str) -> Option<DescriptorStat> {
-    with_root(|root| stat_beneath(root, path))
+pub(crate) fn stat(path: &LocalPath) -> Option<DescriptorStat> {
+    with_root(|root| stat_beneath(root, path.as_str()))
 }
 
 fn stat_beneath(root: &Descriptor, path: &str) -> Option<DescriptorStat> {

@@ -1,4 +1,4 @@
-//! From a request target to the name of a file: pure text, no file is looked at.
+//! From a request target to the local path of a file: pure text, no file is looked at.
 
 use std::borrow::Cow;
 
@@ -15,34 +15,109 @@ const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'~');
 
-/// Returns the file that `path` names, relative to the root and always beneath it as text: `directory`,
-/// then the decoded segments with `.` and `..` resolved, then a `/` if `path` ends in one
-/// (`SimpleHTTPRequestHandler.translate_path`). Query and fragment do not count.
-pub(crate) fn translate_path(directory: &str, path: &str) -> String {
-    let path = Target::new(path).path;
-    let decoded = match path.contains('%') {
-        true => percent_decode_str(path).decode_utf8_lossy(),
-        false => Cow::Borrowed(path),
-    };
-    let mut name = String::with_capacity(directory.len() + decoded.len() + 1);
-    name.push_str(directory);
-    for word in decoded.split('/') {
-        match word {
-            "" | "." => {}
-            ".." => {
-                let parent = name[directory.len()..].rfind('/');
-                name.truncate(directory.len() + parent.unwrap_or(0));
-            }
-            _ => {
-                name.push('/');
-                name.push_str(word);
+/// The path of a file or directory that may be served: relative to the root that the host has granted, and always
+/// beneath the directory served. It may name nothing. Only [`LocalPath::translate`] makes one out of bytes of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalPath {
+    text: String,
+    /// The length of the directory served, which `text` begins with.
+    directory: usize,
+}
+
+impl LocalPath {
+    /// Translates the path of a request target (`SimpleHTTPRequestHandler.translate_path`): `directory`, then the
+    /// decoded segments of `path` with `.` and `..` resolved, then a `/` if `path` ends in one. A `..` never leads above
+    /// `directory`. Query and fragment do not count.
+    pub fn translate(directory: &str, path: &str) -> LocalPath {
+        let path = Target::new(path).path;
+        let decoded = match path.contains('%') {
+            true => percent_decode_str(path).decode_utf8_lossy(),
+            false => Cow::Borrowed(path),
+        };
+        let mut translated = LocalPath::with_room(directory, decoded.len() + 1);
+        translated.go(&decoded);
+        if path.ends_with('/') {
+            translated.text.push('/');
+        }
+        translated
+    }
+
+    /// Returns the path of `name` in `directory`, where `name` is none of a client's, but one of the settings or of the
+    /// file system.
+    pub(crate) fn new(directory: &str, name: &str) -> LocalPath {
+        let mut path = LocalPath::with_room(directory, name.len() + 1);
+        path.go(name);
+        path
+    }
+
+    fn with_room(directory: &str, room: usize) -> LocalPath {
+        let mut text = String::with_capacity(directory.len() + room);
+        text.push_str(directory);
+        LocalPath {
+            text,
+            directory: directory.len(),
+        }
+    }
+
+    /// Goes from here to where the segments of `words` lead.
+    fn go(&mut self, words: &str) {
+        for word in words.split('/') {
+            match word {
+                "" | "." => {}
+                ".." => {
+                    let parent = self.beneath().rfind('/').unwrap_or(0);
+                    self.text.truncate(self.directory + parent);
+                }
+                _ => {
+                    if !self.is_directory() {
+                        self.text.push('/');
+                    }
+                    self.text.push_str(word);
+                }
             }
         }
     }
-    if path.ends_with('/') {
-        name.push('/');
+
+    /// Returns the path as text.
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
-    name
+
+    /// Returns the part of the path beneath the directory served: empty, or a slash and what follows.
+    pub(crate) fn beneath(&self) -> &str {
+        &self.text[self.directory..]
+    }
+
+    /// Returns whether the path ends in a slash, as that of a file never does.
+    pub(crate) fn is_directory(&self) -> bool {
+        self.beneath().ends_with('/')
+    }
+
+    /// Returns the path of `name` in this directory.
+    pub(crate) fn join(&self, name: &str) -> LocalPath {
+        let mut joined = self.clone();
+        joined.go(name);
+        joined
+    }
+
+    /// Returns the path of the file beside this one whose name has `extension` behind it.
+    pub(crate) fn with_extension(&self, extension: &str) -> LocalPath {
+        LocalPath {
+            text: [&self.text, extension].concat(),
+            directory: self.directory,
+        }
+    }
+
+    /// Returns the path of the directory that this path is in, and the name that it has there; `None` where the path ends
+    /// in a slash or names the directory served.
+    pub(crate) fn parent(&self) -> Option<(LocalPath, &str)> {
+        let (directory, name) = self.beneath().rsplit_once('/')?;
+        let parent = LocalPath {
+            text: self.text[..self.directory + directory.len()].to_owned(),
+            directory: self.directory,
+        };
+        (!name.is_empty()).then_some((parent, name))
+    }
 }
 
 /// Returns whether `name` is in a link as it is, so that [`quote`] would return it unchanged; this check is
@@ -93,9 +168,44 @@ mod tests {
             ("/a\\..\\b", "./a\\..\\b"),
         ];
         for (target, name) in cases {
-            assert_eq!(translate_path(".", target), name, "{target}");
+            let path = LocalPath::translate(".", target);
+            assert_eq!(path.as_str(), name, "{target}");
         }
-        assert_eq!(translate_path("public", "/../a"), "public/a");
+        assert_eq!(LocalPath::translate("public", "/../a").as_str(), "public/a");
+    }
+
+    #[test]
+    fn a_path_leads_to_others_beneath_the_directory() {
+        for (target, name, joined) in [
+            ("/", "a", "./a"),
+            ("/a", "b", "./a/b"),
+            ("/a/", "b", "./a/b"),
+            ("/a/", "../../b", "./b"),
+            ("/", "a/b", "./a/b"),
+            ("/", "%2e", "./%2e"),
+        ] {
+            let path = LocalPath::translate(".", target);
+            assert_eq!(path.join(name).as_str(), joined, "{target} {name}");
+        }
+        for (target, parent) in [
+            ("/", None),
+            ("/a/", None),
+            ("/a", Some((".", "a"))),
+            ("/a/b", Some(("./a", "b"))),
+            ("/a/..", None),
+        ] {
+            let path = LocalPath::translate(".", target);
+            let found = path.parent();
+            let found = found.as_ref().map(|(path, name)| (path.as_str(), *name));
+            assert_eq!(found, parent, "{target}");
+        }
+        let file = LocalPath::translate("public", "/a.css");
+        assert_eq!(file.with_extension(".gz").as_str(), "public/a.css.gz");
+        assert_eq!(file.beneath(), "/a.css");
+        assert_eq!(
+            LocalPath::new("public", "errors/404.html").beneath(),
+            "/errors/404.html"
+        );
     }
 
     #[test]

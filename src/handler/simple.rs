@@ -17,7 +17,7 @@ use crate::files::listing::{Entries, Listing, UploadForm};
 use crate::files::multipart::Multipart;
 use crate::files::open::{File, OpenAt, Opened, Unopened, open};
 use crate::files::outcome::{self, Outcome};
-use crate::files::path;
+use crate::files::path::LocalPath;
 use crate::files::ranges::ByteRange;
 use crate::handler::base::BaseHttpRequestHandler;
 use crate::handler::exchange::Exchange;
@@ -80,8 +80,8 @@ pub trait SimpleHttpRequestHandler: BaseHttpRequestHandler {
         list_directory(self, http, directory)
     }
 
-    /// Returns the file that a request target names, relative to the root.
-    fn translate_path(&self, path: &str) -> String {
+    /// Returns the path of the file that a request target names.
+    fn translate_path(&self, path: &str) -> LocalPath {
         translate_path(self, path)
     }
 
@@ -121,11 +121,11 @@ where
     H: SimpleHttpRequestHandler + ?Sized,
 {
     let path = handler.translate_path(http.request.path());
-    if dotfiles::hides(handler.files(), &path) {
+    if dotfiles::hides(handler.files(), path.beneath()) {
         return handler.send_not_found(http);
     }
     match open(&path, http.open_at) {
-        Ok(Opened::File(file)) if !path.ends_with('/') => {
+        Ok(Opened::File(file)) if !path.is_directory() => {
             send_file_head(handler, http, &path, file)
         }
         Ok(Opened::Directory(directory)) => {
@@ -176,13 +176,13 @@ where
 pub(crate) fn send_file_head<H>(
     handler: &mut H,
     http: &mut Exchange,
-    path: &str,
+    path: &LocalPath,
     file: File,
 ) -> io::Result<Option<Content>>
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    let content_type = handler.guess_type(path).into_owned();
+    let content_type = handler.guess_type(path.as_str()).into_owned();
     let compress = handler.files().compress;
     let representation = coding::choose(
         &http.request,
@@ -235,7 +235,7 @@ where
             None,
         ),
         Outcome::Coded => {
-            let coded = compress::gzip(path, &file, &validators)?;
+            let coded = compress::gzip(path.as_str(), &file, &validators)?;
             (
                 ContentFields::new(content_type, coded.len() as u64),
                 Some(Content::Compressed(coded)),
@@ -352,15 +352,15 @@ where
     Ok(None)
 }
 
-/// Opens the index page of the directory `path`, which ends in a slash, and returns it with its path. The
+/// Opens the index page of the directory `path`, and returns it with its path. The
 /// page is opened from the root, so that a link may lead anywhere inside the root.
 fn open_index_page(
     index_pages: &[Cow<str>],
-    path: &str,
+    path: &LocalPath,
     open_at: OpenAt,
-) -> Result<Option<(String, File)>, Unopened> {
+) -> Result<Option<(LocalPath, File)>, Unopened> {
     for name in index_pages {
-        let path = format!("{path}{name}");
+        let path = path.join(name);
         match open(&path, open_at) {
             Ok(Opened::File(file)) => return Ok(Some((path, file))),
             Ok(Opened::Directory(_)) | Err(Unopened::NotThere) => {}
@@ -429,12 +429,13 @@ where
     Ok(Content::Listing(listing))
 }
 
-/// Returns the file that `path` names: the default of [`SimpleHttpRequestHandler::translate_path`].
-pub fn translate_path<H>(handler: &H, path: &str) -> String
+/// Returns the path of the file that a request target names: the default of
+/// [`SimpleHttpRequestHandler::translate_path`].
+pub fn translate_path<H>(handler: &H, path: &str) -> LocalPath
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    path::translate_path(&handler.files().directory, path)
+    LocalPath::translate(&handler.files().directory, path)
 }
 
 /// Returns the content type of the file `path`: the default of [`SimpleHttpRequestHandler::guess_type`].

@@ -7,6 +7,7 @@ use wasi::filesystem::types::{Descriptor, DescriptorType, DirectoryEntry, ErrorC
 
 use super::names;
 use crate::files::open;
+use crate::files::path::LocalPath;
 
 /// The entries of a directory, with their names.
 pub(crate) struct Entries {
@@ -18,14 +19,13 @@ pub(crate) struct Entries {
 
 impl Entries {
     /// Reads the entries of `directory`, in the order of Python's listing: by lower-cased name. `path` is
-    /// the path of the directory beneath the root, with a slash at the end: a link may lead anywhere in the
-    /// root.
+    /// the path of the directory: a link may lead anywhere in the root.
     ///
     /// # Errors
     /// The host's error when the directory cannot be read, and [`ErrorCode::InsufficientMemory`] if the
     /// directory has more entries than there is memory for. A single name that cannot pass through WASI
     /// (not UTF-8), or that has gone meanwhile, is left out.
-    pub(crate) fn read(directory: &Descriptor, path: &str) -> Result<Self, ErrorCode> {
+    pub(crate) fn read(directory: &Descriptor, path: &LocalPath) -> Result<Self, ErrorCode> {
         let (names, found) = in_order(find(directory)?).map_err(too_many)?;
         let mut entries = Vec::new();
         entries.try_reserve_exact(found.len()).map_err(too_many)?;
@@ -80,17 +80,17 @@ impl Entry {
     }
 
     /// Looks at the entry of `directory` whose name is at a place in `names`. `path` is the path of the
-    /// directory beneath the root.
+    /// directory.
     fn look(
         directory: &Descriptor,
-        path: &str,
+        path: &LocalPath,
         names: &str,
         (name, type_): (Range<usize>, DescriptorType),
     ) -> Self {
         let text = &names[name.clone()];
         let is_link = type_ == DescriptorType::SymbolicLink;
         let stat = match is_link {
-            true => open::stat(&format!("{path}{text}")),
+            true => open::stat(&path.join(text)),
             // A directory may be one that can be read but not searched.
             false => directory.stat_at(PathFlags::empty(), text).ok(),
         };

@@ -17,6 +17,7 @@ use crate::base;
 use crate::bindings::sandserve::http::cgi::{Refusal, root, start};
 use crate::files::dotfiles;
 use crate::files::open;
+use crate::files::path::LocalPath;
 use crate::handler::exchange::Exchange;
 use crate::handler::simple::{self, Content, SimpleHttpRequestHandler};
 use crate::http1::parse::repr;
@@ -97,14 +98,14 @@ where
     H: CgiHttpRequestHandler + ?Sized,
 {
     let files = handler.files();
-    let beneath_root = |path: &str| format!("{}{path}", files.directory);
-    let kind = |path: &str| Some(open::stat(&beneath_root(path))?.type_);
+    let local = |path: &str| LocalPath::new(&files.directory, path);
+    let kind = |path: &str| Some(open::stat(&local(path))?.type_);
     let script = locate::script(directory, rest, |path| {
         kind(path) == Some(DescriptorType::Directory)
     });
-    let (path, name) = (beneath_root(&script.name), repr(&script.name));
+    let (path, name) = (local(&script.name), repr(&script.name));
     // No variable and no argument can hold a NUL.
-    let is_hidden = dotfiles::hides(files, &path) || script.path_info.contains('\0');
+    let is_hidden = dotfiles::hides(files, path.beneath()) || script.path_info.contains('\0');
     match kind(&script.name).filter(|_| !is_hidden) {
         Some(DescriptorType::RegularFile) => {}
         Some(_) => {
@@ -115,7 +116,7 @@ where
     }
     let query = http.request.target().query.unwrap_or_default();
     let variables = environment(http, server(handler), &script, query);
-    match start(&path, &arguments(query), &variables) {
+    match start(path.as_str(), &arguments(query), &variables) {
         Ok(running) => relay::relay(handler, http, &name, running),
         Err(Refusal::NotFound) => send_missing(handler, http, &name),
         Err(Refusal::NotExecutable) => {
