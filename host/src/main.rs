@@ -2,7 +2,7 @@
 //!
 //! 1. `command_line`, `options`: settings, from the table of `agreed`.
 //! 2. `bind`: listeners.
-//! 3. `supervisor`, `signals`: the process that stays.
+//! 3. `supervisor`, `signals`: the process that stays, and `fork`s the others.
 //! 4. `worker`: the process that serves, with what `auth_file` and `https` read.
 //! 5. `scripts`: the process that starts scripts for it.
 //! 6. `reach`: ways to the server, for people.
@@ -12,6 +12,7 @@
 mod auth_file;
 mod bind;
 mod command_line;
+mod fork;
 mod generate;
 mod https;
 mod new;

@@ -24,8 +24,8 @@ use sandserve_host::{OfWorker, ScriptLimits, ScriptStarter, end_children, say};
 use signal_hook::consts::SIGCHLD;
 use signal_hook::low_level::pipe;
 
+use crate::fork::fork;
 use crate::reason;
-use crate::supervisor::fork;
 
 /// Names of the two processes, as ps(1) shows them: 15 bytes at most.
 const KEEPER: &str = "scripts-keeper";

@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions, WaitStatus, kill_process, wait};
 use sandserve_host::{ToStarter, reopen_log, say, starter_socket};
 
+use crate::fork::fork;
 use crate::scripts::{self, Plan};
 use crate::signals::{Signal, Signals};
 
@@ -515,17 +516,6 @@ impl Worker {
     fn tell(&mut self, word: u8) {
         // One that has died is reaped.
         let _ = self.stream.write_all(&[word]);
-    }
-}
-
-/// Makes a child process that goes on from here. Returns its id to the parent, and `None` to the child.
-pub(crate) fn fork() -> io::Result<Option<Pid>> {
-    // SAFETY: this process has one thread, so that the child has every lock and all memory as they were.
-    #[allow(unsafe_code)]
-    let id = unsafe { libc::fork() };
-    match id {
-        ..0 => Err(io::Error::last_os_error()),
-        id => Ok(Pid::from_raw(id)),
     }
 }
 

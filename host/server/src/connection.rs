@@ -20,10 +20,11 @@ use crate::listen::proxies::{Forwarding, TrustedProxies};
 use crate::log;
 use crate::memory::OutOfMemory;
 use crate::pace::Patience;
-use crate::pace::cohort;
+use crate::pace::client::Client;
+use crate::pace::cohort::{self, Step};
 use crate::pace::guesses::{Guesses, Turn};
 use crate::pace::idle;
-use crate::pace::instances::{Client, Shortage, TakenBack};
+use crate::pace::instances::{Shortage, TakenBack};
 use crate::pace::turns;
 use crate::pace::watch::Abandoned;
 use crate::sandbox::{Endpoint, Head, Info, Instance, Next, Sandbox, Served};
@@ -194,7 +195,7 @@ impl Connection {
                 _ => self.socket.send_now(),
             };
             if keep == Keep::ForBurst {
-                cohort::keep_step().await;
+                cohort::keep_step(Step::Drop).await;
                 *instance = None;
                 left = Some(Instant::now());
             }
@@ -553,7 +554,7 @@ impl Connection {
             Some(instance) => instance,
             None => {
                 let new = self.sandbox.instantiate(client).await?;
-                cohort::keep_step().await;
+                cohort::keep_step(Step::Compute).await;
                 instance.insert(new)
             }
         };

@@ -34,7 +34,7 @@ pub use cgi::{
     end_children, starter_socket,
 };
 pub use instance::filesystem::check_file;
-pub use instance::uploads::remove_received;
+pub use instance::received::remove_received;
 pub use listen::passed::inherited;
 pub use listen::proxies::{Forwarding, TrustedProxies, TrustedProxy};
 pub use listen::unix::{SocketFile, listen_unix};

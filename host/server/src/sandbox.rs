@@ -22,8 +22,9 @@ use wasmtime_wasi::{FsPerms, WasiCtx};
 use crate::cgi::{self, Scripts};
 use crate::disk::Root;
 use crate::instance::burst::{Alike, Burst};
+use crate::instance::clock::Clock;
 use crate::instance::directory;
-use crate::instance::epochs::{self, Clock};
+use crate::instance::epochs;
 use crate::instance::filesystem;
 use crate::instance::linker;
 use crate::instance::stat_at;
@@ -35,8 +36,9 @@ use crate::lock::lock;
 use crate::log::{Log, Logged};
 use crate::memory::{Budget, MAX_MEMORY, Taken};
 use crate::pace::Pace;
+use crate::pace::client::Client;
 use crate::pace::guesses::{Guesses, Password};
-use crate::pace::instances::{Client, Instances, Permit};
+use crate::pace::instances::{Instances, Permit};
 use crate::transport::socket::{Socket, Terms};
 
 /// The interface that a component is served through.

@@ -8,7 +8,7 @@ use rustix::fs::{FileType, Stat};
 
 use super::Refusal;
 #[cfg(target_os = "linux")]
-use crate::instance::filesystem::beneath::find;
+use crate::instance::beneath::find;
 
 /// A file that was found, and its metadata. The file need not be readable.
 pub(super) struct Opened {

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::lock::lock;
-use crate::pace::instances::Client;
+use crate::pace::client::Client;
 
 /// The time that a request waits for room. An instance waits with it.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::listen::forwarded;
 use crate::listen::proxies::TrustedProxies;
-use crate::pace::cohort;
+use crate::pace::cohort::{self, Step};
 use crate::pace::idle::Idle;
 use crate::pace::instances::Instances;
 use crate::transport::socket::{Arrived, Progress, Socket};
@@ -93,7 +93,7 @@ impl Burst {
 impl Wait {
     async fn goes_on(&mut self, socket: &Socket) -> bool {
         if socket.has_unsent() {
-            cohort::keep_step().await;
+            cohort::keep_step(Step::Send).await;
         }
         // A slow client holds a connection, not a sandbox.
         if !matches!(socket.send_now(), Ok(Progress::Done)) {

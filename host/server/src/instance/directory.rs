@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::vec;
 
 #[cfg(not(target_os = "linux"))]
@@ -24,10 +24,11 @@ use wasmtime_wasi::p2::bindings::filesystem::types::PathFlags;
 use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode};
 
 use crate::disk::Storage;
+use crate::instance::aside::wait_for;
 #[cfg(target_os = "linux")]
-use crate::instance::filesystem::beneath;
-use crate::instance::filesystem::wait_for;
+use crate::instance::beneath;
 use crate::instance::state::State;
+use crate::instance::types::descriptor_type;
 use crate::transport::socket::Socket;
 
 /// Bytes of entries that the system is asked for at once.
@@ -85,7 +86,7 @@ async fn read_directory(
     match make(socket, storage, open).await? {
         Ok((source, told)) => {
             let state = store.data_mut();
-            state.looked_through.note(&told);
+            state.looked_through.note(told.looked_through.as_ref());
             let entries = Entries {
                 storage,
                 source,
@@ -120,7 +121,7 @@ async fn read_directory_entry(
             Err(error) => return Ok((Err(error.into()),)),
         };
         let state = store.data_mut();
-        state.looked_through.note(&told);
+        state.looked_through.note(told.looked_through.as_ref());
         let entries = state.table.get_mut(&stream)?;
         entries.source = source;
         entries.told = told.entries.into_iter();
@@ -158,27 +159,6 @@ struct Told {
     names: String,
     /// The directory, if all of them were looked at, so that the kernel has what it knows of them in memory.
     looked_through: Option<Arc<File>>,
-}
-
-/// The directory whose entries were looked at on a thread that may wait for the disk. Another look at one of them
-/// is answered from memory: a listing takes two system calls for an entry, and not one and the three that ask the kernel
-/// for no more than what it has in memory.
-#[derive(Debug, Default)]
-pub(crate) struct LookedThrough(Weak<File>);
-
-impl LookedThrough {
-    /// Returns whether the entries of `directory` that were told of last were all looked at.
-    pub(crate) fn is(&self, directory: &Arc<File>) -> bool {
-        // The address is not given to another as long as this is here.
-        self.0.as_ptr() == Arc::as_ptr(directory)
-    }
-
-    fn note(&mut self, told: &Told) {
-        self.0 = told
-            .looked_through
-            .as_ref()
-            .map_or_else(Weak::new, Arc::downgrade);
-    }
 }
 
 /// An open directory that can be asked for its entries.
@@ -320,19 +300,5 @@ impl RawEntries {
         };
         found(entry.file_name(), entry.file_type());
         Ok(true)
-    }
-}
-
-/// Returns `file_type` in the words of WASI.
-pub(crate) fn descriptor_type(file_type: FileType) -> DescriptorType {
-    match file_type {
-        FileType::RegularFile => DescriptorType::RegularFile,
-        FileType::Directory => DescriptorType::Directory,
-        FileType::Symlink => DescriptorType::SymbolicLink,
-        FileType::Fifo => DescriptorType::Fifo,
-        FileType::Socket => DescriptorType::Socket,
-        FileType::CharacterDevice => DescriptorType::CharacterDevice,
-        FileType::BlockDevice => DescriptorType::BlockDevice,
-        FileType::Unknown => DescriptorType::Unknown,
     }
 }

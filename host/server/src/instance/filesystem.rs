@@ -6,34 +6,35 @@ use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::Path;
-use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use rustix::fs::{FileType, Stat};
-use wasmtime::component::{Linker, Resource, ResourceTable, WasmStr};
+use wasmtime::component::{Linker, Resource, WasmStr};
 use wasmtime::{Error, Result, StoreContextMut};
 use wasmtime_wasi::async_trait;
-use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystemCtx, WasiFilesystemCtxView};
-use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
+use wasmtime_wasi::filesystem::{Descriptor, Dir};
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, HostDescriptor, MetadataHashValue,
     OpenFlags, PathFlags,
 };
-use wasmtime_wasi::p2::{
-    DynInputStream, FsError, InputStream, Pollable, StreamError, StreamResult,
-};
+use wasmtime_wasi::p2::{DynInputStream, InputStream, Pollable, StreamError, StreamResult};
 
 use crate::disk::Cursor;
 use crate::disk::{self, Storage};
 #[cfg(target_os = "linux")]
 use crate::disk::{open_files, statx_now};
-use crate::instance::directory::descriptor_type;
+use crate::instance::aside::{at_once, or_error_code, wait_for, wait_for_path, with_stock};
+#[cfg(target_os = "linux")]
+use crate::instance::beneath;
+use crate::instance::looks::LookedAt;
+use crate::instance::received::Received;
 use crate::instance::state::State;
-use crate::instance::uploads::Received;
-use crate::pace::cohort;
+use crate::instance::types::{
+    Now, Opened, datetime, descriptor_stat, descriptor_type, file_of, leads_out,
+};
+use crate::pace::cohort::{self, Step};
 use crate::transport::socket::Socket;
 
 /// Most bytes of a file that are read at once.
@@ -44,7 +45,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     let mut types = linker.instance("wasi:filesystem/types@0.2.12")?;
     types.func_wrap_async("[method]descriptor.open-at", |store, arguments| {
         Box::new(async {
-            cohort::keep_step().await;
+            cohort::keep_step(Step::Open).await;
             open_at(store, arguments).await
         })
     })?;
@@ -83,10 +84,6 @@ fn open_file(directory: &Path, path: &str) -> io::Result<File> {
         true => File::open(resolved),
         false => Err(leads_out()),
     }
-}
-
-fn leads_out() -> io::Error {
-    io::Error::other("it leads out of the directory")
 }
 
 type OpenAt = (
@@ -136,18 +133,6 @@ async fn open_at(
     };
     Box::pin(open.make(store, aside)).await
 }
-
-/// The outcome of a call that does not wait.
-pub(crate) enum Now<T> {
-    /// The call need not wait, and has this outcome.
-    Ready(T),
-    /// The call may have to wait, for such a storage, and is to be made aside.
-    Aside(Storage),
-    /// This system cannot tell, and the call is made in place.
-    InPlace,
-}
-
-type Opened = Result<(Descriptor, Stat), ErrorCode>;
 
 /// Opens `path` beneath `directory` for reading, as far as that can be told from memory. If it `keeps` files,
 /// it opens none twice in a moment.
@@ -317,296 +302,6 @@ fn waiting_in_place(opened: Descriptor) -> Result<Descriptor> {
     Ok(Descriptor::Dir(Dir::new(directory, perms, open_mode, true)))
 }
 
-/// Calls the stock functions for `descriptor` on this thread, which may wait.
-pub(crate) fn with_stock<T>(
-    descriptor: Descriptor,
-    call: impl FnOnce(WasiFilesystemCtxView, Resource<Descriptor>) -> T,
-) -> Result<T> {
-    let (mut context, mut table) = (WasiFilesystemCtx::default(), ResourceTable::new());
-    let descriptor = table.push(descriptor)?;
-    let filesystem = WasiFilesystemCtxView {
-        ctx: &mut context,
-        table: &mut table,
-    };
-    Ok(call(filesystem, descriptor))
-}
-
-/// Makes `call`, which is about files in `storage`, aside. `socket` is the connection that the instance which
-/// waits for it serves.
-///
-/// # Errors
-/// [`Stalled`](disk::Stalled).
-pub(crate) async fn wait_for<T: Send + 'static>(
-    socket: Option<&Socket>,
-    storage: Storage,
-    call: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
-    let call = disk::aside(storage, call);
-    Ok(match socket {
-        Some(socket) => socket.wait_for_disk(call).await,
-        None => call.await,
-    }?)
-}
-
-/// Makes `call`, about `path` beneath `directory`, aside: among the calls for `storage`, unless the path turns out
-/// to lead to another file system. Returns the outcome, and the storage that it leads to.
-///
-/// # Errors
-/// [`Stalled`](disk::Stalled).
-pub(crate) async fn wait_for_path<T: Send + 'static>(
-    socket: Option<&Socket>,
-    storage: Storage,
-    directory: Dir,
-    (path_flags, path): (PathFlags, String),
-    call: impl FnOnce() -> T + Send + 'static,
-) -> Result<(T, Storage)> {
-    let look_and_call = move || match storage {
-        Storage::Local | Storage::Memory if leads_elsewhere(&directory, path_flags, &path) => {
-            Err(call)
-        }
-        _ => Ok(call()),
-    };
-    match wait_for(socket, storage, look_and_call).await? {
-        Ok(outcome) => Ok((outcome, storage)),
-        Err(call) => {
-            let outcome = wait_for(socket, Storage::Far, call).await?;
-            Ok((outcome, Storage::Far))
-        }
-    }
-}
-
-/// Returns whether `path` leads from `directory` to another file system, or out of it. Waits only for the
-/// file system that the directory is on.
-fn leads_elsewhere(directory: &Dir, path_flags: PathFlags, path: &str) -> bool {
-    #[cfg(target_os = "linux")]
-    return beneath::leads_elsewhere(&directory.dir, path_flags, path);
-    #[cfg(not(target_os = "linux"))]
-    false
-}
-
-/// Returns the output of `future`, which never waits: the stock functions block in place
-/// (`allow_blocking_current_thread`).
-pub(crate) fn at_once<F: Future>(future: F) -> Result<F::Output> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => Ok(output),
-        Poll::Pending => Err(Error::msg("a file system call waits")),
-    }
-}
-
-pub(crate) fn or_error_code<T>(result: Result<T, FsError>) -> Result<Result<T, ErrorCode>> {
-    match result {
-        Ok(value) => Ok(Ok(value)),
-        Err(error) => error.downcast().map(Err),
-    }
-}
-
-/// System calls `openat2`: the kernel resolves the whole path beneath the directory, or refuses.
-#[cfg(target_os = "linux")]
-pub(crate) mod beneath {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
-    use rustix::io::Errno;
-    use wasmtime_wasi::filesystem::{Descriptor, Dir, File, OpenMode};
-    use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode, PathFlags};
-
-    use super::{Now, Opened};
-    use crate::disk::Storage;
-
-    /// Most attempts at a path in which something was being renamed.
-    const MAX_ATTEMPTS: usize = 16;
-    /// Flags for reading without ever waiting for another process.
-    const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
-    const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
-
-    /// Opens `path` beneath `directory`, which is in `storage`, for reading, as far as the kernel knows the
-    /// way without asking a disk or another file system.
-    pub(super) fn open_now(
-        directory: &Dir,
-        path_flags: PathFlags,
-        path: &str,
-        storage: Storage,
-    ) -> Now<Opened> {
-        match resolve_now(&directory.dir, path_flags, path, READ, storage) {
-            Now::Ready(Ok(opened)) => Now::Ready(descriptor(directory, opened)),
-            Now::Ready(Err(error)) => Now::Ready(Err(error_code(error))),
-            Now::Aside(storage) => Now::Aside(storage),
-            Now::InPlace => Now::InPlace,
-        }
-    }
-
-    /// Opens `path` beneath `directory` for reading, and waits; `None` where this kernel cannot.
-    pub(super) fn open(directory: &Dir, path_flags: PathFlags, path: &str) -> Option<Opened> {
-        let opened = resolve(&directory.dir, path_flags, path, READ, BENEATH)?;
-        Some(match opened {
-            Ok(opened) => descriptor(directory, opened),
-            Err(error) => Err(error_code(error)),
-        })
-    }
-
-    fn descriptor(directory: &Dir, opened: std::fs::File) -> Opened {
-        let stat = fstat(&opened).map_err(error_code)?;
-        let (perms, mode) = (directory.perms, OpenMode::READ);
-        let descriptor = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => Descriptor::Dir(Dir::new(opened, perms, mode, true)),
-            // The stock functions for a file go aside by themselves.
-            _ => Descriptor::File(File::new(opened, perms, mode, false)),
-        };
-        Ok((descriptor, stat))
-    }
-
-    /// Looks at what `path` beneath `directory` names, without opening it, as far as the kernel knows it.
-    pub(crate) fn stat_now(
-        directory: &std::fs::File,
-        path_flags: PathFlags,
-        path: &str,
-        storage: Storage,
-    ) -> Now<Result<Stat, ErrorCode>> {
-        match resolve_now(directory, path_flags, path, OFlags::PATH, storage) {
-            Now::Ready(found) => Now::Ready(found.and_then(fstat).map_err(error_code)),
-            Now::Aside(storage) => Now::Aside(storage),
-            Now::InPlace => Now::InPlace,
-        }
-    }
-
-    /// Looks at what `path` beneath `directory` names, without opening it, and waits; `None` where this
-    /// kernel cannot.
-    pub(crate) fn stat(
-        directory: &std::fs::File,
-        path_flags: PathFlags,
-        path: &str,
-    ) -> Option<Result<Stat, ErrorCode>> {
-        let found = resolve(directory, path_flags, path, OFlags::PATH, BENEATH)?;
-        Some(found.and_then(fstat).map_err(error_code))
-    }
-
-    /// Returns whether `path` leads from `directory` to another file system, or out of it.
-    pub(crate) fn leads_elsewhere(
-        directory: &std::fs::File,
-        path_flags: PathFlags,
-        path: &str,
-    ) -> bool {
-        let here = BENEATH | ResolveFlags::NO_XDEV;
-        let found = resolve(directory, path_flags, path, OFlags::PATH, here);
-        matches!(found, Some(Err(Errno::XDEV)))
-    }
-
-    /// Finds the file `path` beneath `directory`, following symbolic links that stay inside, as a
-    /// descriptor that stands for it without opening it, and what it is; `None` where this kernel cannot.
-    pub(crate) fn find(
-        directory: &std::fs::File,
-        path: &str,
-    ) -> Option<std::io::Result<(std::fs::File, Stat)>> {
-        let found = resolve(
-            directory,
-            PathFlags::SYMLINK_FOLLOW,
-            path,
-            OFlags::PATH,
-            BENEATH,
-        )?;
-        let found = found.and_then(|found| fstat(&found).map(|stat| (found, stat)));
-        Some(found.map_err(Into::into))
-    }
-
-    /// Opens `path` beneath `directory`, and says why where that cannot be; `None` where this kernel
-    /// cannot.
-    pub(super) fn open_file(
-        directory: &std::fs::File,
-        path: &str,
-    ) -> Option<std::io::Result<std::fs::File>> {
-        let opened = resolve(directory, PathFlags::SYMLINK_FOLLOW, path, READ, BENEATH)?;
-        Some(opened.map_err(|error| match error {
-            Errno::XDEV => super::leads_out(),
-            error => error.into(),
-        }))
-    }
-
-    fn resolve(
-        directory: &std::fs::File,
-        path_flags: PathFlags,
-        path: &str,
-        flags: OFlags,
-        resolve: ResolveFlags,
-    ) -> Option<Result<std::fs::File, Errno>> {
-        let mut attempts = 0;
-        loop {
-            match ask(directory, path_flags, path, flags, resolve) {
-                Err(Errno::AGAIN | Errno::INTR) if attempts < MAX_ATTEMPTS => attempts += 1,
-                Err(Errno::NOSYS | Errno::PERM) => return None,
-                opened => return Some(opened),
-            }
-        }
-    }
-
-    /// Resolves `path` as far as that takes no disk, and no other file system, which might be far.
-    fn resolve_now(
-        directory: &std::fs::File,
-        path_flags: PathFlags,
-        path: &str,
-        flags: OFlags,
-        storage: Storage,
-    ) -> Now<Result<std::fs::File, Errno>> {
-        /// Linux before 5.12 does not say what it knows: its disks are waited for in place.
-        static CANNOT_TELL: AtomicBool = AtomicBool::new(false);
-        let here = BENEATH | ResolveFlags::NO_XDEV;
-        let opened = match storage {
-            Storage::Far => return Now::Aside(storage),
-            Storage::Local if !CANNOT_TELL.load(Ordering::Relaxed) => {
-                match ask(
-                    directory,
-                    path_flags,
-                    path,
-                    flags,
-                    here | ResolveFlags::CACHED,
-                ) {
-                    Err(Errno::INVAL) => {
-                        let opened = ask(directory, path_flags, path, flags, here);
-                        let means_the_path = matches!(opened, Err(Errno::INVAL));
-                        CANNOT_TELL.fetch_or(!means_the_path, Ordering::Relaxed);
-                        opened
-                    }
-                    opened => opened,
-                }
-            }
-            Storage::Local | Storage::Memory => ask(directory, path_flags, path, flags, here),
-        };
-        match opened {
-            Err(Errno::AGAIN | Errno::INTR) => Now::Aside(storage),
-            // To another file system, or out of the directory: that shows when it is resolved again. Linux says
-            // `EAGAIN` as well where it knows the way up to there.
-            Err(Errno::XDEV) => Now::Aside(Storage::Far),
-            Err(Errno::NOSYS | Errno::PERM) => Now::InPlace,
-            opened => Now::Ready(opened),
-        }
-    }
-
-    fn ask(
-        directory: &std::fs::File,
-        path_flags: PathFlags,
-        path: &str,
-        mut flags: OFlags,
-        resolve: ResolveFlags,
-    ) -> Result<std::fs::File, Errno> {
-        flags |= OFlags::CLOEXEC;
-        if !path_flags.contains(PathFlags::SYMLINK_FOLLOW) {
-            flags |= OFlags::NOFOLLOW;
-        }
-        openat2(directory, path, flags, Mode::empty(), resolve).map(Into::into)
-    }
-
-    fn error_code(error: Errno) -> ErrorCode {
-        match error {
-            // A path that leads out of the directory is not there, and nothing tells it from a missing one.
-            Errno::XDEV => ErrorCode::NotPermitted,
-            // WASI has no other word for descriptors that are used up.
-            Errno::MFILE | Errno::NFILE | Errno::NOMEM => ErrorCode::InsufficientMemory,
-            // A socket.
-            Errno::NXIO => ErrorCode::NoSuchDevice,
-            error => ErrorCode::from(std::io::Error::from(error)),
-        }
-    }
-}
-
 /// Answers `descriptor.stat`, from the look that was just taken where the file was just opened.
 fn stat(
     mut store: StoreContextMut<'_, State>,
@@ -698,63 +393,6 @@ fn identity_now(file: &File) -> io::Result<(u64, u64)> {
 fn identity_now(file: &File) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::fstat(file)?;
     Ok((stat.st_dev as u64, stat.st_ino))
-}
-
-pub(crate) fn file_of(descriptor: &Descriptor) -> &Arc<File> {
-    match descriptor {
-        Descriptor::File(file) => &file.file,
-        Descriptor::Dir(directory) => &directory.dir,
-    }
-}
-
-pub(crate) fn descriptor_stat(stat: Stat) -> DescriptorStat {
-    DescriptorStat {
-        type_: descriptor_type(FileType::from_raw_mode(stat.st_mode)),
-        link_count: stat.st_nlink,
-        size: u64::try_from(stat.st_size).unwrap_or(0),
-        data_access_timestamp: datetime(stat.st_atime, stat.st_atime_nsec),
-        data_modification_timestamp: datetime(stat.st_mtime, stat.st_mtime_nsec),
-        status_change_timestamp: datetime(stat.st_ctime, stat.st_ctime_nsec),
-    }
-}
-
-fn datetime(seconds: impl TryInto<u64>, nanoseconds: impl TryInto<u32>) -> Option<Datetime> {
-    Some(Datetime {
-        seconds: seconds.try_into().ok()?,
-        nanoseconds: nanoseconds.try_into().ok()?,
-    })
-}
-
-/// The status of the descriptor opened last.
-#[derive(Default)]
-pub(crate) struct LookedAt(Option<Seen>);
-
-struct Seen {
-    /// The file, held weakly so that it is closed in time; its address is not given to another meanwhile.
-    file: Weak<File>,
-    stat: Stat,
-    told: bool,
-}
-
-impl LookedAt {
-    fn new(descriptor: &Descriptor, stat: Stat) -> Self {
-        LookedAt(Some(Seen {
-            file: Arc::downgrade(file_of(descriptor)),
-            stat,
-            told: false,
-        }))
-    }
-
-    fn get(&mut self, file: &Arc<File>) -> Option<&mut Seen> {
-        (self.0.as_mut()).filter(|seen| seen.file.as_ptr() == Arc::as_ptr(file))
-    }
-
-    /// Returns the status of `file` once: who asks again wants to know what has changed.
-    fn tell(&mut self, file: &Arc<File>) -> Option<Stat> {
-        let seen = self.get(file).filter(|seen| !seen.told)?;
-        seen.told = true;
-        Some(seen.stat)
-    }
 }
 
 type BytesAndEnd = (Vec<u8>, bool);

@@ -9,12 +9,11 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
     DescriptorStat, ErrorCode, HostDescriptor, PathFlags,
 };
 
+use crate::instance::aside::{at_once, or_error_code, wait_for_path, with_stock};
 #[cfg(target_os = "linux")]
-use crate::instance::filesystem::beneath;
-use crate::instance::filesystem::{
-    Now, at_once, descriptor_stat, or_error_code, wait_for_path, with_stock,
-};
+use crate::instance::beneath;
 use crate::instance::state::State;
+use crate::instance::types::{Now, descriptor_stat};
 
 /// Replaces `descriptor.stat-at`.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {

@@ -11,11 +11,10 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::disk::{Cursor, Root};
 use crate::instance::burst::Burst;
-use crate::instance::directory::LookedThrough;
-use crate::instance::epochs::Clock;
-use crate::instance::filesystem::LookedAt;
+use crate::instance::clock::Clock;
 use crate::instance::limits::Limits;
-use crate::instance::uploads::ReceivedFiles;
+use crate::instance::looks::{LookedAt, LookedThrough};
+use crate::instance::received::ReceivedFiles;
 use crate::log::Logged;
 use crate::memory::Taken;
 use crate::transport::socket::{Reader, Socket, Writer};

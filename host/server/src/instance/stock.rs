@@ -8,8 +8,9 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
     ErrorCode, HostDescriptor, NewTimestamp, PathFlags,
 };
 
-use crate::instance::filesystem::{at_once, file_of, or_error_code, wait_for, with_stock};
+use crate::instance::aside::{at_once, or_error_code, wait_for, with_stock};
 use crate::instance::state::State;
+use crate::instance::types::file_of;
 
 type Here = Resource<Descriptor>;
 

@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, StreamError, StreamResu
 
 use crate::instance::epochs;
 use crate::instance::state::{Attached, State};
-use crate::pace::cohort;
+use crate::pace::cohort::{self, Step};
 use crate::transport::socket::{Socket, failed};
 
 /// Replaces the functions of `wasi:io/streams` through which the bytes of a connection go.
@@ -127,7 +127,7 @@ async fn write_and_flush(
 ) -> StreamReturn<()> {
     if let Some(socket) = connection(store.data(), &output) {
         let socket = socket.clone();
-        cohort::keep_step().await;
+        cohort::keep_step(Step::Answer).await;
         let write = |rest: &[u8]| socket.write_now(rest);
         let written = write_to_connection(&mut store, &socket, &bytes, write).await;
         return returned(store.data_mut(), written.map_err(failed));

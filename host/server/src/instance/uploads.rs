@@ -2,24 +2,14 @@
 //! keeps nobody waiting but their sender. The instance moves or removes them itself, but for one that fails, or that
 //! ends with the process: what is left then is removed here.
 
-use std::fs::File;
-use std::sync::{Arc, Mutex, Weak};
-
-use agreed::incomplete::is_incomplete;
-use rustix::fs::{AtFlags, unlinkat};
 use wasmtime::component::{Linker, Resource};
 use wasmtime::{AsContextMut, Result, StoreContextMut};
 use wasmtime_wasi::filesystem::{Descriptor, OpenMode, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode, HostDescriptor};
 
-use crate::disk;
-use crate::instance::filesystem::{at_once, wait_for};
+use crate::instance::aside::{at_once, wait_for};
 use crate::instance::state::State;
 use crate::instance::stock;
-use crate::lock::lock;
-
-/// The received files of all instances.
-static RECEIVED: Mutex<Vec<Weak<Received>>> = Mutex::new(Vec::new());
 
 /// Replaces the functions that write a file that is being received, and that remove or move it.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
@@ -33,72 +23,6 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     types.func_wrap_async("[method]descriptor.rename-at", |store, arguments| {
         Box::new(rename_at(store, arguments))
     })
-}
-
-/// Removes the files that instances are receiving: the process is about to exit under them. A disk that stalls
-/// is not waited for.
-pub fn remove_received() {
-    let received = lock(&RECEIVED);
-    for received in received.iter().filter_map(Weak::upgrade) {
-        received.remove();
-    }
-    drop(received);
-    disk::settle();
-}
-
-/// The files that an instance is receiving. They are removed when the instance goes.
-#[derive(Default)]
-pub(crate) struct ReceivedFiles(Vec<Arc<Received>>);
-
-impl ReceivedFiles {
-    /// Adds a file that is being received.
-    pub(crate) fn insert(&mut self, received: Arc<Received>) {
-        self.0.push(received);
-    }
-
-    /// Forgets the files that have just been moved or removed.
-    fn retain_present(&mut self, name: &str) {
-        self.0.retain(|received| received.name != name);
-    }
-}
-
-/// A file that is being received. It is removed when nobody has this value any more.
-pub(crate) struct Received {
-    directory: Arc<File>,
-    name: String,
-}
-
-impl Received {
-    /// Returns the value that stands for the file `name`, which was just made in `directory`, if it is one
-    /// that is being received.
-    pub(crate) fn of(directory: &Arc<File>, name: &str) -> Option<Arc<Self>> {
-        if name.contains('/') || !is_incomplete(name) {
-            return None;
-        }
-        let received = Arc::new(Received {
-            directory: directory.clone(),
-            name: name.into(),
-        });
-        let mut all = lock(&RECEIVED);
-        all.retain(|received| received.strong_count() > 0);
-        all.push(Arc::downgrade(&received));
-        Some(received)
-    }
-
-    /// Has the file removed, where that keeps nobody.
-    fn remove(&self) {
-        let (directory, name) = (self.directory.clone(), self.name.clone());
-        disk::later(move || {
-            // The file may have been moved meanwhile.
-            let _ = unlinkat(&directory, &name, AtFlags::empty());
-        });
-    }
-}
-
-impl Drop for Received {
-    fn drop(&mut self) {
-        self.remove();
-    }
 }
 
 /// Answers `descriptor.write`, beside the thread that serves connections.
@@ -150,37 +74,4 @@ async fn rename_at(
         store.data_mut().received_files.retain_present(&name);
     }
     Ok(renamed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_left_goes_with_the_instance() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let names = [".sandserve-upload-1", ".sandserve-upload-2", "other"];
-        for name in names {
-            File::create(directory.path().join(name)).expect("a file");
-        }
-        let handle = Arc::new(File::open(directory.path()).expect("a directory"));
-        let mut received = ReceivedFiles::default();
-        for name in names {
-            if let Some(file) = Received::of(&handle, name) {
-                received.insert(file);
-            }
-        }
-        let is_there = |name| directory.path().join(name).exists();
-        std::fs::rename(
-            directory.path().join(names[0]),
-            directory.path().join("moved"),
-        )
-        .expect("moved");
-        received.retain_present(names[0]);
-        assert!(is_there(names[1]));
-        drop(received);
-        disk::settle();
-        assert_eq!(names.map(is_there), [false, false, true]);
-        assert!(is_there("moved"));
-    }
 }

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use crate::lock::lock;
-use crate::pace::instances::Client;
+use crate::pace::client::Client;
 use crate::pace::watch::PERIOD;
 use crate::strikes::{Limit, strike};
 use crate::transport::socket::Socket;

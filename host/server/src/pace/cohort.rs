@@ -20,6 +20,22 @@ const STEPS: usize = 4;
 /// leaves the caches from one step to the next, and nothing is gained.
 const MAX_IN_STEP: usize = 256;
 
+/// The steps that a cohort takes together, in the order in which a request comes to them. Each begins code that is
+/// not in the caches any more when the step before has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A new instance begins to compute.
+    Compute,
+    /// The instance opens a file.
+    Open,
+    /// The instance hands over an answer.
+    Answer,
+    /// The answer is sent, and the next request looked for.
+    Send,
+    /// The instance is dropped.
+    Drop,
+}
+
 /// Makes cohorts of the connections of a core that are ready.
 pub(crate) fn configure(builder: &mut runtime::Builder) -> &mut runtime::Builder {
     builder
@@ -27,9 +43,10 @@ pub(crate) fn configure(builder: &mut runtime::Builder) -> &mut runtime::Builder
         .event_interval((SIZE * STEPS) as u32)
 }
 
-/// Waits until the others of its cohort have come as far as this connection. A connection that is alone goes
+/// Waits before `_step`, which every caller names for its reader, until the others of its cohort have come as far as this
+/// connection. A connection that is alone goes
 /// on at once. So does every one in a flood, where each step would wait for all that has come.
-pub(crate) async fn keep_step() {
+pub(crate) async fn keep_step(_step: Step) {
     let mut waits = idle::instances() <= MAX_IN_STEP && !turns::are_awaited();
     // A task that wakes itself goes on when all others have run that are ready now. `yield_now` would also
     // look for more: at each step, a system call of a connection that is alone.
@@ -56,9 +73,9 @@ mod tests {
         let tasks = ['a', 'b', 'c'].map(|name| {
             let trace = trace.clone();
             tokio::spawn(async move {
-                for step in 0..3 {
-                    lock(&trace).push((step, name));
-                    keep_step().await;
+                for (number, step) in (0..).zip([Step::Compute, Step::Open, Step::Send]) {
+                    lock(&trace).push((number, name));
+                    keep_step(step).await;
                 }
             })
         });

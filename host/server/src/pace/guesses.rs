@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use wasmtime::component::{ComponentType, Lift};
 
 use crate::lock::lock;
-use crate::pace::instances::Client;
+use crate::pace::client::Client;
 
 /// Wrong passwords of a client that cost it nothing: people mistype.
 const FREE: u32 = 5;

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use std::future::{pending, ready};
 
-    use crate::pace::instances::Client;
+    use crate::pace::client::Client;
     use tokio::time::Instant;
 
     fn new_idle() -> Idle {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use crate::lock::lock;
-use crate::pace::instances::Client;
+use crate::pace::client::Client;
 
 /// A line of all who wait, by client.
 #[derive(Debug, Default)]

@@ -29,6 +29,7 @@
 //! 3. `idle` lets an instance wait for a request that follows, counted in rounds (`round`).
 //! 4. `watch` finds calls that are not worth waiting for, and `guesses` who has to wait with a password.
 
+pub(crate) mod client;
 pub(crate) mod cohort;
 pub(crate) mod guesses;
 pub(crate) mod idle;

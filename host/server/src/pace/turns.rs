@@ -17,7 +17,8 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use crate::pace::instances::{Client, Shortage};
+use crate::pace::client::Client;
+use crate::pace::instances::Shortage;
 use crate::pace::line::Line;
 
 /// Calls that begin at most before the core looks at what else is ready: as many as go in step (`cohort`).

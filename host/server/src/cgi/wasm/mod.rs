@@ -20,10 +20,11 @@ use super::pipe::{Input, Pipes, Source, pipes};
 use super::script::Work;
 use super::{End, Refusal};
 use crate::disk::Root;
-use crate::instance::epochs::{Clock, let_others_run};
+use crate::instance::clock::Clock;
+use crate::instance::epochs::let_others_run;
 use crate::instance::limits::Limits;
 use crate::instance::state::{Bounds, State};
-use crate::pace::instances::Client;
+use crate::pace::client::Client;
 use crate::pace::turns;
 
 use programs::Program;

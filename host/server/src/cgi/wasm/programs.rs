@@ -13,7 +13,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use super::Module;
 use crate::cgi::Refusal;
 use crate::cgi::open::{Identity, Opened};
-use crate::instance::epochs::Clock;
+use crate::instance::clock::Clock;
 use crate::instance::linker;
 use crate::instance::state::State;
 use crate::lock::lock;
