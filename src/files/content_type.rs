@@ -48,33 +48,8 @@ pub(crate) fn guess_type<'t, T: AsRef<str>>(path: &str, extensions_map: &'t [(T,
 
 /// Returns the type of `extension` in the table of Python's `mimetypes`.
 fn known_type(extension: &str) -> Option<&'static str> {
-    const KEYS: [Option<u128>; TYPES_MAP.len()] = {
-        let mut keys = [None; TYPES_MAP.len()];
-        let mut at = 0;
-        while at < keys.len() {
-            keys[at] = key(TYPES_MAP[at].0);
-            at += 1;
-        }
-        keys
-    };
-    let at = KEYS.binary_search(&Some(key(extension)?)).ok()?;
-    Some(TYPES_MAP[at].1)
-}
-
-/// Returns a number for `extension` that sorts as it does, so that finding it takes no comparisons of text;
-/// `None` if it is longer than any extension that is known.
-const fn key(extension: &str) -> Option<u128> {
-    let bytes = extension.as_bytes();
-    if bytes.len() > size_of::<u128>() {
-        return None;
-    }
-    let mut key = [0; size_of::<u128>()];
-    let mut at = 0;
-    while at < bytes.len() {
-        key[at] = bytes[at];
-        at += 1;
-    }
-    Some(u128::from_be_bytes(key))
+    let found = TYPES_MAP.binary_search_by(|(known, _)| (*known).cmp(extension));
+    found.ok().map(|at| TYPES_MAP[at].1)
 }
 
 /// Returns whether `content_type` is `text/...` without a charset. Other types that browsers read as text
