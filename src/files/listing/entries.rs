@@ -26,12 +26,36 @@ impl Entries {
     /// directory has more entries than there is memory for. A single name that cannot pass through WASI
     /// (not UTF-8), or that has gone meanwhile, is left out.
     pub(crate) fn read(directory: &Descriptor, path: &LocalPath) -> Result<Self, ErrorCode> {
-        let (names, found) = in_order(find(directory)?).map_err(too_many)?;
-        let mut entries = Vec::new();
-        entries.try_reserve_exact(found.len()).map_err(too_many)?;
-        let look = |found| Entry::look(directory, path, &names, found);
-        entries.extend(found.into_iter().map(look));
-        Ok(Entries { names, entries })
+        let mut entries = find(directory, path)?;
+        entries.sort().map_err(too_many)?;
+        Ok(entries)
+    }
+
+    /// Puts the entries and their names in the order of the listing.
+    fn sort(&mut self) -> Result<(), TryReserveError> {
+        let Entries { names, entries } = self;
+        let mut order = names::in_order(entries.len(), |at| &names[entries[at].name.clone()])?;
+        // In place: twice as many entries may be more than there is memory for.
+        for start in 0..order.len() {
+            let mut at = start;
+            while order[at] != start {
+                let next = order[at];
+                entries.swap(at, next);
+                order[at] = at;
+                at = next;
+            }
+            order[at] = at;
+        }
+        drop(order);
+        let mut ordered = String::new();
+        ordered.try_reserve_exact(names.len())?;
+        for entry in entries {
+            let start = ordered.len();
+            ordered.push_str(&names[entry.name.clone()]);
+            entry.name = start..ordered.len();
+        }
+        *names = ordered;
+        Ok(())
     }
 
     /// Returns each entry with its name.
@@ -79,20 +103,19 @@ impl Entry {
         self.kind == Some(Kind::Directory)
     }
 
-    /// Looks at the entry of `directory` whose name is at a place in `names`. `path` is the path of the
+    /// Looks at the entry of `directory` that has the name `text`, at `name` in all names. `path` is the path of the
     /// directory.
     fn look(
         directory: &Descriptor,
         path: &LocalPath,
-        names: &str,
-        (name, type_): (Range<usize>, DescriptorType),
+        name: Range<usize>,
+        DirectoryEntry { type_, name: text }: DirectoryEntry,
     ) -> Self {
-        let text = &names[name.clone()];
         let is_link = type_ == DescriptorType::SymbolicLink;
         let stat = match is_link {
-            true => open::stat(&path.join(text)),
+            true => open::stat(&path.join(&text)),
             // A directory may be one that can be read but not searched.
-            false => directory.stat_at(PathFlags::empty(), text).ok(),
+            false => directory.stat_at(PathFlags::empty(), &text).ok(),
         };
         let type_ = match &stat {
             Some(stat) => Some(stat.type_),
@@ -121,42 +144,25 @@ impl From<DescriptorType> for Kind {
     }
 }
 
-/// The names in a directory, and for each its place in them and the type of what it names.
-type Found = (String, Vec<(Range<usize>, DescriptorType)>);
-
-/// Reads the names in `directory`, and the types that the host tells, in the host's order.
-fn find(directory: &Descriptor) -> Result<Found, ErrorCode> {
+/// Reads the entries of `directory`, which has the path `path`, in the host's order. Each is looked at when it has been
+/// read: a host may know it then.
+fn find(directory: &Descriptor, path: &LocalPath) -> Result<Entries, ErrorCode> {
     let stream = directory.read_directory()?;
-    let (mut names, mut found) = (String::new(), Vec::new());
+    let (mut names, mut entries) = (String::new(), Vec::new());
     loop {
         match stream.read_directory_entry() {
-            Ok(Some(DirectoryEntry { type_, name })) => {
-                names.try_reserve(name.len()).map_err(too_many)?;
-                found.try_reserve(1).map_err(too_many)?;
+            Ok(Some(found)) => {
+                names.try_reserve(found.name.len()).map_err(too_many)?;
+                entries.try_reserve(1).map_err(too_many)?;
                 let start = names.len();
-                names.push_str(&name);
-                found.push((start..names.len(), type_));
+                names.push_str(&found.name);
+                entries.push(Entry::look(directory, path, start..names.len(), found));
             }
-            Ok(None) => return Ok((names, found)),
+            Ok(None) => return Ok(Entries { names, entries }),
             Err(ErrorCode::IllegalByteSequence | ErrorCode::NoEntry) => {}
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Returns the names and types of [`find`] in the order of the listing.
-fn in_order((names, found): Found) -> Result<Found, TryReserveError> {
-    let order = names::in_order(found.len(), |at| &names[found[at].0.clone()])?;
-    let (mut ordered_names, mut ordered) = (String::new(), Vec::new());
-    ordered_names.try_reserve_exact(names.len())?;
-    ordered.try_reserve_exact(found.len())?;
-    for at in order {
-        let (name, type_) = found[at].clone();
-        let start = ordered_names.len();
-        ordered_names.push_str(&names[name]);
-        ordered.push((start..ordered_names.len(), type_));
-    }
-    Ok((ordered_names, ordered))
 }
 
 fn too_many(_: TryReserveError) -> ErrorCode {

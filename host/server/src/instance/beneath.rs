@@ -77,6 +77,18 @@ pub(crate) fn stat(
     Some(found.and_then(fstat).map_err(error_code))
 }
 
+/// Looks at what `path` beneath `directory` names, without opening it, and waits; `None` where that cannot be told, or
+/// leads to another file system.
+pub(crate) fn stat_here(
+    directory: &std::fs::File,
+    path_flags: PathFlags,
+    path: &str,
+) -> Option<Stat> {
+    let here = BENEATH | ResolveFlags::NO_XDEV;
+    let found = resolve(directory, path_flags, path, OFlags::PATH, here)?;
+    fstat(found.ok()?).ok()
+}
+
 /// Returns whether `path` leads from `directory` to another file system, or out of it.
 pub(crate) fn leads_elsewhere(
     directory: &std::fs::File,

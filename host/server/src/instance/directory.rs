@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::vec;
 
 #[cfg(not(target_os = "linux"))]
@@ -63,9 +63,10 @@ struct Entries {
     storage: Storage,
     /// The source of more entries; none at the end, and while it is asked.
     source: Option<Source>,
-    /// Entries that the system has told of and nobody has asked for: the kind of each, and the end of its
-    /// name.
-    told: vec::IntoIter<(DescriptorType, usize)>,
+    /// The directory, for who asks for the status of an entry.
+    directory: Weak<File>,
+    /// Entries that the system has told of and nobody has asked for.
+    told: vec::IntoIter<Found>,
     /// The names of all that was told, from `asked` on. As strings of their own, a thousand at a time, they
     /// would take longer.
     names: String,
@@ -82,14 +83,15 @@ async fn read_directory(
     };
     let storage = state.root.storage_of(&directory.dir);
     let (directory, socket) = (directory.dir.clone(), state.socket());
+    let known = Arc::downgrade(&directory);
     let open = move || Source::of(directory, storage).and_then(Source::ask);
     match make(socket, storage, open).await? {
         Ok((source, told)) => {
             let state = store.data_mut();
-            state.looked_through.note(told.looked_through.as_ref());
             let entries = Entries {
                 storage,
                 source,
+                directory: known,
                 told: told.entries.into_iter(),
                 names: told.names,
                 asked: 0,
@@ -109,7 +111,8 @@ async fn read_directory_entry(
     loop {
         let state = store.data_mut();
         let entries = state.table.get_mut(&stream)?;
-        if let Some(entry) = entries.next() {
+        if let Some((entry, stat)) = entries.next() {
+            state.told.note(&entries.directory, &entry.name, stat);
             return Ok((Ok(Some(entry)),));
         }
         let Some(source) = entries.source.take() else {
@@ -121,7 +124,6 @@ async fn read_directory_entry(
             Err(error) => return Ok((Err(error.into()),)),
         };
         let state = store.data_mut();
-        state.looked_through.note(told.looked_through.as_ref());
         let entries = state.table.get_mut(&stream)?;
         entries.source = source;
         entries.told = told.entries.into_iter();
@@ -143,22 +145,29 @@ async fn make<T: Send + 'static>(
 }
 
 impl Entries {
-    /// Returns the next of the entries that the system has told of.
-    fn next(&mut self) -> Option<DirectoryEntry> {
-        let (type_, end) = self.told.next()?;
+    /// Returns the next of the entries that the system has told of, and its status if it was looked at.
+    fn next(&mut self) -> Option<(DirectoryEntry, Option<Stat>)> {
+        let Found { type_, end, stat } = self.told.next()?;
         let name = self.names[self.asked..end].to_owned();
         self.asked = end;
-        Some(DirectoryEntry { type_, name })
+        Some((DirectoryEntry { type_, name }, stat))
     }
 }
 
 /// Entries that the system has told of.
 #[derive(Default)]
 struct Told {
-    entries: Vec<(DescriptorType, usize)>,
+    entries: Vec<Found>,
     names: String,
-    /// The directory, if all of them were looked at, so that the kernel has what it knows of them in memory.
-    looked_through: Option<Arc<File>>,
+}
+
+/// An entry that the system has told of.
+struct Found {
+    type_: DescriptorType,
+    /// The end of its name in all names.
+    end: usize,
+    /// Its status, if it was looked at.
+    stat: Option<Stat>,
 }
 
 /// An open directory that can be asked for its entries.
@@ -180,8 +189,8 @@ impl Source {
         };
         seek(&opened, SeekFrom::Start(0))?;
         let device = match storage {
-            Storage::Local => Some(device(&fstat(&directory)?)),
-            Storage::Memory | Storage::Far => None,
+            Storage::Memory | Storage::Local => Some(device(&fstat(&directory)?)),
+            Storage::Far => None,
         };
         Ok(Source {
             directory,
@@ -199,42 +208,42 @@ impl Source {
             entries,
             device: here,
         } = &mut self;
-        // One that another file system is mounted on is not to be looked at again in place.
-        let mut are_here = here.is_some();
         while told.names.len() < FEW {
             let goes_on = entries.read(|name, file_type| {
                 // Names that are not UTF-8 cannot pass to a component.
                 let Ok(text) = name.to_str() else { return };
                 if text != "." && text != ".." {
-                    are_here =
-                        are_here && is_here(directory, name, text, file_type, here.unwrap_or(0));
                     told.names.push_str(text);
-                    let end = told.names.len();
-                    told.entries
-                        .push((type_of(directory, name, file_type), end));
+                    let stat = here.and_then(|here| look(directory, name, text, file_type, here));
+                    told.entries.push(Found {
+                        type_: match &stat {
+                            Some(stat) => descriptor_type(FileType::from_raw_mode(stat.st_mode)),
+                            None => type_of(directory, name, file_type),
+                        },
+                        end: told.names.len(),
+                        stat,
+                    });
                 }
             })?;
             if !goes_on {
-                told.looked_through = are_here.then(|| directory.clone());
                 return Ok((None, told));
             }
         }
-        told.looked_through = are_here.then(|| directory.clone());
         Ok((Some(self), told))
     }
 }
 
-/// Looks at what `name` of `directory`, which is on the device `here`, names. Returns whether that is on the same file
-/// system. One that is mounted there is not asked: it may be far away, and never answer.
-fn is_here(directory: &File, name: &CStr, text: &str, file_type: FileType, here: u64) -> bool {
+/// Looks at what `name` of `directory`, which is on the device `here`, names; `None` where that fails or leads to another
+/// file system. One that is mounted there is not asked: it may be far away, and never answer.
+fn look(directory: &File, name: &CStr, text: &str, file_type: FileType, here: u64) -> Option<Stat> {
     #[cfg(target_os = "linux")]
     if matches!(file_type, FileType::Directory | FileType::Unknown) {
-        return !beneath::leads_elsewhere(directory, PathFlags::empty(), text);
+        return beneath::stat_here(directory, PathFlags::empty(), text);
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (text, file_type);
-    let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
-    stat.is_ok_and(|stat| device(&stat) == here)
+    let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    (device(&stat) == here).then_some(stat)
 }
 
 /// Returns the number of the device that a file is on.

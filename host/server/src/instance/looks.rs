@@ -1,4 +1,4 @@
-//! What an instance has just looked at, so that the system is not asked for it again.
+//! The files that an instance has just opened or been told of, so that the system is not asked for them again.
 
 use std::fs::File;
 use std::sync::{Arc, Weak};
@@ -41,21 +41,35 @@ impl LookedAt {
     }
 }
 
-/// The directory whose entries were looked at on a thread that may wait for the disk. Another look at one of them
-/// is answered from memory: a listing takes two system calls for an entry, and not one and the three that ask the kernel
-/// for no more than what it has in memory.
+/// The entry of a directory that the instance was told of last, if it was looked at on a thread that may wait for the
+/// disk. Without it, a listing would take two system calls for an entry that a disk may have.
 #[derive(Debug, Default)]
-pub(crate) struct LookedThrough(Weak<File>);
+pub(crate) struct Told {
+    /// The directory, held weakly so that it is closed in time; its address is not given to another meanwhile.
+    directory: Weak<File>,
+    name: String,
+    stat: Option<Stat>,
+}
 
-impl LookedThrough {
-    /// Returns whether the entries of `directory` that were told of last were all looked at.
-    pub(crate) fn is(&self, directory: &Arc<File>) -> bool {
-        // The address is not given to another as long as this is here.
-        self.0.as_ptr() == Arc::as_ptr(directory)
+impl Told {
+    /// Notes that the instance is told of the entry `name` of `directory`, which was looked at if there is a `stat`.
+    pub(crate) fn note(&mut self, directory: &Weak<File>, name: &str, stat: Option<Stat>) {
+        self.stat = stat;
+        if stat.is_some() {
+            self.directory.clone_from(directory);
+            self.name.clear();
+            self.name.push_str(name);
+        }
     }
 
-    /// Notes the directory whose entries were told of last, if all of them were looked at.
-    pub(crate) fn note(&mut self, directory: Option<&Arc<File>>) {
-        self.0 = directory.map_or_else(Weak::new, Arc::downgrade);
+    /// Returns the status of the entry `name` of `directory`, if that is the one.
+    pub(crate) fn of(&self, directory: &Arc<File>, name: &str) -> Option<Stat> {
+        let is_it = self.directory.as_ptr() == Arc::as_ptr(directory) && self.name == name;
+        self.stat.filter(|_| is_it)
+    }
+
+    /// Forgets the entry.
+    pub(crate) fn forget(&mut self) {
+        self.stat = None;
     }
 }

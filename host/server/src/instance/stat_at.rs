@@ -24,7 +24,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
 }
 
 async fn stat_at(
-    store: StoreContextMut<'_, State>,
+    mut store: StoreContextMut<'_, State>,
     (descriptor, path_flags, path): (Resource<Descriptor>, PathFlags, WasmStr),
 ) -> Result<(Result<DescriptorStat, ErrorCode>,)> {
     let path = path.to_str(&store)?;
@@ -32,11 +32,13 @@ async fn stat_at(
     let Descriptor::Dir(directory) = state.table.get(&descriptor)? else {
         return Ok((Err(ErrorCode::NotDirectory),));
     };
-    let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
-    if !follow && is_name(&path) && state.looked_through.is(&directory.dir) {
-        let stat = statat(&directory.dir, &*path, AtFlags::SYMLINK_NOFOLLOW);
-        let stat = stat.map(descriptor_stat);
-        return Ok((stat.map_err(|error| std::io::Error::from(error).into()),));
+    if !path_flags.contains(PathFlags::SYMLINK_FOLLOW)
+        && let Some(stat) = state.told.of(&directory.dir, &path)
+    {
+        drop(path);
+        // Who asks again wants to know what has changed.
+        store.data_mut().told.forget();
+        return Ok((Ok(descriptor_stat(stat)),));
     }
     let storage = state.root.storage_of(&directory.dir);
     #[cfg(target_os = "linux")]

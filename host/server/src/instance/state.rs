@@ -13,7 +13,7 @@ use crate::disk::{Cursor, Root};
 use crate::instance::burst::Burst;
 use crate::instance::clock::Clock;
 use crate::instance::limits::Limits;
-use crate::instance::looks::{LookedAt, LookedThrough};
+use crate::instance::looks::{LookedAt, Told};
 use crate::instance::received::ReceivedFiles;
 use crate::log::Logged;
 use crate::memory::Taken;
@@ -27,7 +27,7 @@ pub(crate) struct State {
     pub(crate) attached: Option<Attached>,
     pub(crate) open_streams: OpenStreams,
     pub(crate) looked_at: LookedAt,
-    pub(crate) looked_through: LookedThrough,
+    pub(crate) told: Told,
     /// The place of the files that the instance has.
     pub(crate) root: Root,
     pub(crate) received_files: ReceivedFiles,
@@ -82,7 +82,7 @@ impl State {
             attached: None,
             open_streams: OpenStreams::default(),
             looked_at: LookedAt::default(),
-            looked_through: LookedThrough::default(),
+            told: Told::default(),
             root,
             received_files: ReceivedFiles::default(),
             computing: Duration::ZERO,
@@ -116,7 +116,7 @@ impl State {
 
     /// Notes that the instance has the next request.
     pub(crate) fn begin_request(&mut self) {
-        self.looked_through = LookedThrough::default();
+        self.told = Told::default();
         if let Some(logged) = &self.logged {
             logged.begin(client_of(&self.attached));
         }
