@@ -97,7 +97,12 @@ impl Idle {
             waiters.len() == 1
         });
         if is_first {
-            round::begin(go_round);
+            let going_round = GoingRound;
+            round::begin(move || {
+                // Moved here, to be dropped with the task.
+                let _going_round = &going_round;
+                go_round()
+            });
         }
     }
 }
@@ -130,6 +135,16 @@ impl Waiter {
             }
             other => other,
         };
+    }
+}
+
+/// The task that looks at all waits of a core. Those that are left when it is dropped have ended with the runtime: whoever
+/// waits next on this thread is the first.
+struct GoingRound;
+
+impl Drop for GoingRound {
+    fn drop(&mut self) {
+        let _ = WAITERS.try_with(|waiters| waiters.borrow_mut().clear());
     }
 }
 
@@ -199,5 +214,29 @@ mod tests {
         tokio::time::sleep(2 * ROUND).await;
         assert!(WAITERS.with_borrow(Vec::is_empty));
         duration_of_wait(new_idle()).await;
+    }
+
+    #[test]
+    fn a_wait_ends_though_another_runtime_ended_in_one() {
+        let runtime = || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder
+                .enable_all()
+                .start_paused(true)
+                .build()
+                .expect("a runtime")
+        };
+        let (before, mut left) = (runtime(), new_idle());
+        before.block_on(async {
+            tokio::select! {
+                biased;
+                _ = left.wait(pending::<()>()) => {}
+                () = ready(()) => {}
+            }
+        });
+        drop(before);
+        let wait = duration_of_wait(new_idle());
+        let waited = runtime().block_on(async { tokio::time::timeout(100 * ROUND, wait).await });
+        assert!(waited.is_ok(), "nobody goes round");
     }
 }
