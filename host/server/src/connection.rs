@@ -164,6 +164,7 @@ impl Connection {
                     return self.end().await;
                 }
                 Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                    self.socket.note_struck(Limit::Memory);
                     Err(Refusal::ServiceUnavailable)
                 }
                 Err(_) => return,

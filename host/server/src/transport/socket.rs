@@ -194,7 +194,7 @@ impl Socket {
         {
             let mut state = self.lock();
             // Bytes that have come behind a preface.
-            let come = mem::take(&mut state.inbox);
+            let come = state.take_inbox();
             state.transport.start_tls(config, come)?;
         }
         let handshake = poll_fn(|cx| {
@@ -294,7 +294,7 @@ impl Socket {
                 Ok(Ok(false)) => return Ok(false),
                 Ok(Err(error)) => return Err(error),
                 Err(_) => {
-                    self.lock().struck = Some(Limit::Content);
+                    self.note_struck(Limit::Content);
                     return Ok(false);
                 }
             }
@@ -333,6 +333,11 @@ impl Socket {
     /// Returns the limit that the client has come to, only once.
     pub(crate) fn take_struck(&self) -> Option<Limit> {
         self.lock().struck.take()
+    }
+
+    /// Notes that the client has come to `limit`.
+    pub(crate) fn note_struck(&self, limit: Limit) {
+        self.lock().struck = Some(limit);
     }
 
     /// Returns whether anything was written since the request that came last.
@@ -546,7 +551,7 @@ impl Socket {
             let mut size = 0;
             while size < self.pace().linger_size {
                 match self.receive().await {
-                    Ok(true) => size += mem::take(&mut self.lock().inbox).len(),
+                    Ok(true) => size += self.lock().take_inbox().len(),
                     _ => return,
                 }
             }
@@ -618,8 +623,7 @@ impl Socket {
         };
         state.handed = state.handed.saturating_sub(size);
         if size >= state.inbox.len() {
-            state.inbox_memory = None;
-            return Ok(mem::take(&mut state.inbox).into());
+            return Ok(state.take_inbox().into());
         }
         Ok(state.inbox.split_to(size).to_vec())
     }
@@ -831,11 +835,16 @@ impl State {
             }
             self.inbox.extend_from_slice(&buffer[..size]);
             if self.inbox.len() > FREE_INBOX && !self.take_inbox_memory(&terms.buffers) {
-                self.struck = Some(Limit::Memory);
                 return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
             }
             Poll::Ready(Ok(!self.ended))
         })
+    }
+
+    /// Takes all that has come, which counts as memory no more.
+    fn take_inbox(&mut self) -> BytesMut {
+        self.inbox_memory = None;
+        mem::take(&mut self.inbox)
     }
 
     /// Counts the inbox as memory. Returns false if there is too little.
@@ -887,10 +896,7 @@ impl State {
         let here =
             usize::try_from(size).map_or(self.inbox.len(), |size| size.min(self.inbox.len()));
         match here == self.inbox.len() {
-            true => {
-                self.inbox = BytesMut::new();
-                self.inbox_memory = None;
-            }
+            true => drop(self.take_inbox()),
             false => drop(self.inbox.split_to(here)),
         }
         self.head = Head::default();
