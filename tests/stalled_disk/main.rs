@@ -8,6 +8,7 @@ mod fuse;
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -201,6 +202,33 @@ fn an_upload_that_is_not_written_keeps_only_its_sender() {
                     assert_eq!(response.status, 201, "{operation}: {response:?}");
                     let written = fuse.read(&format!("new-{number}"));
                     assert_eq!(written.as_deref(), Some(&b"content\n"[..]), "{operation}");
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn a_script_that_does_not_come_keeps_only_who_asked_for_it() {
+    where_it_can_mount(
+        "a_script_that_does_not_come_keeps_only_who_asked_for_it",
+        || {
+            for kind in ["lookup", "open", "read"] {
+                let site = Site::new();
+                let fuse = mount(&site, &names(&[kind]));
+                symlink("far", site.root().join("htbin")).expect("a link");
+                let server = serve(&site, &["--cgi"]);
+                let targets: Vec<_> = (0..CROWD)
+                    .map(|number| format!("/htbin/stalls-{kind}-{number}"))
+                    .collect();
+                let mut streams = ask_all(server.port, &targets);
+                fuse.wait_for_held(CROWD);
+                assert_serves(server.port, kind);
+                fuse.release();
+                for (target, response) in targets.iter().zip(answers(&mut streams)) {
+                    // The files are no programs.
+                    let expected = [403, 500].contains(&response.status);
+                    assert!(expected, "{target}: {response:?}");
                 }
             }
         },

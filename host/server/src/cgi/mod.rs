@@ -1,8 +1,8 @@
 //! The import `sandserve:http/cgi`: scripts that a component asks for, run outside of it. The component decides which
 //! script is asked for and what becomes of its output (`handler::cgi` of the handler crate).
 //!
-//! 1. A script that is asked for waits for a slot (`slots`).
-//! 2. `open` finds its file beneath the root, where no link leads out.
+//! 1. `open` finds the file of a script that is asked for beneath the root, where no link leads out.
+//! 2. The script waits for a slot (`slots`).
 //! 3. A program is started by the `starter`, a small process, or by this one where there is none (`program`); a script
 //!    that is WebAssembly runs in a sandbox of its own (`wasm`).
 //! 4. `script` watches it until it ends, or is ended; its streams are in `pipe`, and what it says of errors in `errors`.
@@ -29,9 +29,11 @@ use wasmtime::component::{ComponentType, Linker, Lower, Resource, ResourceType};
 use wasmtime::error::Context;
 use wasmtime::{Error, Result, StoreContextMut};
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use wasmtime_wasi::p2::bindings::filesystem::types::PathFlags;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
+use crate::instance::aside::wait_for_path;
 use crate::instance::state::{Attached, State};
 use script::Script;
 use slots::Slots;
@@ -48,7 +50,7 @@ const MAX_SCRIPTS: usize = 64;
 /// The scripts beneath a directory, with the means to run them and the time that each has.
 pub struct Scripts {
     /// The directory that scripts are beneath.
-    root: File,
+    root: Arc<File>,
     path: String,
     timeout: Duration,
     slots: Arc<Slots>,
@@ -93,7 +95,7 @@ impl Scripts {
                 .with_context(cannot)?;
         }
         Ok(Scripts {
-            root,
+            root: Arc::new(root),
             path,
             timeout,
             slots: Slots::new(MAX_SCRIPTS),
@@ -243,7 +245,23 @@ async fn start(
         return Err(Error::msg("a script without a connection"));
     };
     let (socket, client) = (socket.clone(), client.clone());
-    let started = script::start(&scripts, &path, &arguments, &environment, &socket, client);
+    let (root, to, name) = (scripts.root.clone(), scripts.root.clone(), path.clone());
+    let storage = store.data().root.storage_of(&root);
+    let way = (PathFlags::SYMLINK_FOLLOW, path.clone());
+    let find = move || open::open(&root, &name);
+    let (found, _) = wait_for_path(Some(&socket), storage, to, way, find).await?;
+    let file = match found {
+        Ok(file) => file,
+        Err(refusal) => return Ok((Err(refusal),)),
+    };
+    let started = script::start(
+        &scripts,
+        (file, &path),
+        &arguments,
+        &environment,
+        &socket,
+        client,
+    );
     let (script, stdin, stdout) = match started.await {
         Ok(started) => started,
         Err(refusal) => return Ok((Err(refusal),)),

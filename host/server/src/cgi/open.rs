@@ -14,6 +14,7 @@ use crate::instance::beneath::find;
 pub(super) struct Opened {
     file: File,
     stat: Stat,
+    start: Option<Vec<u8>>,
 }
 
 /// The properties of a file of which at least one changes whenever its content does.
@@ -27,13 +28,22 @@ pub(super) struct Identity {
     pub(super) changed: (i128, i128),
 }
 
-/// Finds the file `path` beneath `root`, following links that stay inside.
+/// Finds the file `path` beneath `root`, following links that stay inside, and looks at its first bytes. Waits for the disk:
+/// whoever runs the file then finds its beginning in memory.
 pub(super) fn open(root: &File, path: &str) -> Result<Opened, Refusal> {
     let Some(Ok((file, stat))) = find(root, path) else {
         return Err(Refusal::NotFound);
     };
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Ok(Opened { file, stat }),
+        FileType::RegularFile => {
+            let mut opened = Opened {
+                file,
+                stat,
+                start: None,
+            };
+            opened.start = opened.read_start().ok();
+            Ok(opened)
+        }
         _ => Err(Refusal::NotExecutable),
     }
 }
@@ -69,8 +79,12 @@ impl Opened {
         self.stat.st_mode & 0o111 != 0
     }
 
-    /// Returns the first four bytes of the file, or fewer if it is shorter.
-    pub(super) fn start(&self) -> io::Result<Vec<u8>> {
+    /// Returns the first four bytes of the file: fewer if it is shorter; `None` if it cannot be read.
+    pub(super) fn start(&self) -> Option<&[u8]> {
+        self.start.as_deref()
+    }
+
+    fn read_start(&self) -> io::Result<Vec<u8>> {
         let mut start = Vec::new();
         File::open(self.path())?.take(4).read_to_end(&mut start)?;
         Ok(start)

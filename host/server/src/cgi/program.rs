@@ -176,7 +176,7 @@ pub(super) fn start_here(
 /// program take everything else for a shell script.
 fn is_program(file: &Opened) -> bool {
     // What cannot be read may be run all the same.
-    let start = file.start().unwrap_or_else(|_| ELF.to_vec());
+    let start = file.start().unwrap_or(ELF);
     start.starts_with(b"#!") || start == ELF
 }
 

@@ -15,10 +15,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::errors::Errors;
+use super::open::Opened;
 use super::pipe::{Input, Output, Pipes, pipes};
 use super::slots::Slot;
 use super::starter::Order;
-use super::{End, Refusal, Scripts, open, program, wasm};
+use super::{End, Refusal, Scripts, program, wasm};
 use crate::strikes::{Limit, strike};
 use crate::transport::socket::Socket;
 
@@ -64,10 +65,10 @@ pub(super) type Work = Pin<Box<dyn Future<Output = End> + Send>>;
 /// A script that was started, as its caller sees it: the resource, its input and its output.
 pub(super) type Started = (Script, Input, Output);
 
-/// Starts the script `path` for the client of `socket`, which the log calls `client`.
+/// Starts the script at `path`, which is in `file`, for the client of `socket`, which the log calls `client`.
 pub(super) async fn start(
     scripts: &Scripts,
-    path: &str,
+    (file, path): (Opened, &str),
     arguments: &[String],
     environment: &[(String, String)],
     socket: &Socket,
@@ -77,7 +78,7 @@ pub(super) async fn start(
         strike(&client, Limit::Scripts);
         return Err(Refusal::Busy);
     };
-    let (work, pipes) = begin(scripts, path, arguments, environment, slot).await?;
+    let (work, pipes) = begin(scripts, (file, path), arguments, environment, slot).await?;
     let is_active = Arc::new(AtomicBool::new(false));
     let (held, dropped) = oneshot::channel();
     let (tell, ended) = watch::channel(None);
@@ -105,13 +106,12 @@ pub(super) async fn start(
 /// Begins the work of a script that there is room for. The room is free when it has ended.
 async fn begin(
     scripts: &Scripts,
-    path: &str,
+    (file, path): (Opened, &str),
     arguments: &[String],
     environment: &[(String, String)],
     slot: Slot,
 ) -> Result<(Work, Pipes), Refusal> {
-    let file = open::open(&scripts.root, path)?;
-    if matches!(file.start(), Ok(start) if start == wasm::MAGIC) {
+    if file.start() == Some(wasm::MAGIC) {
         let name = path.trim_start_matches('.');
         let programs = scripts.programs()?;
         let (work, pipes) = wasm::start(programs, file, name, arguments, environment).await?;

@@ -1,11 +1,13 @@
 //! Calls that may wait for a disk are made aside (`disk`), the stock functions of `wasi:filesystem` among them.
 
+use std::fs::File;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{Error, Result};
-use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystemCtx, WasiFilesystemCtxView};
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtx, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::FsError;
 use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode, PathFlags};
 
@@ -53,7 +55,7 @@ pub(crate) async fn wait_for<T: Send + 'static>(
 pub(crate) async fn wait_for_path<T: Send + 'static>(
     socket: Option<&Socket>,
     storage: Storage,
-    directory: Dir,
+    directory: Arc<File>,
     (path_flags, path): (PathFlags, String),
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Result<(T, Storage)> {
@@ -74,9 +76,9 @@ pub(crate) async fn wait_for_path<T: Send + 'static>(
 
 /// Returns whether `path` leads from `directory` to another file system, or out of it. Waits only for the
 /// file system that the directory is on.
-fn leads_elsewhere(directory: &Dir, path_flags: PathFlags, path: &str) -> bool {
+fn leads_elsewhere(directory: &File, path_flags: PathFlags, path: &str) -> bool {
     #[cfg(target_os = "linux")]
-    return beneath::leads_elsewhere(&directory.dir, path_flags, path);
+    return beneath::leads_elsewhere(directory, path_flags, path);
     #[cfg(not(target_os = "linux"))]
     false
 }

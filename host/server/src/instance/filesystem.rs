@@ -206,7 +206,8 @@ impl Open {
         let socket = store.data().socket();
         let (opened, storage) = match aside {
             Some(storage) => {
-                let (to, way) = (self.directory.clone(), (self.path_flags, self.path.clone()));
+                let to = self.directory.dir.clone();
+                let way = (self.path_flags, self.path.clone());
                 let call = move || self.open();
                 wait_for_path(socket.as_deref(), storage, to, way, call).await?
             }

@@ -51,7 +51,7 @@ async fn stat_at(
         Now::InPlace => None,
     };
     let (directory, path) = (directory.clone(), path.into_owned());
-    let (to, way) = (directory.clone(), (path_flags, path.clone()));
+    let (to, way) = (directory.dir.clone(), (path_flags, path.clone()));
     let stat = move || stat_waiting(directory, path_flags, path);
     let socket = state.socket();
     Ok((match aside {
