@@ -373,6 +373,18 @@ pub const SETTINGS: &[Setting] = {
         Setting::new(
             Serving,
             Host,
+            ("isolation", "SANDSERVE_ISOLATION"),
+            Kind::OneOf {
+                value: "WHO",
+                words: &["connection", "client"],
+            },
+            "Give each connection instances of its own, or let the connections of one client use one after the other: \
+             by default client, and connection with --handler",
+        )
+        .excludes(&[("single", "")]),
+        Setting::new(
+            Serving,
+            Host,
             ("grace", "SANDSERVE_GRACE"),
             Kind::Number {
                 value: "SECONDS",

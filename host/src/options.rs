@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agreed::{fields, settings, syntax};
-use sandserve_host::{DirAccess, Forwarding, Pace, ScriptLimits, TrustedProxies, TrustedProxy};
+use sandserve_host::{
+    DirAccess, Forwarding, Isolation, Pace, ScriptLimits, TrustedProxies, TrustedProxy,
+};
 
 use crate::command_line::Given;
 
@@ -20,6 +22,8 @@ pub(crate) struct Options {
     pub(crate) handler: Option<PathBuf>,
     /// One connection at a time, in one instance.
     pub(crate) single: bool,
+    /// Who may share an instance, where that is said.
+    pub(crate) isolation: Option<Isolation>,
     pub(crate) open: bool,
     pub(crate) qr: bool,
     pub(crate) tls: Option<Tls>,
@@ -92,6 +96,10 @@ impl Options {
             directory: given.path("directory").unwrap_or_default(),
             handler: given.path("handler"),
             single: given.is_on("single"),
+            isolation: given.text("isolation").map(|who| match who {
+                "client" => Isolation::Client,
+                _ => Isolation::Connection,
+            }),
             open: given.is_on("open"),
             qr: given.is_on("qr"),
             tls: tls(given),

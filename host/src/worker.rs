@@ -13,8 +13,8 @@ use std::{fs, io};
 
 use agreed::settings;
 use sandserve_host::{
-    Grant, HttpServer, Load, Sandbox, Scripts, Shutdown, TlsConfig, ToStarter, cgi_server,
-    check_file, flush_log, log_strikes, remove_received, reopen_log, say,
+    Grant, HttpServer, Isolation, Load, Sandbox, Scripts, Shutdown, TlsConfig, ToStarter,
+    cgi_server, check_file, flush_log, log_strikes, remove_received, reopen_log, say,
 };
 
 use crate::options::{Options, Tls};
@@ -264,7 +264,12 @@ fn sandbox(options: &Options, starter: Option<&ToStarter>) -> Result<Sandbox, St
         Some(path) => load_handler(path, grant)
             .map_err(|error| format!("cannot use handler `{}`: {error}", path.display())),
     }?;
-    let sandbox = sandbox.pace(options.pace.clone());
+    let isolation = options.isolation.unwrap_or(match options.handler {
+        // What a handler remembers would depend on when its clients come.
+        Some(_) => Isolation::Connection,
+        None => Isolation::Client,
+    });
+    let sandbox = sandbox.pace(options.pace.clone()).isolation(isolation);
     Ok(match options.memory_budget {
         Some(bytes) => sandbox.memory_budget(bytes),
         None => sandbox,

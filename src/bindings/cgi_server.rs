@@ -585,7 +585,8 @@ pub mod exports {
                 /// What the host does with the connection after `serve`.
                 #[derive(Clone, Copy)]
                 pub enum Next {
-                    /// Wait for the next request and call `serve` again, on this instance or on a fresh one.
+                    /// Wait for the next request and call `serve` again, on this instance, on a fresh one, or on another that
+                    /// has served this client.
                     KeepAlive,
                     /// Discard as many bytes, content of the last request that nobody wants to read, and go on as with
                     /// `keep-alive`. Where that are too many, go on as with `linger`; where they do not come, close.

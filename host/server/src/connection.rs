@@ -13,6 +13,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::disk::Stalled;
 use crate::instance::burst::{Alike, Burst};
+use crate::kept;
 use crate::listen::Address;
 use crate::listen::connections::{Counted, Place, TooMany};
 use crate::listen::forwarded;
@@ -196,8 +197,10 @@ impl Connection {
                 _ => self.socket.send_now(),
             };
             if keep == Keep::ForBurst {
-                cohort::keep_step(Step::Drop).await;
-                *instance = None;
+                if !self.keep_for_client(instance, self.party(&behind).client) {
+                    cohort::keep_step(Step::Drop).await;
+                    *instance = None;
+                }
                 left = Some(Instant::now());
             }
             let sent = match progress {
@@ -235,6 +238,20 @@ impl Connection {
                 Outcome::Reset => return self.socket.reset(),
             }
         }
+    }
+
+    /// Leaves `instance` to the next request of `client`, if it may be. Returns whether it is left.
+    fn keep_for_client(&self, instance: &mut Option<Instance>, client: Client) -> bool {
+        let is_reusable = |instance: &mut Instance| instance.is_reusable();
+        if !self.sandbox.keeps_instances() {
+            return false;
+        }
+        let Some(mut instance) = instance.take_if(is_reusable) else {
+            return false;
+        };
+        instance.detach();
+        kept::keep(client, instance, &self.sandbox);
+        true
     }
 
     /// Waits for the server to stop, which `end` does, and then for a request that is on its way, at most until
@@ -542,6 +559,14 @@ impl Connection {
         Some(self.sandbox.new_burst(comes_back, stopping, alike))
     }
 
+    /// Returns an instance that was left to `client`.
+    fn kept_instance(&self, client: Client) -> Option<Instance> {
+        match self.sandbox.keeps_instances() {
+            true => kept::take(client, &self.sandbox),
+            false => None,
+        }
+    }
+
     async fn call(
         &self,
         instance: &mut Option<Instance>,
@@ -553,11 +578,14 @@ impl Connection {
         turns::begin(client, self.sandbox.terms().pace.instance).await?;
         let instance = match instance {
             Some(instance) => instance,
-            None => {
-                let new = self.sandbox.instantiate(client).await?;
-                cohort::keep_step(Step::Compute).await;
-                instance.insert(new)
-            }
+            None => match self.kept_instance(client) {
+                Some(kept) => instance.insert(kept),
+                None => {
+                    let new = self.sandbox.instantiate(client).await?;
+                    cohort::keep_step(Step::Compute).await;
+                    instance.insert(new)
+                }
+            },
         };
         instance.serve(&self.socket, info, head, burst).await
     }

@@ -7,7 +7,7 @@
 //! | accepted, with a place among all | `server`, `listen` |
 //! | its life: wait for a request, have it served, send, and again | `connection` |
 //! | bytes in and out | `transport`, `tls` |
-//! | an instance for a request | `sandbox`, `instance` |
+//! | an instance for a request, kept for a moment or fresh | `kept`, `sandbox`, `instance` |
 //! | scripts that an instance asks for | `cgi` |
 //!
 //! An instance computes; a connection waits. `pace` says who may wait, for what and how long, and whose turn it is.
@@ -18,6 +18,7 @@ mod cgi;
 mod connection;
 mod disk;
 mod instance;
+mod kept;
 mod listen;
 mod lock;
 mod log;
@@ -41,7 +42,7 @@ pub use listen::unix::{SocketFile, listen_unix};
 pub use listen::{Address, listen};
 pub use log::{flush_log, log_json, log_to, reopen_log, say, takes_more};
 pub use pace::{Pace, Rate};
-pub use sandbox::{Grant, Sandbox};
+pub use sandbox::{Grant, Isolation, Sandbox};
 pub use server::{HttpServer, Load, Shutdown};
 pub use strikes::log_strikes;
 pub use tls::{TlsConfig, TlsError};

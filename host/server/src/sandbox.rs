@@ -1,4 +1,4 @@
-//! The sandbox: a component, what it may import, and one instance of it for each connection.
+//! The sandbox: a component, what it may import, and instances of it.
 
 use std::fmt;
 use std::fs::File;
@@ -56,6 +56,20 @@ const MAX_PARTS: u32 = 8;
 /// Bytes of memory that an instance leaves behind for the next in its place.
 const KEEP_RESIDENT: usize = 256 * 1024;
 
+/// Most calls that one instance answers, for one connection after the other.
+const MAX_CALLS: u32 = 1000;
+
+/// Who may share an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// Nobody: what a component remembers goes with the connection at the latest.
+    Connection,
+    /// The connections of one client, one after the other: those from one IPv4 address, or from one IPv6 network of 64
+    /// bits. A connection on a Unix socket is a client of its own, unless a trusted proxy says whom it speaks for.
+    Client,
+}
+
 /// A component ready to be instantiated.
 pub struct Sandbox {
     name: String,
@@ -72,6 +86,7 @@ pub struct Sandbox {
     memory: Arc<Budget>,
     /// Guesses of passwords, where the component asks for them.
     guesses: Option<Guesses>,
+    isolation: Isolation,
     /// WASI contexts of instances that have gone, for those to come. An instance cannot change its
     /// own, and making one takes longer than making an instance.
     contexts: Arc<Mutex<Vec<Context>>>,
@@ -213,6 +228,7 @@ impl Sandbox {
             max_instances,
             memory,
             guesses: asks_for_passwords.then(Guesses::default),
+            isolation: Isolation::Connection,
             contexts: Arc::default(),
             clock: Clock::start(engine.clone()),
         })
@@ -251,6 +267,12 @@ impl Sandbox {
         self.change_terms(|terms| terms.pace = pace)
     }
 
+    /// Says who may share an instance, by default nobody ([`Isolation::Connection`]).
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
+        self
+    }
+
     fn change_terms(mut self, change: impl FnOnce(&mut Terms)) -> Self {
         change(Arc::make_mut(&mut self.terms));
         self
@@ -259,6 +281,11 @@ impl Sandbox {
     /// Returns whether the component may run scripts.
     pub(crate) fn runs_scripts(&self) -> bool {
         self.runs_scripts
+    }
+
+    /// Returns whether an instance may serve another connection of its client.
+    pub(crate) fn keeps_instances(&self) -> bool {
+        self.isolation == Isolation::Client
     }
 
     /// Returns what every connection is served on.
@@ -318,7 +345,10 @@ impl Sandbox {
         epochs::begin(&mut store.as_context_mut());
         let instance = self.pre.instantiate_async(&mut store).await?;
         let serve = instance.get_typed_func(&mut store, self.serve)?;
+        let memory = store.data().bounds.taken();
         Ok(Instance {
+            memory,
+            calls: 0,
             store: Some(store),
             serve,
             contexts: self.contexts.clone(),
@@ -422,6 +452,9 @@ pub(crate) struct Instance {
     store: Option<Store<State>>,
     serve: TypedFunc<Arguments, (Served,)>,
     contexts: Arc<Mutex<Vec<Context>>>,
+    /// The bytes of memory that it began with.
+    memory: u64,
+    calls: u32,
     _permit: Permit,
 }
 
@@ -441,6 +474,7 @@ impl Instance {
         let Some(store) = &mut self.store else {
             return Err(Error::msg("the instance has gone"));
         };
+        self.calls += 1;
         let (input, output) = store
             .data_mut()
             .attach(socket, &info.client.address, burst)?;
@@ -453,6 +487,22 @@ impl Instance {
         );
         let (served,) = self.serve.call_async(store, arguments).await?;
         Ok(served)
+    }
+
+    /// Returns whether this is an instance of `sandbox`.
+    pub(crate) fn is_of(&self, sandbox: &Sandbox) -> bool {
+        Arc::ptr_eq(&self.contexts, &sandbox.contexts)
+    }
+
+    /// Returns whether the instance, which has answered, is as good as a fresh one: it holds little memory, no file that
+    /// it was receiving, and what a component may leave behind with each call has not added up.
+    pub(crate) fn is_reusable(&self) -> bool {
+        let Some(store) = &self.store else {
+            return false;
+        };
+        let state = store.data();
+        let more = state.bounds.taken().saturating_sub(self.memory);
+        self.calls < MAX_CALLS && more <= KEEP_RESIDENT as u64 && state.received_files.is_empty()
     }
 
     /// Takes the connection away, which the instance has finished with.

@@ -33,6 +33,11 @@ impl ReceivedFiles {
         self.0.push(received);
     }
 
+    /// Returns whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Forgets the files that have just been moved or removed.
     pub(crate) fn retain_present(&mut self, name: &str) {
         self.0.retain(|received| received.name != name);

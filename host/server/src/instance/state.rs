@@ -54,6 +54,14 @@ pub(crate) enum Bounds {
 }
 
 impl Bounds {
+    /// Returns how many bytes of memory the instance has of what all may take; 0 for a script.
+    pub(crate) fn taken(&self) -> u64 {
+        match self {
+            Bounds::Shared(taken) => taken.bytes(),
+            Bounds::Script(_) => 0,
+        }
+    }
+
     /// Returns the limiter that is asked before the instance takes more.
     pub(crate) fn limiter(&mut self) -> &mut dyn ResourceLimiter {
         match self {
