@@ -72,7 +72,7 @@ fn what_is_no_range_gives_the_whole() {
         "Range: lines=1-2",
         "Range: 0-5",
         "Range: bytes=0-5,3-9",
-        "Range: bytes=0-0,2-2,4-4,6-6,8-8,10-10,12-12,14-14,16-16,18-18,20-20,22-22,24-24,26-26,28-28,30-30,32-32",
+        &every_second_byte(257),
     ] {
         let response = get(server.port, "/data.txt", &[field]);
         assert_eq!(response.status, 200, "{field}: {}", response.head);
@@ -151,6 +151,35 @@ fn several_ranges_come_as_parts_that_say_where_they_are() {
         again.header("Content-Type"),
         "a boundary that can be foreseen"
     );
+}
+
+/// Returns a field that asks for `count` bytes, none beside another, the last one first.
+fn every_second_byte(count: usize) -> String {
+    let specs: Vec<_> = (0..count)
+        .rev()
+        .map(|at| format!("{0}-{0}", 2 * at))
+        .collect();
+    format!("Range: bytes={}", specs.join(","))
+}
+
+#[test]
+fn up_to_256_parts_come_in_the_order_of_the_request() {
+    let (site, data) = site();
+    let server = serve(&site);
+    // As zsync asks, and as zchunk does at most.
+    for count in [20, 256] {
+        let response = get(server.port, "/data.txt", &[&every_second_byte(count)]);
+        assert_eq!(response.status, 206, "{count}: {}", response.head);
+        let parts = parts(&response);
+        assert_eq!(parts.len(), count);
+        for ((head, body), at) in parts.iter().zip((0..count).rev()) {
+            let range = format!("Content-Range: bytes {0}-{0}/100000", 2 * at);
+            assert!(head.contains(&range), "no {range} in {head}");
+            assert_eq!(*body, &data[2 * at..=2 * at], "{range}");
+        }
+        // Each part has as much around it, however many there are.
+        assert!(response.body.len() < count * 200, "{}", response.body.len());
+    }
 }
 
 /// Returns the parts of a multipart body: the head of each, and its bytes.
