@@ -192,6 +192,29 @@ fn a_directory_without_its_slash_redirects() {
 }
 
 #[test]
+fn a_file_has_no_slash_behind_it_however_that_is_written() {
+    let site = Site::new();
+    let server = serve(&site, "HTTP/1.1");
+    for end in [
+        "/", "%2F", "%2f", "/.", "%2f.", "/%2E", "//", "/./", "/..", "/x/..", "%2Fx%2f%2e%2e",
+    ] {
+        let target = format!("/hello.txt{end}");
+        let status = get(server.port, &target, &[]).status;
+        // One step up from what the file would be as a directory is where it is.
+        let is_up = end == "/..";
+        assert_eq!(status == 404, !is_up, "{target}: {status}");
+    }
+    for target in ["/listed%2F", "/listed/."] {
+        let response = get(server.port, target, &[]);
+        let location = format!("{target}/");
+        assert_eq!(response.status, 301, "{target}: {response:?}");
+        assert_eq!(response.header("Location"), Some(&*location), "{target}");
+        let listing = get(server.port, &location, &[]);
+        assert!(listing.text().contains("b.txt"), "{target}: {listing:?}");
+    }
+}
+
+#[test]
 fn percent_encoded_names_are_decoded() {
     let site = Site::new();
     let server = serve(&site, "HTTP/1.0");

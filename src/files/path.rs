@@ -16,7 +16,7 @@ const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 
 /// Returns the file that `path` names, relative to the root and always beneath it as text: `directory`,
-/// then the decoded segments with `.` and `..` resolved, then a `/` if `path` ends in one
+/// then the decoded segments with `.` and `..` resolved, then a `/` if only a directory can be meant
 /// (`SimpleHTTPRequestHandler.translate_path`). Query and fragment do not count.
 pub(crate) fn translate_path(directory: &str, path: &str) -> String {
     let path = Target::new(path).path;
@@ -39,10 +39,16 @@ pub(crate) fn translate_path(directory: &str, path: &str) -> String {
             }
         }
     }
-    if path.ends_with('/') {
+    if names_directory(&decoded) {
         name.push('/');
     }
     name
+}
+
+/// Returns whether only a directory can have the decoded `path`: its last segment is empty, `.` or `..`. A
+/// slash that came escaped counts (CPython gh-134098).
+fn names_directory(path: &str) -> bool {
+    matches!(path.rsplit('/').next(), None | Some("" | "." | ".."))
 }
 
 /// Returns whether `name` is in a link as it is, so that [`quote`] would return it unchanged; this check is
@@ -79,7 +85,13 @@ mod tests {
             ("/a//b/./c", "./a/b/c"),
             ("/a?b/", "./a"),
             ("/a#b/", "./a"),
-            ("/a/..", "."),
+            ("/a/..", "./"),
+            ("/a/.", "./a/"),
+            ("/a/b/..", "./a/"),
+            ("/a%2f", "./a/"),
+            ("/a%2F%2e", "./a/"),
+            ("/a/%2E%2e", "./"),
+            ("/a/...", "./a/..."),
             ("/a/../", "./"),
             ("/../../etc/passwd", "./etc/passwd"),
             ("/%2e%2e/%2e%2e/etc/passwd", "./etc/passwd"),
