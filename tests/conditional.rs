@@ -255,3 +255,42 @@ fn what_last_modified_said_is_a_condition_that_holds_until_the_file_changes() {
         assert_eq!(changed.status, 200, "{nanoseconds} ns: {changed:?}");
     }
 }
+
+#[test]
+fn a_time_that_cannot_be_is_never_later_than_date_and_holds_as_a_condition() {
+    // Files in memory can have any time.
+    let site = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+    let program = env!("CARGO_BIN_EXE_sandserve");
+    let server = Server::start(program, site.path(), &["--protocol", "HTTP/1.1"]);
+    let hour = Duration::from_secs(3600);
+    let year_13000 = UNIX_EPOCH + Duration::from_secs(350_000_000_000);
+    for (name, time) in [
+        ("future", SystemTime::now() + hour),
+        ("far-future", year_13000),
+        ("before-1970", UNIX_EPOCH - hour),
+    ] {
+        let path = site.path().join(name);
+        std::fs::write(&path, "content\n").expect("written");
+        let file = File::options().write(true).open(&path).expect("a file");
+        file.set_modified(time).expect("a time can be set");
+        let target = format!("/{name}");
+        let first = get(server.port, &target, &[]);
+        assert_eq!(first.status, 200, "{first:?}");
+        let field = |field: &str| first.header(field).expect(field).to_owned();
+        let seconds =
+            |field_name: &str| httpdate::parse_http_date(&field(field_name)).expect("an HTTP date");
+        assert!(seconds("Last-Modified") <= seconds("Date"), "{first:?}");
+        let (date, tag) = (field("Last-Modified"), field("ETag"));
+        for (condition, status) in [
+            (format!("If-Modified-Since: {date}"), 304),
+            (format!("If-Unmodified-Since: {date}"), 200),
+            (format!("If-None-Match: {tag}"), 304),
+            (format!("If-Match: {tag}"), 200),
+            (format!("If-Range: {tag}\r\nRange: bytes=0-1"), 206),
+        ] {
+            let response = get(server.port, &target, &[&condition]);
+            assert_eq!(response.status, status, "{name} {condition}: {response:?}");
+            assert_eq!(response.header("Last-Modified"), Some(&*date), "{name}");
+        }
+    }
+}

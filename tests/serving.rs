@@ -196,7 +196,17 @@ fn a_file_has_no_slash_behind_it_however_that_is_written() {
     let site = Site::new();
     let server = serve(&site, "HTTP/1.1");
     for end in [
-        "/", "%2F", "%2f", "/.", "%2f.", "/%2E", "//", "/./", "/..", "/x/..", "%2Fx%2f%2e%2e",
+        "/",
+        "%2F",
+        "%2f",
+        "/.",
+        "%2f.",
+        "/%2E",
+        "//",
+        "/./",
+        "/..",
+        "/x/..",
+        "%2Fx%2f%2e%2e",
     ] {
         let target = format!("/hello.txt{end}");
         let status = get(server.port, &target, &[]).status;
@@ -410,12 +420,6 @@ fn a_file_from_before_the_epoch_is_served() {
         .and_then(|file| file.set_modified(time));
     set.expect("a time can be set");
     let server = serve(&site, "HTTP/1.0");
-    let response = get(
-        server.port,
-        "/old.txt",
-        &["If-Modified-Since: Sun, 13 Sep 2020 12:26:40 GMT"],
-    );
-    assert!(matches!(response.status, 200 | 304), "{response:?}");
     let response = get(server.port, "/old.txt", &[]);
     assert_eq!(response.status, 200, "{response:?}");
     assert_eq!(response.text(), "old\n", "{response:?}");

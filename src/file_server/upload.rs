@@ -14,10 +14,10 @@ use agreed::incomplete::{self, is_incomplete};
 
 use crate::file_server::form_data::{self, FormData, Part};
 use crate::files::Files;
-use crate::files::conditions::{self, Validators};
+use crate::files::conditions::{self, Facts, Validators};
 use crate::files::dotfiles;
 use crate::files::listing::Entries;
-use crate::files::open::{open_directory, stat};
+use crate::files::open::{OpenAt, changed, open_directory, stat};
 use crate::files::path::quote;
 use crate::handler::base::BaseHttpRequestHandler;
 use crate::handler::exchange::Exchange;
@@ -94,7 +94,7 @@ where
 {
     let request = &http.request;
     let checked = match request.command() {
-        "PUT" => check_put(handler, request, settings).map(drop),
+        "PUT" => check_put(handler, request, settings, http.open_at).map(drop),
         _ => check_post(handler, request, settings).map(drop),
     };
     match checked {
@@ -205,10 +205,11 @@ fn put<H>(handler: &H, http: &mut Exchange, settings: &Settings) -> Result<bool,
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    let (directory, name) = check_put(handler, &http.request, settings)?;
+    let open_at = http.open_at;
+    let (directory, name) = check_put(handler, &http.request, settings, open_at)?;
     let mut content = Limited::new(&mut http.rfile, settings);
     let partial = Partial::receive(&directory, &mut content)?;
-    Ok(partial.place(&name, &http.request, settings)?)
+    Ok(partial.place(&name, &http.request, settings, open_at)?)
 }
 
 /// Receives and stores the files of a POST request. Returns their names, and whether each has replaced
@@ -221,13 +222,14 @@ fn post<H>(
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
+    let open_at = http.open_at;
     let (directory, boundary) = check_post(handler, &http.request, settings)?;
     let mut form = FormData::new(Limited::new(&mut http.rfile, settings), &boundary);
     let mut received: Vec<(String, Partial)> = Vec::new();
     while let Some(part) = form.next_part()? {
         let Part::File(name) = part else { continue };
         check_name(handler.files(), &name)?;
-        may_store(&directory, &name, &http.request, settings)?;
+        may_store(&directory, &name, &http.request, settings, open_at)?;
         if received.iter().any(|(other, _)| *other == name) {
             return Err(refusal(400, "Two files of one name").into());
         }
@@ -242,7 +244,7 @@ where
     let mut names = Vec::new();
     let mut replaced = true;
     for (name, partial) in received {
-        replaced &= partial.place(&name, &http.request, settings)?;
+        replaced &= partial.place(&name, &http.request, settings, open_at)?;
         names.push(name);
     }
     Ok((names, replaced))
@@ -281,6 +283,7 @@ fn check_put<H>(
     handler: &H,
     request: &Request,
     settings: &Settings,
+    open_at: OpenAt,
 ) -> Result<(Descriptor, String), Refusal>
 where
     H: SimpleHttpRequestHandler + ?Sized,
@@ -297,7 +300,7 @@ where
     // RFC 4918 9.7.1 has this status for PUT into a directory that does not exist.
     let missing = || refusal(409, "No such directory");
     let directory = open_directory(directory).ok_or_else(missing)?;
-    may_store(&directory, name, request, settings)?;
+    may_store(&directory, name, request, settings, open_at)?;
     Ok((directory, name.into()))
 }
 
@@ -368,6 +371,7 @@ fn may_store(
     name: &str,
     request: &Request,
     settings: &Settings,
+    open_at: OpenAt,
 ) -> Result<bool, Refusal> {
     let validators = match directory.stat_at(PathFlags::empty(), name) {
         Err(ErrorCode::NoEntry) => None,
@@ -376,9 +380,12 @@ fn may_store(
             DescriptorType::Directory => return Err(is_directory()),
             DescriptorType::RegularFile if settings.overwrite => {
                 let hash = directory.metadata_hash_at(PathFlags::empty(), name).ok();
-                let modified = stat.data_modification_timestamp;
-                let identity = hash.map(|hash| hash.lower);
-                Some(Validators::new(stat.size, modified, identity))
+                Some(Validators::new(&Facts {
+                    size: stat.size,
+                    modified: stat.data_modification_timestamp,
+                    changed: changed(&stat, open_at),
+                    identity: hash.map(|hash| hash.lower),
+                }))
             }
             // A link is not followed: the file that it leads to has a name of its own.
             _ => return Err(exists(name)),
@@ -457,9 +464,10 @@ impl<'d> Partial<'d> {
         name: &str,
         request: &Request,
         settings: &Settings,
+        open_at: OpenAt,
     ) -> Result<bool, Refusal> {
         for _ in 0..MAX_ATTEMPTS {
-            let replaces = may_store(self.directory, name, request, settings)?;
+            let replaces = may_store(self.directory, name, request, settings, open_at)?;
             match self.move_to(name, replaces) {
                 Ok(()) => return Ok(replaces),
                 // Another file has come in between; the name is looked at once more.

@@ -4,7 +4,7 @@
 use wasi::clocks::wall_clock::Datetime;
 
 use crate::files::open::File;
-use crate::http1::date::parse_http_date;
+use crate::http1::date::{not_in_the_future, parse_http_date};
 use crate::http1::request::Request;
 
 /// The validators of a file, which tell one version of it from another (RFC 9110 8.8).
@@ -14,6 +14,37 @@ pub(crate) struct Validators {
     pub(crate) etag: Option<String>,
     /// The time of the last modification, in seconds since the epoch.
     pub(crate) last_modified: Option<u64>,
+}
+
+/// The facts about a file that its validators are made of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Facts {
+    /// The size in bytes.
+    pub(crate) size: u64,
+    /// The time when the content last changed, as [`File::modified`] has it.
+    pub(crate) modified: Option<Datetime>,
+    /// The time when anything about the file last changed, as [`File::changed`] has it.
+    pub(crate) changed: Option<Datetime>,
+    /// The host's identity of the file.
+    pub(crate) identity: Option<u64>,
+}
+
+impl Facts {
+    /// Returns the time of the last modification, in seconds since the epoch and not in the future (RFC 9110
+    /// 8.8.2.1). A time that was set to later than now, or to before 1970, is not when that happened: the last
+    /// change of anything about the file is nearer to it, and stays the same from one request to the next.
+    /// `not_in_the_future` limits a time to now.
+    fn last_modified(&self, not_in_the_future: impl Fn(u64) -> u64) -> Option<u64> {
+        match self.modified {
+            Some(Datetime { seconds, .. }) if not_in_the_future(seconds) == seconds => {
+                Some(seconds)
+            }
+            modified => {
+                let changed = self.changed.or(modified)?;
+                Some(not_in_the_future(changed.seconds))
+            }
+        }
+    }
 }
 
 /// The result of evaluating the preconditions of a request.
@@ -28,23 +59,27 @@ pub(crate) enum Precondition {
 }
 
 impl Validators {
-    /// Returns the validators of `file`. The tag is made of the size, the nanosecond of the last
-    /// modification, and the host's identity of the file. There are no validators where the host does not
-    /// say when the file was modified.
+    /// Returns the validators of `file`, as [`Validators::new`] does.
     pub(crate) fn of(file: &File) -> Self {
-        Validators::new(file.size, file.modified, file.identity)
+        Validators::new(&Facts {
+            size: file.size,
+            modified: file.modified,
+            changed: file.changed,
+            identity: file.identity,
+        })
     }
 
-    /// Returns the validators of a file that need not be open, of `size` bytes, as [`Validators::of`] does.
-    pub(crate) fn new(size: u64, modified: Option<Datetime>, identity: Option<u64>) -> Self {
-        let etag = modified.map(|modified| {
-            let seconds = modified.seconds.wrapping_mul(1_000_000_000);
-            let nanoseconds = seconds.wrapping_add(modified.nanoseconds.into());
-            entity_tag(&[size, nanoseconds, identity.unwrap_or_default()])
+    /// Returns the validators of a file by its `facts`. The tag is made of the size, the nanosecond of the last
+    /// modification, and the host's identity of the file. There are no validators where the host does not
+    /// say when the file was modified.
+    pub(crate) fn new(facts: &Facts) -> Self {
+        let etag = facts.modified.or(facts.changed).map(|modified| {
+            let identity = facts.identity.unwrap_or_default();
+            entity_tag(&[facts.size, nanoseconds(modified), identity])
         });
         Validators {
             etag,
-            last_modified: modified.map(|modified| modified.seconds),
+            last_modified: facts.last_modified(not_in_the_future),
         }
     }
 
@@ -70,6 +105,12 @@ impl Validators {
         let date = parse_http_date(value);
         date.is_some() && date == self.last_modified
     }
+}
+
+/// Returns a time in nanoseconds since the epoch, of which there are more than a number holds.
+fn nanoseconds(time: Datetime) -> u64 {
+    let seconds = time.seconds.wrapping_mul(1_000_000_000);
+    seconds.wrapping_add(time.nanoseconds.into())
 }
 
 /// Returns an entity tag: `numbers` in hexadecimal, with `-` between, in quotes. Every response has one,
@@ -257,6 +298,35 @@ mod tests {
             let ours = validators();
             assert_eq!(allow_change(&request, Some(&ours)), of_ours, "{field}");
             assert_eq!(allow_change(&request, None), of_none, "{field}");
+        }
+    }
+
+    #[test]
+    fn a_file_was_last_modified_when_it_says_unless_that_cannot_be() {
+        let at = |seconds| Datetime {
+            seconds,
+            nanoseconds: 999_999_999,
+        };
+        const NOW: u64 = 1000;
+        for (modified, changed, last_modified) in [
+            (Some(10), None, Some(10)),
+            (Some(10), Some(20), Some(10)),
+            (Some(NOW), Some(20), Some(NOW)),
+            // In the future, beyond the year 9999, before 1970.
+            (Some(NOW + 1), Some(20), Some(20)),
+            (Some(NOW + 1), None, Some(NOW)),
+            (Some(u64::MAX), Some(20), Some(20)),
+            (Some(u64::MAX), Some(NOW + 1), Some(NOW)),
+            (None, Some(20), Some(20)),
+            (None, None, None),
+        ] {
+            let facts = Facts {
+                modified: modified.map(at),
+                changed: changed.map(at),
+                ..Facts::default()
+            };
+            let found = facts.last_modified(|seconds| seconds.min(NOW));
+            assert_eq!(found, last_modified, "{modified:?} {changed:?}");
         }
     }
 
