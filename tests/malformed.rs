@@ -180,6 +180,84 @@ fn a_head_that_is_none_is_refused() {
 }
 
 #[test]
+fn a_host_is_a_host() {
+    let site = Site::new();
+    let server = serve(&site);
+    for host in [
+        "a/b",
+        "a b",
+        "u@h",
+        "u:p@h",
+        "[::1",
+        "::1",
+        "[]",
+        "[x]",
+        "h:x",
+        "h:80:80",
+        "h:-1",
+        "a,b/c",
+        "a\\b",
+        "<h>",
+        "a\"b",
+        "a?b",
+        "a#b",
+        "h%",
+        "h%zz",
+        "\u{fc}.example",
+    ] {
+        let raw = format!("GET /hello.txt HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert_refused(&server, raw.as_bytes(), 400);
+        let raw = format!("GET /hello.txt HTTP/1.0\r\nHost: {host}\r\n\r\n");
+        assert_refused(&server, raw.as_bytes(), 400);
+        // What ends an authority in a target leaves another one.
+        if !host.contains(['/', '?', '#']) {
+            let raw = format!("GET http://{host}/hello.txt HTTP/1.1\r\nHost: h\r\n\r\n");
+            assert_refused(&server, raw.as_bytes(), 400);
+        }
+    }
+    for target in [
+        "http:///hello.txt",
+        "http://",
+        "https://:80/hello.txt",
+        "http://?q",
+    ] {
+        let raw = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_refused(&server, raw.as_bytes(), 400);
+    }
+    for host in [
+        "",
+        "h",
+        "H.example.",
+        "a_b",
+        "h:",
+        "h:80",
+        "127.0.0.1:1",
+        "[::1]",
+        "[::1]:80",
+        "[fe80::1%eth0]",
+        "xn--bcher-kva",
+        "%C3%BC.example",
+    ] {
+        let raw = format!("GET /hello.txt HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let bytes = exchange(server.port, raw.as_bytes());
+        assert!(
+            bytes.ends_with(b"\r\n\r\nhello\n"),
+            "{}",
+            transcript(raw.as_bytes(), &bytes)
+        );
+        if !host.is_empty() {
+            let raw = format!("GET http://{host}/hello.txt HTTP/1.0\r\n\r\n");
+            let bytes = exchange(server.port, raw.as_bytes());
+            assert!(
+                bytes.ends_with(b"\r\n\r\nhello\n"),
+                "{}",
+                transcript(raw.as_bytes(), &bytes)
+            );
+        }
+    }
+}
+
+#[test]
 fn a_refused_head_request_gets_no_content() {
     let site = Site::new();
     let server = serve(&site);

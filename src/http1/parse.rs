@@ -7,6 +7,7 @@ use agreed::escape;
 use agreed::head::{MAX_EMPTY, MAX_FIELDS, MAX_HEAD, MAX_LINE, is_text};
 use agreed::syntax::is_tchar;
 
+use crate::http1::authority;
 use crate::http1::request::{Field, Framing, Request, Version, latin1};
 use crate::http1::target::Ends;
 use crate::text::excerpt::excerpt;
@@ -242,11 +243,15 @@ impl<'a> Parser<'a> {
             let extra = bytes.iter().take_while(|&&byte| byte == b'/').count() - 1;
             return Ok(target.start + extra..target.end);
         }
-        if let Some(authority) = after_scheme(bytes) {
-            let rest = authority
-                .iter()
-                .position(|byte| matches!(byte, b'/' | b'?' | b'#'))
-                .map_or(target.end, |length| target.end - authority.len() + length);
+        if let Some(from_authority) = after_scheme(bytes) {
+            let is_end = |byte: &u8| matches!(byte, b'/' | b'?' | b'#');
+            let length = from_authority.iter().position(is_end);
+            let length = length.unwrap_or(from_authority.len());
+            // RFC 9110 4.2.1: an authority without a host is invalid.
+            if authority::split(&from_authority[..length]).is_none_or(|(host, _)| host.is_empty()) {
+                return Err(self.bad_target(bytes));
+            }
+            let rest = target.end - from_authority.len() + length;
             if self.bytes[rest..target.end].starts_with(b"/") {
                 return self.origin_form(request, rest..target.end);
             }
@@ -260,22 +265,28 @@ impl<'a> Parser<'a> {
         }
         match request.command() {
             "OPTIONS" if bytes == b"*" => Ok(target),
-            "CONNECT" => Ok(target),
-            _ => {
-                let target = repr(&latin1(bytes));
-                Err(self.refuse(400, format!("Bad request target ({target})")))
-            }
+            // RFC 9112 3.2.3: the authority-form has a host and a port.
+            "CONNECT" => match authority::split(bytes) {
+                Some((host, port)) if !host.is_empty() && !port.is_empty() => Ok(target),
+                _ => Err(self.bad_target(bytes)),
+            },
+            _ => Err(self.bad_target(bytes)),
         }
     }
 
-    /// Checks that a request of HTTP/1.1 has one Host, and that no request has two (RFC 9112 3.2).
+    /// Checks that a request of HTTP/1.1 has one Host, that no request has two, and that it is one (RFC 9112
+    /// 3.2).
     fn check_host(&self, request: &Request) -> Result<(), Stop> {
-        let hosts = request.headers().values("Host").count();
-        let needs_one = request.version >= Version::Http11 && !self.lenient;
-        if hosts > 1 || (hosts == 0 && needs_one) {
-            return Err(self.refuse(400, "Bad Host header".into()));
+        let mut hosts = request.headers().values("Host");
+        let is_good = match (hosts.next(), hosts.next()) {
+            (None, _) => request.version < Version::Http11 || self.lenient,
+            (Some(host), None) => authority::split(host).is_some(),
+            (Some(_), Some(_)) => false,
+        };
+        match is_good {
+            true => Ok(()),
+            false => Err(self.refuse(400, "Bad Host header".into())),
         }
-        Ok(())
     }
 
     /// Finds the framing of the content by RFC 9112 6.3, refusing all that two implementations might read
@@ -309,6 +320,11 @@ impl<'a> Parser<'a> {
                 Err(self.refuse(400, "Both Content-Length and Transfer-Encoding".into()))
             }
         }
+    }
+
+    fn bad_target(&self, target: &[u8]) -> Stop {
+        let target = repr(&latin1(target));
+        self.refuse(400, format!("Bad request target ({target})"))
     }
 
     fn too_large(&self, explain: &str) -> Stop {
@@ -458,6 +474,11 @@ mod tests {
             (b"GET ftp://x/ HTTP/1.0\r\n\r\n", 400, "Bad request target ('ftp://x/')"),
             (b"GET / HTTP/1.1\r\n\r\n", 400, "Bad Host header"),
             (b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", 400, "Bad Host header"),
+            (b"GET / HTTP/1.0\r\nHost: a/b\r\n\r\n", 400, "Bad Host header"),
+            (b"GET http:///f HTTP/1.0\r\n\r\n", 400, "Bad request target ('http:///f')"),
+            (b"GET http://u@h/f HTTP/1.0\r\n\r\n", 400, "Bad request target ('http://u@h/f')"),
+            (b"GET http://?q HTTP/1.0\r\n\r\n", 400, "Bad request target ('http://?q')"),
+            (b"CONNECT x HTTP/1.0\r\n\r\n", 400, "Bad request target ('x')"),
             (b"GET / HTTP/1.0\r\nA : b\r\n\r\n", 400, "Bad header line"),
             (b"GET / HTTP/1.0\r\nA: b\r\n c\r\n\r\n", 400, "Bad header line"),
             (b"GET / HTTP/1.0\r\nContent-Length: +1\r\n\r\n", 400, "Bad Content-Length header"),
