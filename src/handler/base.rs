@@ -279,7 +279,13 @@ where
     H: BaseHttpRequestHandler + ?Sized,
 {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, UnexpectedEof};
-    let failure = match handler.do_command(http) {
+    let outcome = handler.do_command(http);
+    let excess = http.wfile.take_excess();
+    if excess > 0 {
+        let message = format!("{excess} bytes beyond Content-Length were not sent");
+        handler.log_error(http, &message);
+    }
+    let failure = match outcome {
         Err(error) if matches!(error.kind(), BrokenPipe | ConnectionAborted | UnexpectedEof) => {
             return Err(error);
         }
