@@ -167,7 +167,9 @@ fn a_head_that_is_none_is_refused() {
         (b"GET /hello\0.txt HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"GET /hello\r.txt HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"G@T /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        (b"GET hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"PUT * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET ftp://a/hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"GET file:///hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"GET /hello.txt\r\n\r\n", 400),
         (b"GET /hello.txt http/1.1\r\nHost: a\r\n\r\n", 400),
@@ -325,8 +327,8 @@ fn of_a_long_text_that_is_refused_both_ends_are_shown() {
             "'\")",
         ),
         (
-            format!("GET x{} HTTP/1.1\r\nHost: a\r\n\r\n", "\\".repeat(10_000)),
-            "400 Bad request target ('x\\\\",
+            format!("GET x://{} HTTP/1.1\r\nHost: a\r\n\r\n", "\\".repeat(10_000)),
+            "400 Bad request target ('x://\\\\",
             "\\\\')",
         ),
         (

@@ -192,6 +192,40 @@ fn a_directory_without_its_slash_redirects() {
 }
 
 #[test]
+fn a_target_may_lack_the_slash_at_its_start() {
+    let site = Site::new();
+    site.write("a:b", "colon\n");
+    let server = serve(&site, "HTTP/1.1");
+    for (target, content) in [
+        ("hello.txt", "hello\n"),
+        ("hello.txt?x=/", "hello\n"),
+        ("listed/b.txt", "b\n"),
+        ("./listed/../hello.txt", "hello\n"),
+        ("../../hello.txt", "hello\n"),
+        ("%68ello.txt", "hello\n"),
+        ("a:b", "colon\n"),
+        ("with-index/", "<!doctype html><title>index.html</title>\n"),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let response = ask(server.port, method, target, &[]);
+            assert_eq!(response.status, 200, "{method} {target}: {response:?}");
+            let content = if method == "GET" { content } else { "" };
+            assert_eq!(response.text(), content, "{method} {target}");
+        }
+    }
+    for (target, location) in [
+        ("listed", "listed/"),
+        ("listed?x", "listed/?x"),
+        ("?x", "/?x"),
+    ] {
+        let response = get(server.port, target, &[]);
+        assert_eq!(response.status, 301, "{target}: {response:?}");
+        assert_eq!(response.header("Location"), Some(location), "{target}");
+    }
+    assert_eq!(get(server.port, "missing", &[]).status, 404);
+}
+
+#[test]
 fn a_file_has_no_slash_behind_it_however_that_is_written() {
     let site = Site::new();
     let server = serve(&site, "HTTP/1.1");

@@ -264,13 +264,16 @@ impl<'a> Parser<'a> {
             return Ok(start..request.bytes.len());
         }
         match request.command() {
+            // RFC 9112 3.2.4: the asterisk-form is for OPTIONS alone.
             "OPTIONS" if bytes == b"*" => Ok(target),
             // RFC 9112 3.2.3: the authority-form has a host and a port.
             "CONNECT" => match authority::split(bytes) {
                 Some((host, port)) if !host.is_empty() && !port.is_empty() => Ok(target),
                 _ => Err(self.bad_target(bytes)),
             },
-            _ => Err(self.bad_target(bytes)),
+            _ if bytes == b"*" || has_scheme(bytes) => Err(self.bad_target(bytes)),
+            // As in Python, a path may lack the slash at its start.
+            _ => Ok(target),
         }
     }
 
@@ -379,6 +382,17 @@ fn after_scheme(target: &[u8]) -> Option<&[u8]> {
     })
 }
 
+/// Returns whether `target` is a URI, of whatever scheme, with an authority or without a host (RFC 3986 3.1).
+fn has_scheme(target: &[u8]) -> bool {
+    let colon = target.iter().position(|&byte| byte == b':');
+    colon.is_some_and(|colon| {
+        let is_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+        target[0].is_ascii_alphabetic()
+            && target[..colon].iter().all(is_scheme)
+            && target[colon + 1..].starts_with(b"//")
+    })
+}
+
 /// Returns the range of bytes that `part`, a piece of `whole`, takes in it.
 fn offset(whole: &[u8], part: &[u8]) -> Range<usize> {
     let start = part.as_ptr() as usize - whole.as_ptr() as usize;
@@ -431,6 +445,10 @@ mod tests {
             (b"GET http://x?b HTTP/1.0\r\n\r\n", "GET", "/?b"),
             (b"GET http://x//y/ HTTP/1.0\r\n\r\n", "GET", "/y/"),
             (b"OPTIONS * HTTP/1.0\r\n\r\n", "OPTIONS", "*"),
+            (b"GET a/b?c HTTP/1.0\r\n\r\n", "GET", "a/b?c"),
+            (b"GET ?c HTTP/1.0\r\n\r\n", "GET", "?c"),
+            (b"GET a:b HTTP/1.0\r\n\r\n", "GET", "a:b"),
+            (b"GET :// HTTP/1.0\r\n\r\n", "GET", "://"),
             (b"CONNECT x:1 HTTP/1.0\r\n\r\n", "CONNECT", "x:1"),
             (
                 b"!#$%&'*+-.^_`|~09 / HTTP/1.0\r\n\r\n",
@@ -470,7 +488,7 @@ mod tests {
             (b"GET / HTTP/1.10\r\n", 400, "Bad request version ('HTTP/1.10')"),
             (b"GET / HTTP/2.0\r\n", 505, "Invalid HTTP version (2.0)"),
             (b"\x16\x03\x01", 400, "Bad request syntax ('\\x16\\x03\\x01')"),
-            (b"GET a HTTP/1.0\r\n\r\n", 400, "Bad request target ('a')"),
+            (b"GET * HTTP/1.0\r\n\r\n", 400, "Bad request target ('*')"),
             (b"GET ftp://x/ HTTP/1.0\r\n\r\n", 400, "Bad request target ('ftp://x/')"),
             (b"GET / HTTP/1.1\r\n\r\n", 400, "Bad Host header"),
             (b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", 400, "Bad Host header"),
