@@ -327,7 +327,10 @@ fn of_a_long_text_that_is_refused_both_ends_are_shown() {
             "'\")",
         ),
         (
-            format!("GET x://{} HTTP/1.1\r\nHost: a\r\n\r\n", "\\".repeat(10_000)),
+            format!(
+                "GET x://{} HTTP/1.1\r\nHost: a\r\n\r\n",
+                "\\".repeat(10_000)
+            ),
             "400 Bad request target ('x://\\\\",
             "\\\\')",
         ),

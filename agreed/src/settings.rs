@@ -520,7 +520,7 @@ pub const SETTINGS: &[Setting] = {
             FileServer,
             ("compress", COMPRESS),
             Kind::Switch,
-            "Compress text that is not too long (gzip), for clients that take it",
+            "Compress what becomes smaller by it and is not too long (gzip), for clients that take it",
         ),
         Setting::new(
             Files,

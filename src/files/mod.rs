@@ -37,7 +37,7 @@ pub struct Files {
     /// The `Cache-Control` of responses that a file answers, or its validators do; none for `None`. A
     /// listing, an error and the output of a script never have it.
     pub cache_control: Option<Cow<'static, str>>,
-    /// True if text that is not too long is compressed for clients that take it.
+    /// True if what becomes smaller by it, and is not too long, is compressed for clients that take it.
     pub compress: bool,
 }
 

@@ -183,15 +183,18 @@ where
     H: SimpleHttpRequestHandler + ?Sized,
 {
     let content_type = handler.guess_type(path).into_owned();
-    let compress = handler.files().compress;
-    let representation = coding::choose(
-        &http.request,
-        path,
-        &content_type,
-        file,
-        compress,
-        http.open_at,
-    );
+    let files = handler.files();
+    let representation = match content_type::coding(path, &files.extensions_map) {
+        Some(coding) => Representation::named(file, coding),
+        None => coding::choose(
+            &http.request,
+            path,
+            &content_type,
+            file,
+            files.compress,
+            http.open_at,
+        ),
+    };
     let validators = representation.validators();
     let outcome = outcome::decide(&http.request, &representation, &validators);
     let code = outcome.status();
