@@ -380,12 +380,13 @@ fn may_store(
             DescriptorType::Directory => return Err(is_directory()),
             DescriptorType::RegularFile if settings.overwrite => {
                 let hash = directory.metadata_hash_at(PathFlags::empty(), name).ok();
-                Some(Validators::new(&Facts {
+                let facts = Facts {
                     size: stat.size,
                     modified: stat.data_modification_timestamp,
                     changed: changed(&stat, open_at),
                     identity: hash.map(|hash| hash.lower),
-                }))
+                };
+                Some(Validators::new(&facts, settings.entity_tags))
             }
             // A link is not followed: the file that it leads to has a name of its own.
             _ => return Err(exists(name)),

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use wasi::clocks::wall_clock::Datetime;
 
 use crate::files::compress;
-use crate::files::conditions::Validators;
+use crate::files::conditions::{EntityTags, Facts, Validators};
 use crate::files::open::{File, OpenAt, Opened, open};
 use crate::http1::request::{Headers, Request};
 
@@ -40,10 +40,10 @@ impl Representation {
         }
     }
 
-    /// Returns the validators of the file; their tag is one of its own where the file is compressed for the
-    /// response.
-    pub(crate) fn validators(&self) -> Validators {
-        let validators = Validators::of(&self.file);
+    /// Returns the validators of the file, with tags of such a `kind`; the tag is one of its own where the file is
+    /// compressed for the response.
+    pub(crate) fn validators(&self, kind: EntityTags) -> Validators {
+        let validators = Validators::new(&Facts::of(&self.file), kind);
         match self.is_made_here {
             true => validators.in_coding(GZIP),
             false => validators,

@@ -13,7 +13,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use wasi::clocks::wall_clock::{self, Datetime};
 
-use crate::files::conditions::Validators;
+use crate::files::conditions::{EntityTags, Facts, Validators};
 use crate::files::open::File;
 use crate::http1::request::Request;
 
@@ -57,18 +57,19 @@ fn is_text(start: &[u8]) -> bool {
     is_utf_8 && !start.iter().any(is_control)
 }
 
-/// Returns all of `file`, which has the name `path`, in the coding `gzip`. The bytes are the same whenever
-/// `validators`, those of the result, have the same tag.
+/// Returns all of `file`, which has the name `path`, in the coding `gzip`. The bytes are the same as long as all that
+/// is known of the file is.
 ///
 /// # Errors
 /// A file that cannot be read, or has become shorter.
-pub(crate) fn gzip(path: &str, file: &File, validators: &Validators) -> io::Result<Vec<u8>> {
+pub(crate) fn gzip(path: &str, file: &File) -> io::Result<Vec<u8>> {
     thread_local! {
         static KEPT: RefCell<Kept> = RefCell::default();
     }
-    let settled = file
-        .modified
-        .filter(|&modified| is_settled(modified, wall_clock::now()));
+    let validators = Validators::new(&Facts::of(file), EntityTags::Strong);
+    let last_change = [file.modified, file.changed].into_iter().flatten();
+    let last_change = last_change.max_by_key(|time| time.seconds);
+    let settled = last_change.filter(|&time| is_settled(time, wall_clock::now()));
     let Some(tag) = validators.etag.as_deref().filter(|_| settled.is_some()) else {
         return compress(file);
     };
@@ -80,8 +81,8 @@ pub(crate) fn gzip(path: &str, file: &File, validators: &Validators) -> io::Resu
     Ok(content)
 }
 
-fn is_settled(modified: Datetime, now: Datetime) -> bool {
-    now.seconds.saturating_sub(modified.seconds) > SETTLED
+fn is_settled(last_change: Datetime, now: Datetime) -> bool {
+    now.seconds.saturating_sub(last_change.seconds) > SETTLED
 }
 
 /// The last results, each with the path and the entity tag that it is for; the one used last is last. A tag

@@ -10,7 +10,7 @@ use wasi::filesystem::types::{Descriptor, ErrorCode};
 use crate::files::Files;
 use crate::files::coding::{self, Representation};
 use crate::files::compress;
-use crate::files::conditions::Validators;
+use crate::files::conditions::{Validators, opaque};
 use crate::files::content_type;
 use crate::files::dotfiles;
 use crate::files::listing::{Entries, Listing, UploadForm};
@@ -195,7 +195,7 @@ where
             http.open_at,
         ),
     };
-    let validators = representation.validators();
+    let validators = representation.validators(handler.files().entity_tags);
     let outcome = outcome::decide(&http.request, &representation, &validators);
     let code = outcome.status();
     if code == 412 {
@@ -238,7 +238,7 @@ where
             None,
         ),
         Outcome::Coded => {
-            let coded = compress::gzip(path, &file, &validators)?;
+            let coded = compress::gzip(path, &file)?;
             (
                 ContentFields::new(content_type, coded.len() as u64),
                 Some(Content::Compressed(coded)),
@@ -333,7 +333,7 @@ fn send_validators<H>(
 /// Returns a boundary that is in no file: no file that was written before this nanosecond foresaw it.
 fn boundary(validators: &Validators) -> String {
     let now = wasi::clocks::wall_clock::now();
-    let tag = validators.etag.as_deref().unwrap_or_default();
+    let tag = opaque(validators.etag.as_deref().unwrap_or_default());
     format!(
         "{:x}-{:x}-{}",
         now.seconds,
