@@ -318,7 +318,13 @@ fn more_than_the_limit_is_refused() {
 #[test]
 fn a_client_that_asks_first_is_told_before_it_sends() {
     let site = Site::new();
-    let server = serve(&site, &["--upload-limit", "10"]);
+    for protocol in ["HTTP/1.0", "HTTP/1.1"] {
+        let server = serve_in(protocol, &site, &["--upload-limit", "10"]);
+        assert_tells_before_content(&server, &site);
+    }
+}
+
+fn assert_tells_before_content(server: &Server, site: &Site) {
     let expect = "Expect: 100-continue";
     for (method, target, headers, status) in [
         ("PUT", "/hello.txt", &["Content-Length: 4"][..], 409),
@@ -335,11 +341,13 @@ fn a_client_that_asks_first_is_told_before_it_sends() {
         let head = read_head(&mut stream);
         assert_eq!(head.status, status, "{method} {target}: {head:?}");
         if status == 100 {
+            assert!(head.head.starts_with("HTTP/1.1 100 "), "{head:?}");
             stream.write_all(b"new\n").expect("sent");
             assert_eq!(read_head(&mut stream).status, 201);
         }
     }
-    assert_eq!(read(&site, "new"), b"new\n");
+    assert_eq!(read(site, "new"), b"new\n");
+    fs::remove_file(site.root().join("new")).expect("a file");
 }
 
 #[test]
