@@ -451,6 +451,64 @@ fn a_form_that_cannot_be_stored_changes_nothing() {
     assert_eq!(names(&site.outside()), ["secret.txt"]);
 }
 
+/// Returns a form of one part with the Content-Disposition `disposition`.
+fn form_of(disposition: &str) -> Vec<u8> {
+    format!("--b\r\nContent-Disposition: {disposition}\r\n\r\nx\r\n--b--\r\n").into_bytes()
+}
+
+#[test]
+fn no_file_of_a_form_is_lost_however_its_name_is_written() {
+    let site = Site::empty();
+    let server = serve(&site, &[]);
+    for (disposition, name) in [
+        (r#"form-data; name="f"; filename="a\"b.txt""#, "a\"b.txt"),
+        (r#"form-data; name="f"; filename="a\\b.txt""#, "a\\b.txt"),
+        (r#"form-data; name="f"; filename="a\b.md""#, "a\\b.md"),
+        (
+            r#"form-data; name="f"; filename="C:\Users\me\a.txt""#,
+            "a.txt",
+        ),
+        ("Form-Data; name=f; filename=b.txt", "b.txt"),
+        ("FORM-DATA;FILENAME=\"c.txt\"", "c.txt"),
+        (
+            "form-data; name=f; filename*=utf-8''%C3%BC%20x.txt",
+            "\u{fc} x.txt",
+        ),
+        // As .NET and PowerShell write it.
+        (
+            "form-data; name=f; filename=\"=?utf-8?B?w6kudHh0?=\"; filename*=utf-8''%C3%A9.txt",
+            "\u{e9}.txt",
+        ),
+        (
+            "form-data; filename*=iso-8859-1''%E8.txt; filename=e.txt",
+            "\u{e8}.txt",
+        ),
+    ] {
+        let response = send(&server, "POST", "/", &[FORM], &form_of(disposition));
+        assert_eq!(response.status, 201, "{disposition}: {response:?}");
+        assert_eq!(read(&site, name), b"x", "{disposition}");
+        fs::remove_file(site.root().join(name)).expect("a file");
+    }
+    for disposition in [
+        "form-data; name=\"f\"; filename=\"a.txt",
+        r#"form-data; name="f"; filename="a.txt\""#,
+        "form-data; name=f; filename=\"a.txt\"b",
+        "form-data; filename=\"a.txt\"; filename=\"b.txt\"",
+        "form-data; filename=\"a.txt\"; filename*=utf-8''%zz",
+        "form-data; filename=\"a.txt\"; filename*=unknown''b.txt",
+        "form-data; filename*=utf-8''..%2Fa.txt",
+        "form-data; filename*=utf-8''",
+        "form-data; filename*=utf-8''%00",
+    ] {
+        let first = form(&[("first", b"stored with the others or not at all")]);
+        let first = &first[..first.len() - b"--\r\n".len()];
+        let both = [first, &form_of(disposition)[b"--b".len()..]].concat();
+        let response = send(&server, "POST", "/", &[FORM], &both);
+        assert_eq!(response.status, 400, "{disposition}: {response:?}");
+        assert_eq!(names(&site.root()), [""; 0], "{disposition}");
+    }
+}
+
 /// Returns a connection on which an upload has begun, of which half has been received.
 fn half_an_upload(server: &Server, site: &Site) -> (TcpStream, String) {
     let mut stream = connect(server.port);

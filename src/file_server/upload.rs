@@ -323,7 +323,7 @@ where
     };
     let content_type = request.headers().get("Content-Type").unwrap_or_default();
     match form_data::boundary(&content_type) {
-        Some(boundary) => Ok((directory, boundary.into())),
+        Some(boundary) => Ok((directory, boundary)),
         None => Err(refusal(415, "Expected multipart/form-data")),
     }
 }
