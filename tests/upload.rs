@@ -509,6 +509,60 @@ fn no_file_of_a_form_is_lost_however_its_name_is_written() {
     }
 }
 
+#[test]
+fn content_without_a_length_is_not_taken_for_none() {
+    let site = Site::new();
+    let before = names(&site.root());
+    for protocol in ["HTTP/1.0", "HTTP/1.1"] {
+        let server = serve_in(protocol, &site, &["--overwrite"]);
+        for (method, target) in [("PUT", "/new"), ("PUT", "/hello.txt"), ("POST", "/")] {
+            let raw = request(method, target, &[FORM, "Connection: close"]);
+            let bytes = exchange(server.port, &raw);
+            let found: Vec<_> = responses(&bytes, &[]).iter().map(|it| it.status).collect();
+            assert_eq!(found, [411], "{}", transcript(&raw, &bytes));
+        }
+    }
+    assert_eq!(names(&site.root()), before);
+    assert_eq!(read(&site, "hello.txt"), b"hello\n");
+}
+
+#[test]
+fn a_directory_that_is_removed_meanwhile_is_a_conflict() {
+    let site = Site::empty();
+    let server = serve(&site, &[]);
+    fs::create_dir(site.root().join("dir")).expect("a directory");
+    // With the directory, or the file alone that is being received.
+    for removes_directory in [false, true] {
+        let mut stream = connect(server.port);
+        let head = request("PUT", "/dir/new", &["Content-Length: 200000"]);
+        stream.write_all(&head).expect("sent");
+        stream.write_all(&content(100_000)).expect("sent");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let directory = site.root().join("dir");
+        while names(&directory).is_empty() {
+            assert!(Instant::now() < deadline, "nothing is being received");
+        }
+        for name in names(&directory) {
+            fs::remove_file(directory.join(name)).expect("a file");
+        }
+        if removes_directory {
+            fs::remove_dir(&directory).expect("a directory");
+        }
+        stream.write_all(&content(100_000)).expect("sent");
+        let response = read_head(&mut stream);
+        assert_eq!(response.status, 409, "{removes_directory}: {response:?}");
+        assert!(!response.head.contains("POSIX"), "{response:?}");
+        if !removes_directory {
+            assert_eq!(names(&directory), [""; 0]);
+        }
+    }
+    let log = server.log();
+    assert!(
+        !log.contains("POSIX") && !log.contains("similar to"),
+        "{log}"
+    );
+}
+
 /// Returns a connection on which an upload has begun, of which half has been received.
 fn half_an_upload(server: &Server, site: &Site) -> (TcpStream, String) {
     let mut stream = connect(server.port);

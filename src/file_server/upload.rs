@@ -17,7 +17,7 @@ use crate::files::Files;
 use crate::files::conditions::{self, Facts, Validators};
 use crate::files::dotfiles;
 use crate::files::listing::Entries;
-use crate::files::open::{OpenAt, changed, open_directory, stat};
+use crate::files::open::{OpenAt, changed, open_directory, reason, stat};
 use crate::files::path::quote;
 use crate::handler::base::BaseHttpRequestHandler;
 use crate::handler::exchange::Exchange;
@@ -93,11 +93,14 @@ where
     H: SimpleHttpRequestHandler + ?Sized,
 {
     let request = &http.request;
-    let checked = match request.command() {
-        "PUT" => check_put(handler, request, settings, http.open_at).map(drop),
-        _ => check_post(handler, request, settings).map(drop),
+    let checked = || {
+        check_length(http)?;
+        match request.command() {
+            "PUT" => check_put(handler, request, settings, http.open_at).map(drop),
+            _ => check_post(handler, request, settings).map(drop),
+        }
     };
-    match checked {
+    match checked() {
         Ok(()) => Ok(false),
         Err(refusal) => send_failure(handler, http, refusal.into()).map(|()| true),
     }
@@ -156,8 +159,8 @@ fn too_large() -> Refusal {
 /// Returns the refusal for an error of the host, which cannot write.
 fn cannot_write(error: ErrorCode) -> Refusal {
     use ErrorCode::{
-        Access, FileTooLarge, IllegalByteSequence, InsufficientSpace, Invalid, NameTooLong,
-        NotPermitted, Quota, ReadOnly,
+        Access, FileTooLarge, IllegalByteSequence, InsufficientMemory, InsufficientSpace, Invalid,
+        NameTooLong, NoEntry, NotDirectory, NotPermitted, Quota, ReadOnly,
     };
     match error {
         Access | NotPermitted | ReadOnly => refusal(403, "No permission to write there"),
@@ -165,7 +168,9 @@ fn cannot_write(error: ErrorCode) -> Refusal {
         // Larger than the file system, or the limits of the server's process, allow (EFBIG).
         FileTooLarge => refusal(507, "No room for a file of that size"),
         InsufficientSpace | Quota => refusal(507, "No space left"),
-        error => refusal(500, format!("Cannot write: {}", error.message())),
+        NoEntry | NotDirectory => refusal(409, "The directory or the file was removed meanwhile"),
+        InsufficientMemory => refusal(503, "No descriptors or no memory left"),
+        error => refusal(500, format!("Cannot write: {}", reason(error))),
     }
 }
 
@@ -205,6 +210,7 @@ fn put<H>(handler: &H, http: &mut Exchange, settings: &Settings) -> Result<bool,
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
+    check_length(http)?;
     let open_at = http.open_at;
     let (directory, name) = check_put(handler, &http.request, settings, open_at)?;
     let mut content = Limited::new(&mut http.rfile, settings);
@@ -222,6 +228,7 @@ fn post<H>(
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
+    check_length(http)?;
     let open_at = http.open_at;
     let (directory, boundary) = check_post(handler, &http.request, settings)?;
     let mut form = FormData::new(Limited::new(&mut http.rfile, settings), &boundary);
@@ -248,6 +255,15 @@ where
         names.push(name);
     }
     Ok((names, replaced))
+}
+
+/// Refuses a request that does not say how long its content is, nor sends it in chunks: it may be one that was cut
+/// off in its head (RFC 9110 15.5.12). A host that parses requests itself has seen to that.
+fn check_length(http: &Exchange) -> Result<(), Refusal> {
+    match http.request.framing() {
+        Framing::None if !http.wfile.is_framed_by_host() => Err(refusal(411, "Length Required")),
+        _ => Ok(()),
+    }
 }
 
 /// Returns the path that `request` names, unless its head says already that its content will not be taken.
@@ -490,12 +506,17 @@ impl<'d> Partial<'d> {
             {
                 // The first name, which is left, is removed when this value is dropped.
                 Ok(()) => return Ok(()),
-                Err(ErrorCode::Exist) => return Err(ErrorCode::Exist),
+                // Without the file that was received, or its directory, there is nothing to move.
+                Err(error @ (ErrorCode::Exist | ErrorCode::NoEntry)) => return Err(error),
                 // A file system without links: the name is taken with an empty file.
                 Err(_) => drop(create_new(self.directory, name)?),
             }
         }
-        self.directory.rename_at(&self.name, self.directory, name)?;
+        let moved = self.directory.rename_at(&self.name, self.directory, name);
+        if moved.is_err() && !replaces {
+            let _ = self.directory.unlink_file_at(name);
+        }
+        moved?;
         self.is_moved = true;
         Ok(())
     }

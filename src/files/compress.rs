@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use wasi::clocks::wall_clock::{self, Datetime};
 
 use crate::files::conditions::{EntityTags, Facts, Validators};
-use crate::files::open::File;
+use crate::files::open::{File, reason};
 use crate::http1::request::Request;
 
 /// The sizes, in bytes, of files that are worth compressing: a smaller file goes in one packet anyway, and
@@ -142,7 +142,9 @@ fn compress(file: &File) -> io::Result<Vec<u8>> {
     while position < file.size {
         let length = READ_SIZE.min(file.size - position);
         let read = file.descriptor.read(length, position);
-        let (bytes, _) = read.map_err(|error| io::Error::other(error.message()))?;
+        let (bytes, _) = read.map_err(|error| {
+            io::Error::other(format!("cannot read the file: {}", reason(error)))
+        })?;
         if bytes.is_empty() {
             let reason = "a file has become shorter while it was compressed";
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));

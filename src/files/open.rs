@@ -41,6 +41,17 @@ impl From<ErrorCode> for Unopened {
     }
 }
 
+/// Returns the meaning of `error`, in words for people: those of WASI are for programmers.
+pub(crate) fn reason(error: ErrorCode) -> &'static str {
+    match error {
+        ErrorCode::Access | ErrorCode::NotPermitted => "there is no permission",
+        ErrorCode::NoEntry | ErrorCode::NotDirectory => "it is no longer there",
+        ErrorCode::InsufficientMemory => "the host has no descriptors or no memory left",
+        ErrorCode::Io => "the file system has failed",
+        _ => "the file system has refused",
+    }
+}
+
 /// A regular file, open for reading.
 #[non_exhaustive]
 pub struct File {

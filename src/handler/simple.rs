@@ -15,7 +15,7 @@ use crate::files::content_type;
 use crate::files::dotfiles;
 use crate::files::listing::{Entries, Listing, UploadForm};
 use crate::files::multipart::Multipart;
-use crate::files::open::{File, OpenAt, Opened, Unopened, open};
+use crate::files::open::{File, OpenAt, Opened, Unopened, open, reason};
 use crate::files::outcome::{self, Outcome};
 use crate::files::path;
 use crate::files::ranges::ByteRange;
@@ -490,5 +490,5 @@ fn copy_range(http: &mut Exchange, file: &File, range: ByteRange) -> io::Result<
 }
 
 fn unreadable(error: ErrorCode) -> io::Error {
-    io::Error::other(error.message())
+    io::Error::other(format!("cannot read the file: {}", reason(error)))
 }
