@@ -194,8 +194,12 @@ fn part(disposition: &[u8]) -> Result<Part, &'static str> {
     Ok(Part::File(without_path(&name).to_owned()))
 }
 
-/// A parameter of a field: its name, and its value without quotes.
-type Parameter<'p> = (&'p [u8], Cow<'p, [u8]>);
+/// A parameter of a field.
+struct Parameter<'p> {
+    name: &'p [u8],
+    /// The value without quotes.
+    value: Cow<'p, [u8]>,
+}
 
 /// Parses a list of parameters with `;` between (RFC 9110 5.6.6); `None` if it is malformed.
 fn parse_parameters(mut list: &[u8]) -> Option<Vec<Parameter<'_>>> {
@@ -222,7 +226,8 @@ fn parse_parameters(mut list: &[u8]) -> Option<Vec<Parameter<'_>>> {
         if !rest.is_empty() && !rest.starts_with(b";") {
             return None;
         }
-        parameters.push((name.trim_ascii(), value));
+        let name = name.trim_ascii();
+        parameters.push(Parameter { name, value });
         list = rest;
     }
 }
@@ -260,9 +265,9 @@ fn unquote(quoted: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
 fn parameter<'p>(parameters: &'p [Parameter], name: &str) -> Option<Option<&'p [u8]>> {
     let mut found = parameters
         .iter()
-        .filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()));
+        .filter(|found| found.name.eq_ignore_ascii_case(name.as_bytes()));
     match (found.next(), found.next()) {
-        (first, None) => Some(first.map(|(_, value)| &**value)),
+        (first, None) => Some(first.map(|found| &*found.value)),
         (_, Some(_)) => None,
     }
 }

@@ -149,7 +149,7 @@ impl Compressibility {
                 "x-portable-anymap" | "x-portable-bitmap" | "x-portable-graymap"
                 | "x-portable-pixmap",
             ) => Compressibility::Good,
-            // A page may begin as text, and is compressed within.
+            // A PDF may begin as text, and is compressed within.
             ("audio" | "font" | "image" | "video", _) | ("application", "pdf") => {
                 Compressibility::None
             }

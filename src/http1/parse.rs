@@ -382,7 +382,7 @@ fn after_scheme(target: &[u8]) -> Option<&[u8]> {
     })
 }
 
-/// Returns whether `target` is a URI, of whatever scheme, with an authority or without a host (RFC 3986 3.1).
+/// Returns whether `target` begins with a scheme and `//`, as URIs with an authority do (RFC 3986 3).
 fn has_scheme(target: &[u8]) -> bool {
     let colon = target.iter().position(|&byte| byte == b':');
     colon.is_some_and(|colon| {

@@ -24,14 +24,14 @@ pub(super) const CONTENT_TYPE: &str = "text/html; charset=utf-8";
 /// icons in its style, and forms that lead to this server. A test says what the hashes must be when style
 /// or script has changed.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-CF7hNtF4Y9FAHei0aRIbOs4Sv0mpH30FGpJyCno82+o='; \
+    style-src 'sha256-Mp4X6bHXTG7EMkV8PmtfuYoxVzqyMqJuUltYpDuasIg='; \
     script-src 'sha256-1Bb+NkFQ62AXY52l8GTUvA7QmN+Q+3DVeCLmZqBuISI='; \
     img-src data:; form-action 'self'; base-uri 'none'";
 
 /// The `Content-Security-Policy` of a page with a form to upload: [`CONTENT_SECURITY_POLICY`] and the
 /// form's script, which sends files to this server.
 const CONTENT_SECURITY_POLICY_UPLOAD: &str = "default-src 'none'; \
-    style-src 'sha256-CF7hNtF4Y9FAHei0aRIbOs4Sv0mpH30FGpJyCno82+o='; \
+    style-src 'sha256-Mp4X6bHXTG7EMkV8PmtfuYoxVzqyMqJuUltYpDuasIg='; \
     script-src 'sha256-1Bb+NkFQ62AXY52l8GTUvA7QmN+Q+3DVeCLmZqBuISI=' \
     'sha256-An2hSFVKIuLd9oVofW9nToN1i5RGSP6XNadq/YLuK60='; \
     connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'";
