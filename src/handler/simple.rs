@@ -342,7 +342,8 @@ fn boundary(validators: &Validators) -> String {
     )
 }
 
-/// Redirects to the target with a slash at its end: relative links in a directory's page need the slash.
+/// Redirects to the target with a slash at its end: relative links in a directory's page need the slash. Without
+/// `no-cache`, browsers would go on redirecting when the directory has long given way to a file.
 fn redirect_to_directory<H>(handler: &mut H, http: &mut Exchange) -> io::Result<Option<Content>>
 where
     H: SimpleHttpRequestHandler + ?Sized,
@@ -350,6 +351,7 @@ where
     let location = http.request.target().with_trailing_slash();
     handler.send_response(http, 301, None);
     handler.send_header(http, "Location", &location);
+    handler.send_header(http, "Cache-Control", "no-cache");
     handler.send_header(http, "Content-Length", "0");
     handler.end_headers(http)?;
     Ok(None)
