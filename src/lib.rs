@@ -108,6 +108,7 @@ mod text;
 pub use export::Component;
 pub use file_server::FileServer;
 pub use files::Files;
+pub use files::conditions::EntityTags;
 pub use files::listing::Listing;
 pub use files::multipart::Multipart;
 pub use files::open::File;

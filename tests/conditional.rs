@@ -3,6 +3,8 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use harness::{
@@ -132,6 +134,71 @@ fn a_tag_names_one_version_of_a_file() {
     assert_ne!(hello, tag("/hello.txt"), "another file, another tag");
 }
 
+/// Writes `content` over the file at `path` until the system knows it as changed, and sets its time of the last
+/// modification to a second after the epoch, as builds do that should be the same everywhere.
+fn rebuild(path: &Path, content: &str) {
+    let changed = || {
+        let metadata = std::fs::metadata(path).expect("a file");
+        (metadata.ctime(), metadata.ctime_nsec())
+    };
+    let before = changed();
+    while changed() == before {
+        std::fs::write(path, content).expect("written");
+        let file = File::options().write(true).open(path).expect("a file");
+        let second = UNIX_EPOCH + Duration::from_secs(1);
+        file.set_modified(second).expect("a time can be set");
+    }
+}
+
+#[test]
+fn a_tag_changes_with_the_content_though_size_time_and_place_stay() {
+    let site = Site::empty();
+    let path = site.write("build.js", "");
+    rebuild(&path, "one\n");
+    let server = serve(&site, "HTTP/1.1");
+    let first = get(server.port, "/build.js", &[]);
+    let tag = first.header("ETag").expect("a tag");
+    rebuild(&path, "two\n");
+    for (condition, status, content) in [
+        (format!("If-None-Match: {tag}"), 200, "two\n"),
+        (format!("If-Range: {tag}\r\nRange: bytes=0-1"), 200, "two\n"),
+        (format!("If-Match: {tag}"), 412, ""),
+    ] {
+        let response = get(server.port, "/build.js", &[&condition]);
+        assert_eq!(response.status, status, "{condition}: {response:?}");
+        if status == 200 {
+            assert_eq!(response.text(), content, "{condition}: {response:?}");
+        }
+    }
+}
+
+#[test]
+fn a_portable_tag_is_that_of_every_copy_and_weak() {
+    let sites = [Site::empty(), Site::empty()];
+    let servers = sites.each_ref().map(|site| {
+        let path = site.write("build.js", "");
+        rebuild(&path, "one\n");
+        let program = env!("CARGO_BIN_EXE_sandserve");
+        let options = ["--protocol", "HTTP/1.1", "--etag", "portable"];
+        Server::start(program, &site.root(), &options)
+    });
+    let first = get(servers[0].port, "/build.js", &[]);
+    let tag = first.header("ETag").expect("a tag");
+    assert!(tag.starts_with("W/\""), "{tag}");
+    for (condition, status) in [
+        (format!("If-None-Match: {tag}"), 304),
+        (format!("If-None-Match: {}", &tag[2..]), 304),
+        (format!("If-Match: {tag}"), 412),
+        (format!("If-Range: {tag}\r\nRange: bytes=0-1"), 200),
+        ("Range: bytes=0-0,2-2".into(), 206),
+    ] {
+        let response = get(servers[1].port, "/build.js", &[&condition]);
+        assert_eq!(response.status, status, "{condition}: {response:?}");
+        let found = response.header("ETag");
+        assert!(status == 412 || found == Some(tag), "{response:?}");
+    }
+}
+
 #[test]
 fn preconditions_are_answered_in_their_order() {
     let site = Site::new();
@@ -253,5 +320,44 @@ fn what_last_modified_said_is_a_condition_that_holds_until_the_file_changes() {
         set_modified(time + Duration::from_secs(1));
         let changed = get(server.port, "/file.txt", &[&since]);
         assert_eq!(changed.status, 200, "{nanoseconds} ns: {changed:?}");
+    }
+}
+
+#[test]
+fn a_time_that_cannot_be_is_never_later_than_date_and_holds_as_a_condition() {
+    // Files in memory can have any time.
+    let site = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+    let program = env!("CARGO_BIN_EXE_sandserve");
+    let server = Server::start(program, site.path(), &["--protocol", "HTTP/1.1"]);
+    let hour = Duration::from_secs(3600);
+    let year_13000 = UNIX_EPOCH + Duration::from_secs(350_000_000_000);
+    for (name, time) in [
+        ("future", SystemTime::now() + hour),
+        ("far-future", year_13000),
+        ("before-1970", UNIX_EPOCH - hour),
+    ] {
+        let path = site.path().join(name);
+        std::fs::write(&path, "content\n").expect("written");
+        let file = File::options().write(true).open(&path).expect("a file");
+        file.set_modified(time).expect("a time can be set");
+        let target = format!("/{name}");
+        let first = get(server.port, &target, &[]);
+        assert_eq!(first.status, 200, "{first:?}");
+        let field = |field: &str| first.header(field).expect(field).to_owned();
+        let seconds =
+            |field_name: &str| httpdate::parse_http_date(&field(field_name)).expect("an HTTP date");
+        assert!(seconds("Last-Modified") <= seconds("Date"), "{first:?}");
+        let (date, tag) = (field("Last-Modified"), field("ETag"));
+        for (condition, status) in [
+            (format!("If-Modified-Since: {date}"), 304),
+            (format!("If-Unmodified-Since: {date}"), 200),
+            (format!("If-None-Match: {tag}"), 304),
+            (format!("If-Match: {tag}"), 200),
+            (format!("If-Range: {tag}\r\nRange: bytes=0-1"), 206),
+        ] {
+            let response = get(server.port, &target, &[&condition]);
+            assert_eq!(response.status, status, "{name} {condition}: {response:?}");
+            assert_eq!(response.header("Last-Modified"), Some(&*date), "{name}");
+        }
     }
 }

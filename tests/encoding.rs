@@ -1,4 +1,8 @@
-//! Files that lie ready compressed beside a file, for the clients that take them.
+//! Files that lie ready compressed beside a file, for the clients that take them, and files that are
+//! compressed by their names.
+
+use std::fs::File;
+use std::time::{Duration, SystemTime};
 
 use harness::{Server, Site, ask, get};
 
@@ -51,8 +55,9 @@ fn a_client_gets_the_coding_it_likes_best() {
         ("/only.css", "br, gzip", "only.css.gz", Some("gzip")),
         ("/only.css", "br", "only.css", None),
         ("/sub/", "br", "sub/index.html.br", Some("br")),
-        // What is compressed already is not looked for.
-        ("/photo.png", "gzip", "photo.png", None),
+        // Whoever has put it there knows that it is smaller.
+        ("/photo.png", "gzip", "photo.png.gz", Some("gzip")),
+        ("/photo.png", "br", "photo.png", None),
     ] {
         let accept = format!("Accept-Encoding: {accept}");
         let response = get(server.port, target, &[&accept]);
@@ -93,8 +98,11 @@ fn the_type_is_that_of_the_file_and_caches_are_told() {
             "{response:?}"
         );
     }
-    let image = get(server.port, "/photo.png", &["Accept-Encoding: gzip"]);
-    assert_eq!(image.header("Vary"), None, "{image:?}");
+    for (accept, vary) in [("br", None), ("gzip", Some("Accept-Encoding"))] {
+        let accept = format!("Accept-Encoding: {accept}");
+        let image = get(server.port, "/photo.png", &[&accept]);
+        assert_eq!(image.header("Vary"), vary, "{image:?}");
+    }
     // The sibling alone is no file of that name, and is a file of its own.
     assert_eq!(
         get(server.port, "/missing.txt", &["Accept-Encoding: gzip"]).status,
@@ -157,4 +165,79 @@ fn a_sibling_cannot_lead_outside() {
     let response = get(server.port, "/page.html", &["Accept-Encoding: br, gzip"]);
     assert_eq!(response.text(), "page\n", "{response:?}");
     assert_eq!(response.header("Content-Encoding"), None, "{response:?}");
+}
+
+#[test]
+fn a_sibling_that_is_older_than_its_file_or_empty_is_not_sent() {
+    let site = Site::empty();
+    let file = site.write("app.js", "the file\n");
+    let sibling = site.write("app.js.gz", "the sibling\n");
+    let server = serve(&site);
+    let set_modified = |path, time| {
+        let file = File::options().write(true).open(path).expect("a file");
+        file.set_modified(time).expect("a time can be set");
+    };
+    let get = || get(server.port, "/app.js", &["Accept-Encoding: gzip"]);
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 500_000_000);
+    let second = Duration::from_secs(1);
+    for (of_sibling, is_sent) in [
+        (long_ago + second, true),
+        (long_ago, true),
+        // Not every program that compresses keeps the fraction of a second.
+        (long_ago - Duration::from_millis(500), true),
+        (long_ago - Duration::from_millis(501), false),
+        (long_ago - second, false),
+    ] {
+        set_modified(&file, long_ago);
+        set_modified(&sibling, of_sibling);
+        let response = get();
+        let (content, coding) = match is_sent {
+            true => ("the sibling\n", Some("gzip")),
+            false => ("the file\n", None),
+        };
+        assert_eq!(response.text(), content, "{of_sibling:?}: {response:?}");
+        let found = response.header("Content-Encoding");
+        assert_eq!(found, coding, "{of_sibling:?}: {response:?}");
+        assert_eq!(response.header("Vary"), Some("Accept-Encoding"));
+    }
+    site.write("app.js.gz", "");
+    let response = get();
+    assert_eq!(response.text(), "the file\n", "{response:?}");
+    assert_eq!(response.header("Content-Encoding"), None, "{response:?}");
+}
+
+#[test]
+fn a_file_whose_name_says_its_coding_is_sent_in_that_coding() {
+    let site = Site::empty();
+    let server = serve(&site);
+    for (name, content_type, coding) in [
+        ("app.js.br", "text/javascript", Some("br")),
+        ("page.html.br", "text/html", Some("br")),
+        ("PAGE.HTML.BR", "text/html", Some("br")),
+        ("drawing.svg.br", "image/svg+xml", Some("br")),
+        ("drawing.svgz", "image/svg+xml", Some("gzip")),
+        // As Python has them.
+        ("app.js.gz", "application/gzip", None),
+        ("app.js.bz2", "application/x-bzip2", None),
+        ("app.js.xz", "application/x-xz", None),
+        ("app.js.Z", "application/octet-stream", None),
+        ("a.tgz", "application/x-tar", None),
+        ("a.br", "application/octet-stream", None),
+    ] {
+        site.write(name, "coded content\n");
+        // Even to clients that do not say what they take: the file has no other form.
+        for accept in ["Accept-Encoding: gzip, br", "Accept: */*"] {
+            for method in ["GET", "HEAD"] {
+                let response = ask(server.port, method, &format!("/{name}"), &[accept]);
+                assert_eq!(response.status, 200, "{name}: {response:?}");
+                let field = |name| response.header(name);
+                assert_eq!(field("Content-Type"), Some(content_type), "{response:?}");
+                assert_eq!(field("Content-Encoding"), coding, "{response:?}");
+                assert_eq!(field("Content-Length"), Some("14"), "{response:?}");
+            }
+        }
+    }
+    let part = get(server.port, "/app.js.br", &["Range: bytes=0-4"]);
+    assert_eq!((part.status, part.text().as_str()), (206, "coded"));
+    assert_eq!(part.header("Content-Encoding"), Some("br"), "{part:?}");
 }

@@ -281,7 +281,7 @@ fn ranges_that_overlap_come_to_no_more_than_the_file() {
     let site = Site::empty();
     site.write("big", vec![b'x'; SIZE]);
     let server = Server::start(SANDSERVE, &site.root(), &["-p", "HTTP/1.1"]);
-    for count in [2, 16, 17, 5_000] {
+    for count in [2, 256, 257, 5_000] {
         for range in ["0-", "-9999999", "1-1048574", "0-1048575"] {
             let ranges = format!("Range: bytes={}", vec![range; count].join(","));
             let response = get(server.port, "/big", &[&ranges]);

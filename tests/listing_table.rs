@@ -109,7 +109,7 @@ fn json_of(response: &Response) -> Value {
 fn cells(page: &str, name: &str) -> (String, String) {
     let row = page
         .lines()
-        .find(|line| line.contains(&format!("<bdi>{name}</bdi>")))
+        .find(|line| line.contains(&format!(">{name}</a></bdi>")))
         .unwrap_or_else(|| panic!("no {name} in {page}"));
     let cells: Vec<_> = row
         .split("<td")
@@ -386,6 +386,23 @@ fn the_form_of_a_listing_is_negotiated() {
 }
 
 #[test]
+fn a_link_has_the_name_in_it_and_nothing_else() {
+    let site = Site::new();
+    let server = serve(&site);
+    let page = get(server.port, "/", &[]).text();
+    // As Kodi and others read a page: they compare the text between the tags of a link with what it leads to.
+    for (link, name) in [
+        ("hello.txt", "hello.txt"),
+        ("listed/", "listed/"),
+        ("a%20b.txt", "a b.txt"),
+        ("a%26b%3Cc%3E.txt", "a&amp;b&lt;c&gt;.txt"),
+    ] {
+        let element = format!("<bdi><a href=\"{link}\">{name}</a></bdi>");
+        assert!(page.contains(&element), "no {element} in {page}");
+    }
+}
+
+#[test]
 fn names_are_isolated_in_the_page_and_escaped_in_json() {
     let site = Site::empty();
     let names = [
@@ -420,7 +437,7 @@ fn names_are_isolated_in_the_page_and_escaped_in_json() {
     for name in names {
         let name = harness::escape(name);
         assert!(
-            page.contains(&format!("<bdi>{name}</bdi></a>")),
+            page.contains(&format!("\">{name}</a></bdi>")),
             "no {name} in {response:?}"
         );
     }

@@ -167,7 +167,9 @@ fn a_head_that_is_none_is_refused() {
         (b"GET /hello\0.txt HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"GET /hello\r.txt HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"G@T /hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        (b"GET hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"PUT * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET ftp://a/hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"GET file:///hello.txt HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"GET /hello.txt\r\n\r\n", 400),
         (b"GET /hello.txt http/1.1\r\nHost: a\r\n\r\n", 400),
@@ -176,6 +178,84 @@ fn a_head_that_is_none_is_refused() {
         (b"GET /hello.txt HTTP/2.0\r\nHost: a\r\n\r\n", 505),
     ] {
         assert_refused(&server, head, status);
+    }
+}
+
+#[test]
+fn a_host_is_a_host() {
+    let site = Site::new();
+    let server = serve(&site);
+    for host in [
+        "a/b",
+        "a b",
+        "u@h",
+        "u:p@h",
+        "[::1",
+        "::1",
+        "[]",
+        "[x]",
+        "h:x",
+        "h:80:80",
+        "h:-1",
+        "a,b/c",
+        "a\\b",
+        "<h>",
+        "a\"b",
+        "a?b",
+        "a#b",
+        "h%",
+        "h%zz",
+        "\u{fc}.example",
+    ] {
+        let raw = format!("GET /hello.txt HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert_refused(&server, raw.as_bytes(), 400);
+        let raw = format!("GET /hello.txt HTTP/1.0\r\nHost: {host}\r\n\r\n");
+        assert_refused(&server, raw.as_bytes(), 400);
+        // What ends an authority in a target leaves another one.
+        if !host.contains(['/', '?', '#']) {
+            let raw = format!("GET http://{host}/hello.txt HTTP/1.1\r\nHost: h\r\n\r\n");
+            assert_refused(&server, raw.as_bytes(), 400);
+        }
+    }
+    for target in [
+        "http:///hello.txt",
+        "http://",
+        "https://:80/hello.txt",
+        "http://?q",
+    ] {
+        let raw = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+        assert_refused(&server, raw.as_bytes(), 400);
+    }
+    for host in [
+        "",
+        "h",
+        "H.example.",
+        "a_b",
+        "h:",
+        "h:80",
+        "127.0.0.1:1",
+        "[::1]",
+        "[::1]:80",
+        "[fe80::1%eth0]",
+        "xn--bcher-kva",
+        "%C3%BC.example",
+    ] {
+        let raw = format!("GET /hello.txt HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let bytes = exchange(server.port, raw.as_bytes());
+        assert!(
+            bytes.ends_with(b"\r\n\r\nhello\n"),
+            "{}",
+            transcript(raw.as_bytes(), &bytes)
+        );
+        if !host.is_empty() {
+            let raw = format!("GET http://{host}/hello.txt HTTP/1.0\r\n\r\n");
+            let bytes = exchange(server.port, raw.as_bytes());
+            assert!(
+                bytes.ends_with(b"\r\n\r\nhello\n"),
+                "{}",
+                transcript(raw.as_bytes(), &bytes)
+            );
+        }
     }
 }
 
@@ -247,8 +327,11 @@ fn of_a_long_text_that_is_refused_both_ends_are_shown() {
             "'\")",
         ),
         (
-            format!("GET x{} HTTP/1.1\r\nHost: a\r\n\r\n", "\\".repeat(10_000)),
-            "400 Bad request target ('x\\\\",
+            format!(
+                "GET x://{} HTTP/1.1\r\nHost: a\r\n\r\n",
+                "\\".repeat(10_000)
+            ),
+            "400 Bad request target ('x://\\\\",
             "\\\\')",
         ),
         (

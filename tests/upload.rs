@@ -318,7 +318,13 @@ fn more_than_the_limit_is_refused() {
 #[test]
 fn a_client_that_asks_first_is_told_before_it_sends() {
     let site = Site::new();
-    let server = serve(&site, &["--upload-limit", "10"]);
+    for protocol in ["HTTP/1.0", "HTTP/1.1"] {
+        let server = serve_in(protocol, &site, &["--upload-limit", "10"]);
+        assert_tells_before_content(&server, &site);
+    }
+}
+
+fn assert_tells_before_content(server: &Server, site: &Site) {
     let expect = "Expect: 100-continue";
     for (method, target, headers, status) in [
         ("PUT", "/hello.txt", &["Content-Length: 4"][..], 409),
@@ -335,11 +341,13 @@ fn a_client_that_asks_first_is_told_before_it_sends() {
         let head = read_head(&mut stream);
         assert_eq!(head.status, status, "{method} {target}: {head:?}");
         if status == 100 {
+            assert!(head.head.starts_with("HTTP/1.1 100 "), "{head:?}");
             stream.write_all(b"new\n").expect("sent");
             assert_eq!(read_head(&mut stream).status, 201);
         }
     }
-    assert_eq!(read(&site, "new"), b"new\n");
+    assert_eq!(read(site, "new"), b"new\n");
+    fs::remove_file(site.root().join("new")).expect("a file");
 }
 
 #[test]
@@ -441,6 +449,118 @@ fn a_form_that_cannot_be_stored_changes_nothing() {
     }
     assert_eq!(names(&site.root()), before);
     assert_eq!(names(&site.outside()), ["secret.txt"]);
+}
+
+/// Returns a form of one part with the Content-Disposition `disposition`.
+fn form_of(disposition: &str) -> Vec<u8> {
+    format!("--b\r\nContent-Disposition: {disposition}\r\n\r\nx\r\n--b--\r\n").into_bytes()
+}
+
+#[test]
+fn no_file_of_a_form_is_lost_however_its_name_is_written() {
+    let site = Site::empty();
+    let server = serve(&site, &[]);
+    for (disposition, name) in [
+        (r#"form-data; name="f"; filename="a\"b.txt""#, "a\"b.txt"),
+        (r#"form-data; name="f"; filename="a\\b.txt""#, "a\\b.txt"),
+        (r#"form-data; name="f"; filename="a\b.md""#, "a\\b.md"),
+        (
+            r#"form-data; name="f"; filename="C:\Users\me\a.txt""#,
+            "a.txt",
+        ),
+        ("Form-Data; name=f; filename=b.txt", "b.txt"),
+        ("FORM-DATA;FILENAME=\"c.txt\"", "c.txt"),
+        (
+            "form-data; name=f; filename*=utf-8''%C3%BC%20x.txt",
+            "\u{fc} x.txt",
+        ),
+        // As .NET and PowerShell write it.
+        (
+            "form-data; name=f; filename=\"=?utf-8?B?w6kudHh0?=\"; filename*=utf-8''%C3%A9.txt",
+            "\u{e9}.txt",
+        ),
+        (
+            "form-data; filename*=iso-8859-1''%E8.txt; filename=e.txt",
+            "\u{e8}.txt",
+        ),
+    ] {
+        let response = send(&server, "POST", "/", &[FORM], &form_of(disposition));
+        assert_eq!(response.status, 201, "{disposition}: {response:?}");
+        assert_eq!(read(&site, name), b"x", "{disposition}");
+        fs::remove_file(site.root().join(name)).expect("a file");
+    }
+    for disposition in [
+        "form-data; name=\"f\"; filename=\"a.txt",
+        r#"form-data; name="f"; filename="a.txt\""#,
+        "form-data; name=f; filename=\"a.txt\"b",
+        "form-data; filename=\"a.txt\"; filename=\"b.txt\"",
+        "form-data; filename=\"a.txt\"; filename*=utf-8''%zz",
+        "form-data; filename=\"a.txt\"; filename*=unknown''b.txt",
+        "form-data; filename*=utf-8''..%2Fa.txt",
+        "form-data; filename*=utf-8''",
+        "form-data; filename*=utf-8''%00",
+    ] {
+        let first = form(&[("first", b"stored with the others or not at all")]);
+        let first = &first[..first.len() - b"--\r\n".len()];
+        let both = [first, &form_of(disposition)[b"--b".len()..]].concat();
+        let response = send(&server, "POST", "/", &[FORM], &both);
+        assert_eq!(response.status, 400, "{disposition}: {response:?}");
+        assert_eq!(names(&site.root()), [""; 0], "{disposition}");
+    }
+}
+
+#[test]
+fn content_without_a_length_is_not_taken_for_none() {
+    let site = Site::new();
+    let before = names(&site.root());
+    for protocol in ["HTTP/1.0", "HTTP/1.1"] {
+        let server = serve_in(protocol, &site, &["--overwrite"]);
+        for (method, target) in [("PUT", "/new"), ("PUT", "/hello.txt"), ("POST", "/")] {
+            let raw = request(method, target, &[FORM, "Connection: close"]);
+            let bytes = exchange(server.port, &raw);
+            let found: Vec<_> = responses(&bytes, &[]).iter().map(|it| it.status).collect();
+            assert_eq!(found, [411], "{}", transcript(&raw, &bytes));
+        }
+    }
+    assert_eq!(names(&site.root()), before);
+    assert_eq!(read(&site, "hello.txt"), b"hello\n");
+}
+
+#[test]
+fn a_directory_that_is_removed_meanwhile_is_a_conflict() {
+    let site = Site::empty();
+    let server = serve(&site, &[]);
+    fs::create_dir(site.root().join("dir")).expect("a directory");
+    // With the directory, or the file alone that is being received.
+    for removes_directory in [false, true] {
+        let mut stream = connect(server.port);
+        let head = request("PUT", "/dir/new", &["Content-Length: 200000"]);
+        stream.write_all(&head).expect("sent");
+        stream.write_all(&content(100_000)).expect("sent");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let directory = site.root().join("dir");
+        while names(&directory).is_empty() {
+            assert!(Instant::now() < deadline, "nothing is being received");
+        }
+        for name in names(&directory) {
+            fs::remove_file(directory.join(name)).expect("a file");
+        }
+        if removes_directory {
+            fs::remove_dir(&directory).expect("a directory");
+        }
+        stream.write_all(&content(100_000)).expect("sent");
+        let response = read_head(&mut stream);
+        assert_eq!(response.status, 409, "{removes_directory}: {response:?}");
+        assert!(!response.head.contains("POSIX"), "{response:?}");
+        if !removes_directory {
+            assert_eq!(names(&directory), [""; 0]);
+        }
+    }
+    let log = server.log();
+    assert!(
+        !log.contains("POSIX") && !log.contains("similar to"),
+        "{log}"
+    );
 }
 
 /// Returns a connection on which an upload has begun, of which half has been received.

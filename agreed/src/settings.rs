@@ -23,6 +23,8 @@ pub const CORS: &str = "SANDSERVE_CORS";
 pub const CROSS_ORIGIN_ISOLATION: &str = "SANDSERVE_CROSS_ORIGIN_ISOLATION";
 /// Seconds that a file may be used again without asking.
 pub const CACHE: &str = "SANDSERVE_CACHE";
+/// The facts that entity tags are made of.
+pub const ETAG: &str = "SANDSERVE_ETAG";
 /// Unknown paths without an extension are addresses within `/index.html`.
 pub const SPA: &str = "SANDSERVE_SPA";
 /// The file that is the page of every 404.
@@ -506,6 +508,18 @@ pub const SETTINGS: &[Setting] = {
         Setting::new(
             Files,
             FileServer,
+            ("etag", ETAG),
+            Kind::OneOf {
+                value: "KIND",
+                words: &["strong", "portable"],
+            },
+            "Make entity tags that tell every change (strong), or that are the same on every machine with a copy \
+             (portable, weak)",
+        )
+        .default("strong"),
+        Setting::new(
+            Files,
+            FileServer,
             ("spa", SPA),
             Kind::Switch,
             "Answer unknown paths without an extension with /index.html",
@@ -532,7 +546,7 @@ pub const SETTINGS: &[Setting] = {
             FileServer,
             ("compress", COMPRESS),
             Kind::Switch,
-            "Compress text that is not too long (gzip), for clients that take it",
+            "Compress what becomes smaller by it and is not too long (gzip), for clients that take it",
         ),
         Setting::new(
             Files,

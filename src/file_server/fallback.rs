@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::files::Files;
-use crate::files::content_type::extension;
+use crate::files::content_type::{self, extension};
 use crate::files::open::{File, OpenAt, Opened, open};
 use crate::files::path::LocalPath;
 use crate::handler::exchange::{Exchange, reason_phrase};
@@ -52,6 +52,9 @@ where
     handler.send_header(http, "Connection", "close");
     let content_type = handler.guess_type(path.as_str()).into_owned();
     handler.send_header(http, "Content-Type", &content_type);
+    if let Some(coding) = content_type::coding(path.as_str(), &handler.files().extensions_map) {
+        handler.send_header(http, "Content-Encoding", coding);
+    }
     handler.send_header(http, "Content-Length", &file.size.to_string());
     handler.end_headers(http)?;
     // The answer to HEAD gets no content, whatever is written.

@@ -1,5 +1,6 @@
 //! Files in a form: multipart/form-data (RFC 7578, RFC 2046 5.1), read as it comes.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 
 /// The most bytes that the head of a part may have.
@@ -13,16 +14,17 @@ const READ_SIZE: usize = 64 * 1024;
 
 /// Returns the boundary that `content_type` names; `None` if the type is not that of a form with files in
 /// it.
-pub(crate) fn boundary(content_type: &str) -> Option<&str> {
+pub(crate) fn boundary(content_type: &str) -> Option<String> {
     let (essence, parameters) = content_type.split_once(';')?;
     if !essence.trim().eq_ignore_ascii_case("multipart/form-data") {
         return None;
     }
-    let boundary = parameter(parameters.as_bytes(), "boundary")?;
-    let boundary = str::from_utf8(boundary).ok()?;
+    let parameters = parse_parameters(parameters.as_bytes())?;
+    let boundary = parameter(&parameters, "boundary")?;
+    let boundary = str::from_utf8(boundary?).ok()?;
     (1..=MAX_BOUNDARY)
         .contains(&boundary.len())
-        .then_some(boundary)
+        .then(|| boundary.to_owned())
 }
 
 /// The kind of a part, by its head.
@@ -160,44 +162,156 @@ fn parse_head(head: &[u8]) -> io::Result<Part> {
     else {
         return Err(malformed("the head of a part is malformed"));
     };
-    let disposition = fields
+    let mut dispositions = fields
         .iter()
-        .find(|field| field.name.eq_ignore_ascii_case("Content-Disposition"))
-        .and_then(|field| field.value.strip_prefix(b"form-data"))
-        .ok_or_else(|| malformed("a part is not said to be form-data"))?;
-    match parameter(disposition, "filename") {
-        None | Some(b"") => Ok(Part::Other),
-        Some(name) => match str::from_utf8(name) {
-            Ok(name) => Ok(Part::File(unescape(name))),
-            Err(_) => Err(malformed("a file name is not UTF-8")),
-        },
+        .filter(|field| field.name.eq_ignore_ascii_case("Content-Disposition"));
+    match (dispositions.next(), dispositions.next()) {
+        (Some(disposition), None) => part(disposition.value).map_err(malformed),
+        _ => Err(malformed("a part has not one Content-Disposition")),
     }
 }
 
-/// Returns the value of the parameter `name` in a list with `;` between. As browsers write it, a quoted
-/// value ends at the next quote, whatever is before that.
-fn parameter<'p>(mut list: &'p [u8], name: &str) -> Option<&'p [u8]> {
-    let position = |list: &[u8], byte| list.iter().position(|&other| other == byte);
+/// Returns the part that has the Content-Disposition `disposition`. What cannot be understood is an error, lest
+/// a file be left out.
+fn part(disposition: &[u8]) -> Result<Part, &'static str> {
+    let end = position(disposition, b';').unwrap_or(disposition.len());
+    let (kind, parameters) = disposition.split_at(end);
+    if !kind.trim_ascii().eq_ignore_ascii_case(b"form-data") {
+        return Err("a part is not said to be form-data");
+    }
+    let parameters =
+        parse_parameters(parameters).ok_or("the parameters of a part are malformed")?;
+    let find = |name| parameter(&parameters, name).ok_or("a part has two file names");
+    // RFC 6266 4.3: the one that says its charset is preferred.
+    let name = match (find("filename*")?, find("filename")?) {
+        (Some(extended), _) => decode(extended).ok_or("a file name is not as in RFC 5987")?,
+        (None, None | Some(b"")) => return Ok(Part::Other),
+        (None, Some(name)) => match str::from_utf8(name) {
+            Ok(name) => unescape(name),
+            Err(_) => return Err("a file name is not UTF-8"),
+        },
+    };
+    Ok(Part::File(without_path(&name).to_owned()))
+}
+
+/// A parameter of a field.
+struct Parameter<'p> {
+    name: &'p [u8],
+    /// The value without quotes.
+    value: Cow<'p, [u8]>,
+}
+
+/// Parses a list of parameters with `;` between (RFC 9110 5.6.6); `None` if it is malformed.
+fn parse_parameters(mut list: &[u8]) -> Option<Vec<Parameter<'_>>> {
+    let mut parameters = Vec::new();
     loop {
         list = list.trim_ascii_start();
-        list = list.strip_prefix(b";").unwrap_or(list).trim_ascii_start();
-        let (found, value) = list.split_at(position(list, b'=')?);
-        let value = &value[1..];
+        if let Some(rest) = list.strip_prefix(b";") {
+            list = rest;
+            continue;
+        }
+        if list.is_empty() {
+            return Some(parameters);
+        }
+        let (name, value) = list.split_at(position(list, b'=')?);
+        let value = value[1..].trim_ascii_start();
         let (value, rest) = match value.strip_prefix(b"\"") {
-            Some(quoted) => {
-                let (value, rest) = quoted.split_at(position(quoted, b'"')?);
-                (value, rest[1..].trim_ascii_start())
+            Some(quoted) => unquote(quoted)?,
+            None => {
+                let (value, rest) = value.split_at(position(value, b';').unwrap_or(value.len()));
+                (Cow::Borrowed(value.trim_ascii_end()), rest)
             }
-            None => value.split_at(position(value, b';').unwrap_or(value.len())),
         };
+        let rest = rest.trim_ascii_start();
         if !rest.is_empty() && !rest.starts_with(b";") {
             return None;
         }
-        if found.eq_ignore_ascii_case(name.as_bytes()) {
-            return Some(value);
-        }
+        let name = name.trim_ascii();
+        parameters.push(Parameter { name, value });
         list = rest;
     }
+}
+
+/// Returns the text of a quoted string behind its first quote, and what is behind its last one; `None` if that is
+/// missing. A backslash stands for itself, unless it is before a quote or another backslash: browsers send names
+/// with backslashes as they are.
+fn unquote(quoted: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
+    let mut text = Vec::new();
+    let mut rest = quoted;
+    loop {
+        let at = rest.iter().position(|byte| b"\\\"".contains(byte))?;
+        match &rest[at..] {
+            [b'"', after @ ..] if text.is_empty() => {
+                return Some((Cow::Borrowed(&rest[..at]), after));
+            }
+            [b'"', after @ ..] => {
+                text.extend_from_slice(&rest[..at]);
+                return Some((Cow::Owned(text), after));
+            }
+            [b'\\', escaped @ (b'\\' | b'"'), after @ ..] => {
+                text.extend_from_slice(&rest[..at]);
+                text.push(*escaped);
+                rest = after;
+            }
+            _ => {
+                text.extend_from_slice(&rest[..=at]);
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+}
+
+/// Returns the value of the parameter `name`, or that there is none; `None` if there are two.
+fn parameter<'p>(parameters: &'p [Parameter], name: &str) -> Option<Option<&'p [u8]>> {
+    let mut found = parameters
+        .iter()
+        .filter(|found| found.name.eq_ignore_ascii_case(name.as_bytes()));
+    match (found.next(), found.next()) {
+        (first, None) => Some(first.map(|found| &*found.value)),
+        (_, Some(_)) => None,
+    }
+}
+
+/// Returns the text of a value that says its charset (RFC 5987 3.2): `UTF-8'en'%C3%BC`; `None` if it is malformed,
+/// or in another charset than that specification asks for.
+fn decode(extended: &[u8]) -> Option<String> {
+    let mut parts = extended.splitn(3, |&byte| byte == b'\'');
+    let (charset, _, coded) = (parts.next()?, parts.next()?, parts.next()?);
+    let mut bytes = Vec::new();
+    let mut rest = coded;
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        bytes.push(match byte {
+            b'%' => {
+                let (digits, after) = rest.split_at_checked(2)?;
+                rest = after;
+                let digit = |digit: u8| char::from(digit).to_digit(16);
+                u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?
+            }
+            &byte => byte,
+        });
+    }
+    match charset {
+        charset if charset.eq_ignore_ascii_case(b"utf-8") => String::from_utf8(bytes).ok(),
+        charset if charset.eq_ignore_ascii_case(b"iso-8859-1") => {
+            Some(bytes.into_iter().map(char::from).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Returns a name without the path that a client on Windows has put before it, `C:\dir\name`.
+fn without_path(name: &str) -> &str {
+    match name.as_bytes() {
+        [drive, b':', b'\\', ..] if drive.is_ascii_alphabetic() => {
+            name.rsplit('\\').next().unwrap_or(name)
+        }
+        _ => name,
+    }
+}
+
+fn position(bytes: &[u8], byte: u8) -> Option<usize> {
+    bytes.iter().position(|&other| other == byte)
 }
 
 /// Returns a name as it was before a browser wrote it down (HTML, "multipart form data"): the three
@@ -287,6 +401,58 @@ mod tests {
     }
 
     #[test]
+    fn a_disposition_names_a_file_in_any_way_that_is_written() {
+        for (disposition, name) in [
+            ("form-data; filename=\"a.txt\"", Some("a.txt")),
+            ("Form-Data;filename=a.txt;name=f", Some("a.txt")),
+            (
+                "FORM-DATA ; name=\"f\" ; FileName = \"a.txt\" ;",
+                Some("a.txt"),
+            ),
+            (r#"form-data; filename="a\"b\\c.txt""#, Some("a\"b\\c.txt")),
+            (r#"form-data; filename="back\slash""#, Some("back\\slash")),
+            (
+                r#"form-data; filename="a\"; name=\"x""#,
+                Some("a\"; name=\"x"),
+            ),
+            ("form-data; filename=\"a%22%0D%0A%25\"", Some("a\"\r\n%25")),
+            (r#"form-data; filename="C:\dir\a.txt""#, Some("a.txt")),
+            (r#"form-data; filename="C:\\dir\\a.txt""#, Some("a.txt")),
+            (r#"form-data; filename="C:a\b""#, Some("C:a\\b")),
+            ("form-data; filename*=utf-8''%C3%BC%20x", Some("\u{fc} x")),
+            ("form-data; filename*=ISO-8859-1'en'%fc", Some("\u{fc}")),
+            (
+                "form-data; filename=\"=?utf-8?B?w7w=?=\"; filename*=utf-8''%C3%BC",
+                Some("\u{fc}"),
+            ),
+            ("form-data; filename*=UTF-8''new; filename=old", Some("new")),
+            ("form-data; name=\"f\"", None),
+            ("form-data", None),
+            ("form-data; filename=\"\"; name=f", None),
+        ] {
+            let expected = name.map_or(Part::Other, |name| Part::File(name.into()));
+            assert_eq!(part(disposition.as_bytes()), Ok(expected), "{disposition}");
+        }
+        for disposition in [
+            "attachment; filename=\"a\"",
+            "form-data; filename=\"a",
+            r#"form-data; filename="a\""#,
+            "form-data; filename=\"a\"b",
+            "form-data; filename=\"a\"; filename=\"b\"",
+            "form-data; filename*=utf-8''a; filename*=utf-8''b",
+            "form-data; filename*=a",
+            "form-data; filename*=utf-8'a",
+            "form-data; filename*=utf-8''%4",
+            "form-data; filename*=utf-8''%+1",
+            "form-data; filename*=utf-8''%ff",
+            "form-data; filename*=koi8-r''a",
+            "form-data; filename",
+        ] {
+            assert!(part(disposition.as_bytes()).is_err(), "{disposition}");
+        }
+    }
+
+    #[test]
     fn a_content_type_names_the_boundary() {
         let longest = "x".repeat(MAX_BOUNDARY);
         for (content_type, expected) in [
@@ -306,7 +472,11 @@ mod tests {
             ("multipart/mixed; boundary=abc", None),
             ("text/plain", None),
         ] {
-            assert_eq!(boundary(content_type), expected, "{content_type}");
+            assert_eq!(
+                boundary(content_type).as_deref(),
+                expected,
+                "{content_type}"
+            );
         }
     }
 }

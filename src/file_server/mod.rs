@@ -44,6 +44,7 @@ impl Default for FileServer {
         let mut files = Files {
             hide_dotfiles: settings.hide_dotfiles,
             cache_control: settings.cache_control.as_deref().map(Cow::Borrowed),
+            entity_tags: settings.entity_tags,
             compress: settings.compress,
             ..Files::default()
         };

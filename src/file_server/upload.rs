@@ -14,10 +14,10 @@ use agreed::incomplete::{self, is_incomplete};
 
 use crate::file_server::form_data::{self, FormData, Part};
 use crate::files::Files;
-use crate::files::conditions::{self, Validators};
+use crate::files::conditions::{self, Facts, Validators};
 use crate::files::dotfiles;
 use crate::files::listing::Entries;
-use crate::files::open::{open_directory, stat};
+use crate::files::open::{OpenAt, changed, open_directory, reason, stat};
 use crate::files::path::{LocalPath, quote};
 use crate::handler::base::BaseHttpRequestHandler;
 use crate::handler::exchange::Exchange;
@@ -93,11 +93,14 @@ where
     H: SimpleHttpRequestHandler + ?Sized,
 {
     let request = &http.request;
-    let checked = match request.command() {
-        "PUT" => check_put(handler, request, settings).map(drop),
-        _ => check_post(handler, request, settings).map(drop),
+    let checked = || {
+        check_length(http)?;
+        match request.command() {
+            "PUT" => check_put(handler, request, settings, http.open_at).map(drop),
+            _ => check_post(handler, request, settings).map(drop),
+        }
     };
-    match checked {
+    match checked() {
         Ok(()) => Ok(false),
         Err(refusal) => send_failure(handler, http, refusal.into()).map(|()| true),
     }
@@ -156,8 +159,8 @@ fn too_large() -> Refusal {
 /// Returns the refusal for an error of the host, which cannot write.
 fn cannot_write(error: ErrorCode) -> Refusal {
     use ErrorCode::{
-        Access, FileTooLarge, IllegalByteSequence, InsufficientSpace, Invalid, NameTooLong,
-        NotPermitted, Quota, ReadOnly,
+        Access, FileTooLarge, IllegalByteSequence, InsufficientMemory, InsufficientSpace, Invalid,
+        NameTooLong, NoEntry, NotDirectory, NotPermitted, Quota, ReadOnly,
     };
     match error {
         Access | NotPermitted | ReadOnly => refusal(403, "No permission to write there"),
@@ -165,7 +168,9 @@ fn cannot_write(error: ErrorCode) -> Refusal {
         // Larger than the file system, or the limits of the server's process, allow (EFBIG).
         FileTooLarge => refusal(507, "No room for a file of that size"),
         InsufficientSpace | Quota => refusal(507, "No space left"),
-        error => refusal(500, format!("Cannot write: {}", error.message())),
+        NoEntry | NotDirectory => refusal(409, "The directory or the file was removed meanwhile"),
+        InsufficientMemory => refusal(503, "No descriptors or no memory left"),
+        error => refusal(500, format!("Cannot write: {}", reason(error))),
     }
 }
 
@@ -205,10 +210,12 @@ fn put<H>(handler: &H, http: &mut Exchange, settings: &Settings) -> Result<bool,
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    let (directory, name) = check_put(handler, &http.request, settings)?;
+    check_length(http)?;
+    let open_at = http.open_at;
+    let (directory, name) = check_put(handler, &http.request, settings, open_at)?;
     let mut content = Limited::new(&mut http.rfile, settings);
     let partial = Partial::receive(&directory, &mut content)?;
-    Ok(partial.place(&name, &http.request, settings)?)
+    Ok(partial.place(&name, &http.request, settings, open_at)?)
 }
 
 /// Receives and stores the files of a POST request. Returns their names, and whether each has replaced
@@ -221,13 +228,15 @@ fn post<H>(
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
+    check_length(http)?;
+    let open_at = http.open_at;
     let (directory, boundary) = check_post(handler, &http.request, settings)?;
     let mut form = FormData::new(Limited::new(&mut http.rfile, settings), &boundary);
     let mut received: Vec<(String, Partial)> = Vec::new();
     while let Some(part) = form.next_part()? {
         let Part::File(name) = part else { continue };
         check_name(handler.files(), &name)?;
-        may_store(&directory, &name, &http.request, settings)?;
+        may_store(&directory, &name, &http.request, settings, open_at)?;
         if received.iter().any(|(other, _)| *other == name) {
             return Err(refusal(400, "Two files of one name").into());
         }
@@ -242,10 +251,19 @@ where
     let mut names = Vec::new();
     let mut replaced = true;
     for (name, partial) in received {
-        replaced &= partial.place(&name, &http.request, settings)?;
+        replaced &= partial.place(&name, &http.request, settings, open_at)?;
         names.push(name);
     }
     Ok((names, replaced))
+}
+
+/// Refuses a request that does not say how long its content is, nor sends it in chunks: it may be one that was cut
+/// off in its head (RFC 9110 15.5.12). A host that parses requests itself has seen to that.
+fn check_length(http: &Exchange) -> Result<(), Refusal> {
+    match http.request.framing() {
+        Framing::None if !http.wfile.is_framed_by_host() => Err(refusal(411, "Length Required")),
+        _ => Ok(()),
+    }
 }
 
 /// Returns the path that `request` names, unless its head says already that its content will not be taken.
@@ -281,6 +299,7 @@ fn check_put<H>(
     handler: &H,
     request: &Request,
     settings: &Settings,
+    open_at: OpenAt,
 ) -> Result<(Descriptor, String), Refusal>
 where
     H: SimpleHttpRequestHandler + ?Sized,
@@ -297,7 +316,7 @@ where
     // RFC 4918 9.7.1 has this status for PUT into a directory that does not exist.
     let missing = || refusal(409, "No such directory");
     let directory = open_directory(&directory).ok_or_else(missing)?;
-    may_store(&directory, name, request, settings)?;
+    may_store(&directory, name, request, settings, open_at)?;
     Ok((directory, name.into()))
 }
 
@@ -320,7 +339,7 @@ where
     };
     let content_type = request.headers().get("Content-Type").unwrap_or_default();
     match form_data::boundary(&content_type) {
-        Some(boundary) => Ok((directory, boundary.into())),
+        Some(boundary) => Ok((directory, boundary)),
         None => Err(refusal(415, "Expected multipart/form-data")),
     }
 }
@@ -368,6 +387,7 @@ fn may_store(
     name: &str,
     request: &Request,
     settings: &Settings,
+    open_at: OpenAt,
 ) -> Result<bool, Refusal> {
     let validators = match directory.stat_at(PathFlags::empty(), name) {
         Err(ErrorCode::NoEntry) => None,
@@ -376,9 +396,13 @@ fn may_store(
             DescriptorType::Directory => return Err(is_directory()),
             DescriptorType::RegularFile if settings.overwrite => {
                 let hash = directory.metadata_hash_at(PathFlags::empty(), name).ok();
-                let modified = stat.data_modification_timestamp;
-                let identity = hash.map(|hash| hash.lower);
-                Some(Validators::new(stat.size, modified, identity))
+                let facts = Facts {
+                    size: stat.size,
+                    modified: stat.data_modification_timestamp,
+                    changed: changed(&stat, open_at),
+                    identity: hash.map(|hash| hash.lower),
+                };
+                Some(Validators::new(&facts, settings.entity_tags))
             }
             // A link is not followed: the file that it leads to has a name of its own.
             _ => return Err(exists(name)),
@@ -457,9 +481,10 @@ impl<'d> Partial<'d> {
         name: &str,
         request: &Request,
         settings: &Settings,
+        open_at: OpenAt,
     ) -> Result<bool, Refusal> {
         for _ in 0..MAX_ATTEMPTS {
-            let replaces = may_store(self.directory, name, request, settings)?;
+            let replaces = may_store(self.directory, name, request, settings, open_at)?;
             match self.move_to(name, replaces) {
                 Ok(()) => return Ok(replaces),
                 // Another file has come in between; the name is looked at once more.
@@ -481,12 +506,17 @@ impl<'d> Partial<'d> {
             {
                 // The first name, which is left, is removed when this value is dropped.
                 Ok(()) => return Ok(()),
-                Err(ErrorCode::Exist) => return Err(ErrorCode::Exist),
+                // Without the file that was received, or its directory, there is nothing to move.
+                Err(error @ (ErrorCode::Exist | ErrorCode::NoEntry)) => return Err(error),
                 // A file system without links: the name is taken with an empty file.
                 Err(_) => drop(create_new(self.directory, name)?),
             }
         }
-        self.directory.rename_at(&self.name, self.directory, name)?;
+        let moved = self.directory.rename_at(&self.name, self.directory, name);
+        if moved.is_err() && !replaces {
+            let _ = self.directory.unlink_file_at(name);
+        }
+        moved?;
         self.is_moved = true;
         Ok(())
     }

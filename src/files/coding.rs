@@ -1,11 +1,14 @@
 //! Files that lie ready compressed beside a file, `app.js.br` beside `app.js`, and which of them a
-//! client takes (RFC 9110 12.5.3); or whether it takes the file compressed here.
+//! client takes (RFC 9110 12.5.3); or whether it takes the file compressed here. A file that is compressed
+//! itself, as its name says, is the only one of its name.
 
 use std::array;
 use std::cmp::Reverse;
 
+use wasi::clocks::wall_clock::Datetime;
+
 use crate::files::compress;
-use crate::files::conditions::Validators;
+use crate::files::conditions::{EntityTags, Facts, Validators};
 use crate::files::open::{File, OpenAt, Opened, open};
 use crate::files::path::LocalPath;
 use crate::http1::request::{Headers, Request};
@@ -28,10 +31,20 @@ pub(crate) struct Representation {
 }
 
 impl Representation {
-    /// Returns the validators of the file; their tag is one of its own where the file is compressed for the
-    /// response.
-    pub(crate) fn validators(&self) -> Validators {
-        let validators = Validators::of(&self.file);
+    /// Returns `file` as it is, which its name says to be in `coding`.
+    pub(crate) fn named(file: File, coding: &'static str) -> Self {
+        Representation {
+            file,
+            coding: Some(coding),
+            is_made_here: false,
+            varies: false,
+        }
+    }
+
+    /// Returns the validators of the file, with tags of such a `kind`; the tag is one of its own where the file is
+    /// compressed for the response.
+    pub(crate) fn validators(&self, kind: EntityTags) -> Validators {
+        let validators = Validators::new(&Facts::of(&self.file), kind);
         match self.is_made_here {
             true => validators.in_coding(GZIP),
             false => validators,
@@ -40,8 +53,8 @@ impl Representation {
 }
 
 /// Returns the representation of the file `path`, of type `content_type`, that the client prefers: a
-/// sibling in a coding that it accepts, or `file` itself, which is compressed for the response if it is
-/// text and `compress` allows that.
+/// sibling in a coding that it accepts, or `file` itself, which is compressed for the response if that makes it
+/// smaller and `compress` allows it.
 pub(crate) fn choose(
     request: &Request,
     path: &LocalPath,
@@ -50,57 +63,99 @@ pub(crate) fn choose(
     compress: bool,
     open_at: OpenAt,
 ) -> Representation {
-    let varies = is_compressible(content_type);
-    let sibling = |(coding, extension)| match open(&path.with_extension(extension), open_at) {
-        Ok(Opened::File(file)) => Some((file, Some(coding))),
-        Ok(Opened::Directory(_)) | Err(_) => None,
-    };
-    let asks = varies && request.headers().get("Accept-Encoding").is_some();
+    let compressibility = Compressibility::of(content_type);
+    let asks = request.headers().get("Accept-Encoding").is_some();
     let codings = asks.then(|| accepted(request.headers()));
-    let found = codings.clone().into_iter().flatten().find_map(sibling);
-    let is_made_here = found.is_none()
-        && compress
-        && is_text(content_type)
+    let sibling = |(coding, extension)| match open(&path.with_extension(extension), open_at) {
+        Ok(Opened::File(sibling))
+            if stands_for((sibling.size, sibling.modified), file.modified) =>
+        {
+            Some((sibling, coding))
+        }
+        Ok(Opened::File(_) | Opened::Directory(_)) | Err(_) => None,
+    };
+    if let Some((file, coding)) = codings.clone().into_iter().flatten().find_map(sibling) {
+        return Representation {
+            file,
+            coding: Some(coding),
+            is_made_here: false,
+            varies: true,
+        };
+    }
+    let takes_gzip = || {
+        let mut codings = codings.into_iter().flatten();
+        codings.any(|(coding, _)| coding == GZIP)
+    };
+    let is_made_here = compress
+        && takes_gzip()
         && compress::suits(request, file.size)
-        && codings
-            .into_iter()
-            .flatten()
-            .any(|(coding, _)| coding == GZIP);
-    let as_it_is = (file, is_made_here.then_some(GZIP));
-    let (file, coding) = found.unwrap_or(as_it_is);
+        && match compressibility {
+            Compressibility::Good => true,
+            Compressibility::None => false,
+            Compressibility::Unknown => compress::begins_as_text(&file),
+        };
     Representation {
         file,
-        coding,
+        coding: is_made_here.then_some(GZIP),
         is_made_here,
-        varies,
+        // A cache that has the file as it is, and is not told, has what every client takes.
+        varies: is_made_here || compressibility == Compressibility::Good,
     }
 }
 
-/// Returns whether files of this type may have compressed siblings: most text may, and what is compressed
-/// already may not.
-fn is_compressible(content_type: &str) -> bool {
-    is_text(content_type)
-        || match type_and_subtype(content_type) {
-            Some(("application", subtype)) => subtype == "wasm",
-            Some(("image", subtype)) => matches!(subtype, "bmp" | "vnd.microsoft.icon"),
-            Some(("font", subtype)) => matches!(subtype, "ttf" | "otf" | "collection"),
-            _ => false,
-        }
+/// Returns whether a sibling, of such a size and modified at such a time, is a coded form of a file that was
+/// `modified`: it is not empty, as nothing in a coding is, and not older than the file. Programs that compress
+/// files give the time of the one to the other, but not all of them with its fraction of a second.
+fn stands_for((size, of_sibling): (u64, Option<Datetime>), modified: Option<Datetime>) -> bool {
+    let is_older = of_sibling
+        .zip(modified)
+        .is_some_and(|(sibling, file)| sibling.seconds < file.seconds);
+    size > 0 && !is_older
 }
 
-/// Returns whether files of this type are text, even if the type does not begin with `text/`.
-fn is_text(content_type: &str) -> bool {
-    if content_type.starts_with("text/") {
-        return true;
-    }
-    match type_and_subtype(content_type) {
-        Some(("application", subtype)) => {
-            matches!(subtype, "javascript" | "json" | "xml" | "x-sh" | "rtf")
-                || subtype.ends_with("+json")
-                || subtype.ends_with("+xml")
+/// The prospects of compressing a file, by its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compressibility {
+    /// Files of the type become smaller.
+    Good,
+    /// Files of the type are compressed already.
+    None,
+    /// The type does not tell.
+    Unknown,
+}
+
+impl Compressibility {
+    fn of(content_type: &str) -> Self {
+        let Some((kind, subtype)) = type_and_subtype(content_type) else {
+            return Compressibility::Unknown;
+        };
+        let is_structured_text = ["+json", "+xml", "+yaml"]
+            .iter()
+            .any(|suffix| subtype.ends_with(suffix));
+        match (kind, subtype) {
+            ("text" | "message", _) => Compressibility::Good,
+            _ if is_structured_text => Compressibility::Good,
+            (
+                "application",
+                "javascript" | "json" | "postscript" | "rtf" | "toml" | "vnd.ms-fontobject"
+                | "wasm" | "x-csh" | "x-latex" | "x-sh" | "x-sql" | "x-tcl" | "x-tex" | "xml"
+                | "yaml",
+            )
+            | ("font", "ttf" | "otf" | "collection")
+            | ("image", "bmp" | "vnd.microsoft.icon") => Compressibility::Good,
+            // The type of TypeScript, too, whose extension is that of a stream of video.
+            ("video", "mp2t") => Compressibility::Unknown,
+            (
+                "image",
+                "x-portable-anymap" | "x-portable-bitmap" | "x-portable-graymap"
+                | "x-portable-pixmap",
+            ) => Compressibility::Good,
+            // A PDF may begin as text, and is compressed within.
+            ("audio" | "font" | "image" | "video", _) | ("application", "pdf") => {
+                Compressibility::None
+            }
+            _ => Compressibility::Unknown,
         }
-        Some(("image", subtype)) => subtype == "svg+xml",
-        _ => false,
     }
 }
 
@@ -238,27 +293,53 @@ mod tests {
     }
 
     #[test]
-    fn text_is_compressible_and_what_is_compressed_is_not() {
-        for content_type in [
-            "text/html",
-            "text/plain; charset=utf-8",
-            "application/json",
-            "application/wasm",
-            "application/ld+json",
-            "image/svg+xml",
-            "font/ttf",
+    fn types_tell_whether_files_become_smaller() {
+        use Compressibility::{Good, None, Unknown};
+        for (content_type, compressibility) in [
+            ("text/html", Good),
+            ("text/plain; charset=utf-8", Good),
+            ("message/rfc822", Good),
+            ("application/json", Good),
+            ("application/wasm", Good),
+            ("application/yaml", Good),
+            ("application/ld+json", Good),
+            ("model/gltf+json", Good),
+            ("image/svg+xml", Good),
+            ("font/ttf", Good),
+            ("image/png", None),
+            ("video/mp4", None),
+            ("audio/mpeg", None),
+            ("font/woff2", None),
+            ("application/pdf", None),
+            ("video/mp2t", Unknown),
+            ("application/zip", Unknown),
+            ("application/octet-stream", Unknown),
+            ("", Unknown),
         ] {
-            assert!(is_compressible(content_type), "{content_type}");
+            let found = Compressibility::of(content_type);
+            assert_eq!(found, compressibility, "{content_type}");
         }
-        for content_type in [
-            "image/png",
-            "video/mp4",
-            "application/zip",
-            "application/octet-stream",
-            "font/woff2",
-            "",
+    }
+
+    #[test]
+    fn a_sibling_is_not_empty_and_not_older() {
+        let at = |seconds, nanoseconds| {
+            Some(Datetime {
+                seconds,
+                nanoseconds,
+            })
+        };
+        for (size, of_sibling, modified, stands) in [
+            (1, at(10, 0), at(10, 0), true),
+            (1, at(11, 0), at(10, 0), true),
+            (1, at(10, 0), at(10, 999_999_999), true),
+            (1, at(9, 999_999_999), at(10, 0), false),
+            (0, at(10, 0), at(10, 0), false),
+            (1, None, at(10, 0), true),
+            (1, at(10, 0), None, true),
         ] {
-            assert!(!is_compressible(content_type), "{content_type}");
+            let found = stands_for((size, of_sibling), modified);
+            assert_eq!(found, stands, "{size} {of_sibling:?} {modified:?}");
         }
     }
 }

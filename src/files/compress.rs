@@ -1,4 +1,4 @@
-//! Text compressed as it is sent, where nothing lies ready compressed: `--compress`.
+//! Files compressed as they are sent, where nothing lies ready compressed: `--compress`.
 //!
 //! An instance keeps its last results, within a bound. An instance serves one client and ends when that
 //! client has nothing more to ask, so clients share nothing: what one has asked for makes no answer to
@@ -13,8 +13,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use wasi::clocks::wall_clock::{self, Datetime};
 
-use crate::files::conditions::Validators;
-use crate::files::open::File;
+use crate::files::conditions::{EntityTags, Facts, Validators};
+use crate::files::open::{File, reason};
 use crate::http1::request::Request;
 
 /// The sizes, in bytes, of files that are worth compressing: a smaller file goes in one packet anyway, and
@@ -22,6 +22,8 @@ use crate::http1::request::Request;
 const SIZES: RangeInclusive<u64> = 1024..=2 * 1024 * 1024;
 /// The most bytes of a file that are read at once.
 const READ_SIZE: u64 = 64 * 1024;
+/// The bytes at the start of a file by which text is told from other content.
+const START: u64 = 512;
 /// The level of compression, from 1 to 9: beyond this one, it takes half as long again for 3 % less.
 const LEVEL: u32 = 4;
 /// The most results that are kept: a page and what belongs to it. Results are compared one by one.
@@ -39,18 +41,35 @@ pub(crate) fn suits(request: &Request, size: u64) -> bool {
     SIZES.contains(&size) && request.headers().get("Range").is_none()
 }
 
-/// Returns all of `file`, which has the name `path`, in the coding `gzip`. The bytes are the same whenever
-/// `validators`, those of the result, have the same tag.
+/// Returns whether `file`, whose type does not tell, begins as text does. What is compressed already does not.
+pub(crate) fn begins_as_text(file: &File) -> bool {
+    let start = file.descriptor.read(START, 0);
+    start.is_ok_and(|(start, _)| is_text(&start))
+}
+
+/// Returns whether `start` is the start of text in UTF-8, which may end within a character.
+fn is_text(start: &[u8]) -> bool {
+    let is_control = |byte: &u8| byte.is_ascii_control() && !b"\t\n\r\x0c\x1b".contains(byte);
+    let is_utf_8 = match str::from_utf8(start) {
+        Ok(_) => true,
+        Err(error) => error.error_len().is_none(),
+    };
+    is_utf_8 && !start.iter().any(is_control)
+}
+
+/// Returns all of `file`, which has the name `path`, in the coding `gzip`. The bytes are the same as long as all that
+/// is known of the file is.
 ///
 /// # Errors
 /// A file that cannot be read, or has become shorter.
-pub(crate) fn gzip(path: &str, file: &File, validators: &Validators) -> io::Result<Vec<u8>> {
+pub(crate) fn gzip(path: &str, file: &File) -> io::Result<Vec<u8>> {
     thread_local! {
         static KEPT: RefCell<Kept> = RefCell::default();
     }
-    let settled = file
-        .modified
-        .filter(|&modified| is_settled(modified, wall_clock::now()));
+    let validators = Validators::new(&Facts::of(file), EntityTags::Strong);
+    let last_change = [file.modified, file.changed].into_iter().flatten();
+    let last_change = last_change.max_by_key(|time| time.seconds);
+    let settled = last_change.filter(|&time| is_settled(time, wall_clock::now()));
     let Some(tag) = validators.etag.as_deref().filter(|_| settled.is_some()) else {
         return compress(file);
     };
@@ -62,8 +81,8 @@ pub(crate) fn gzip(path: &str, file: &File, validators: &Validators) -> io::Resu
     Ok(content)
 }
 
-fn is_settled(modified: Datetime, now: Datetime) -> bool {
-    now.seconds.saturating_sub(modified.seconds) > SETTLED
+fn is_settled(last_change: Datetime, now: Datetime) -> bool {
+    now.seconds.saturating_sub(last_change.seconds) > SETTLED
 }
 
 /// The last results, each with the path and the entity tag that it is for; the one used last is last. A tag
@@ -123,7 +142,9 @@ fn compress(file: &File) -> io::Result<Vec<u8>> {
     while position < file.size {
         let length = READ_SIZE.min(file.size - position);
         let read = file.descriptor.read(length, position);
-        let (bytes, _) = read.map_err(|error| io::Error::other(error.message()))?;
+        let (bytes, _) = read.map_err(|error| {
+            io::Error::other(format!("cannot read the file: {}", reason(error)))
+        })?;
         if bytes.is_empty() {
             let reason = "a file has become shorter while it was compressed";
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
@@ -142,6 +163,23 @@ mod tests {
         Datetime {
             seconds,
             nanoseconds: 0,
+        }
+    }
+
+    #[test]
+    fn text_is_told_by_its_start() {
+        for (start, expected) in [
+            (&b"SELECT 1;\r\n\t-- \xc3\xbc"[..], true),
+            (b"cut off \xe6\x97", true),
+            (b"", true),
+            (b"PK\x03\x04", false),
+            (b"\x1f\x8b\x08", false),
+            (b"\x28\xb5\x2f\xfd", false),
+            (b"\x47\x40\x00\x10", false),
+            (b"latin-1 \xfc.", false),
+            (b"nul\0", false),
+        ] {
+            assert_eq!(is_text(start), expected, "{}", start.escape_ascii());
         }
     }
 

@@ -4,16 +4,100 @@
 use wasi::clocks::wall_clock::Datetime;
 
 use crate::files::open::File;
-use crate::http1::date::parse_http_date;
+use crate::http1::date::{not_in_the_future, parse_http_date};
 use crate::http1::request::Request;
+
+/// The facts that the entity tags of files are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EntityTags {
+    /// All that is known of a file: its tag is another whenever its content may be. Tags are strong.
+    #[default]
+    Strong,
+    /// The size and the time of the last modification, which a copy of the file on another machine has, too.
+    /// Tags are weak.
+    Portable,
+}
 
 /// The validators of a file, which tell one version of it from another (RFC 9110 8.8).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Validators {
-    /// A strong entity tag, in its quotes.
+    /// An entity tag, in its quotes, behind `W/` if it is weak.
     pub(crate) etag: Option<String>,
     /// The time of the last modification, in seconds since the epoch.
     pub(crate) last_modified: Option<u64>,
+    /// True if no other version of the file can have the same time of the last modification (RFC 9110 8.8.2.2).
+    pub(crate) is_date_strong: bool,
+}
+
+/// The facts about a file that its validators are made of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Facts {
+    /// The size in bytes.
+    pub(crate) size: u64,
+    /// The time when the content last changed, as [`File::modified`] has it.
+    pub(crate) modified: Option<Datetime>,
+    /// The time when anything about the file last changed, as [`File::changed`] has it.
+    pub(crate) changed: Option<Datetime>,
+    /// The host's identity of the file.
+    pub(crate) identity: Option<u64>,
+}
+
+impl Facts {
+    /// Returns the facts about `file`.
+    pub(crate) fn of(file: &File) -> Self {
+        Facts {
+            size: file.size,
+            modified: file.modified,
+            changed: file.changed,
+            identity: file.identity,
+        }
+    }
+
+    /// Returns the entity tag; `None` where the host does not say when the file was modified. Sizes and times can
+    /// be the same for two versions, as `cp -p` gives them to a file in place: the time of the last change of
+    /// anything about the file is then another.
+    fn entity_tag(&self, kind: EntityTags) -> Option<String> {
+        let modified = nanoseconds(self.modified.or(self.changed)?);
+        let Facts { size, identity, .. } = *self;
+        Some(match (kind, self.changed) {
+            (EntityTags::Portable, _) => ["W/", &entity_tag(&[size, modified])].concat(),
+            (EntityTags::Strong, Some(changed)) => {
+                let changed = nanoseconds(changed);
+                entity_tag(&[size, modified, changed, identity.unwrap_or_default()])
+            }
+            (EntityTags::Strong, None) => {
+                entity_tag(&[size, modified, identity.unwrap_or_default()])
+            }
+        })
+    }
+
+    /// Returns whether the second `last_modified` is over, and nothing about the file was changed after it: then
+    /// whoever was told that time was told it of this version. A client must not use a time that it was told
+    /// within that second (RFC 9110 13.1.5). `not_in_the_future` limits a time to now.
+    fn is_date_strong(&self, last_modified: u64, not_in_the_future: impl Fn(u64) -> u64) -> bool {
+        // The clock that files have their times by lags some milliseconds behind.
+        let over = last_modified.saturating_add(2);
+        self.changed
+            .is_some_and(|changed| changed.seconds <= last_modified)
+            && not_in_the_future(over) == over
+    }
+
+    /// Returns the time of the last modification, in seconds since the epoch and not in the future (RFC 9110
+    /// 8.8.2.1). A time that was set to later than now, or to before 1970, is not when that happened: the last
+    /// change of anything about the file is nearer to it, and stays the same from one request to the next.
+    /// `not_in_the_future` limits a time to now.
+    fn last_modified(&self, not_in_the_future: impl Fn(u64) -> u64) -> Option<u64> {
+        match self.modified {
+            Some(Datetime { seconds, .. }) if not_in_the_future(seconds) == seconds => {
+                Some(seconds)
+            }
+            modified => {
+                let changed = self.changed.or(modified)?;
+                Some(not_in_the_future(changed.seconds))
+            }
+        }
+    }
 }
 
 /// The result of evaluating the preconditions of a request.
@@ -28,23 +112,14 @@ pub(crate) enum Precondition {
 }
 
 impl Validators {
-    /// Returns the validators of `file`. The tag is made of the size, the nanosecond of the last
-    /// modification, and the host's identity of the file. There are no validators where the host does not
-    /// say when the file was modified.
-    pub(crate) fn of(file: &File) -> Self {
-        Validators::new(file.size, file.modified, file.identity)
-    }
-
-    /// Returns the validators of a file that need not be open, of `size` bytes, as [`Validators::of`] does.
-    pub(crate) fn new(size: u64, modified: Option<Datetime>, identity: Option<u64>) -> Self {
-        let etag = modified.map(|modified| {
-            let seconds = modified.seconds.wrapping_mul(1_000_000_000);
-            let nanoseconds = seconds.wrapping_add(modified.nanoseconds.into());
-            entity_tag(&[size, nanoseconds, identity.unwrap_or_default()])
-        });
+    /// Returns the validators of a file by the `facts` about it, with a tag of such a `kind`.
+    pub(crate) fn new(facts: &Facts, kind: EntityTags) -> Self {
+        let last_modified = facts.last_modified(not_in_the_future);
         Validators {
-            etag,
-            last_modified: modified.map(|modified| modified.seconds),
+            etag: facts.entity_tag(kind),
+            last_modified,
+            is_date_strong: last_modified
+                .is_some_and(|seconds| facts.is_date_strong(seconds, not_in_the_future)),
         }
     }
 
@@ -65,11 +140,17 @@ impl Validators {
         };
         let value = value.trim();
         if value.ends_with('"') {
-            return self.etag.as_deref() == Some(value);
+            return !is_weak(value) && self.etag.as_deref() == Some(value);
         }
         let date = parse_http_date(value);
-        date.is_some() && date == self.last_modified
+        date.is_some() && date == self.last_modified && self.is_date_strong
     }
+}
+
+/// Returns a time in nanoseconds since the epoch, of which there are more than a number holds.
+fn nanoseconds(time: Datetime) -> u64 {
+    let seconds = time.seconds.wrapping_mul(1_000_000_000);
+    seconds.wrapping_add(time.nanoseconds.into())
 }
 
 /// Returns an entity tag: `numbers` in hexadecimal, with `-` between, in quotes. Every response has one,
@@ -139,11 +220,22 @@ enum Comparison {
 fn has_tag(request: &Request, name: &str, ours: &Validators, comparison: Comparison) -> bool {
     request.headers().get_all(name).any(|list| {
         list.trim() == "*"
-            || entity_tags(&list).any(|tag| match tag.strip_prefix("W/") {
-                Some(tag) => comparison == Comparison::Weak && ours.etag.as_deref() == Some(tag),
-                None => ours.etag.as_deref() == Some(tag),
+            || ours.etag.as_deref().is_some_and(|ours| {
+                entity_tags(&list).any(|tag| match comparison {
+                    Comparison::Strong => !is_weak(tag) && ours == tag,
+                    Comparison::Weak => opaque(ours) == opaque(tag),
+                })
             })
     })
+}
+
+fn is_weak(tag: &str) -> bool {
+    tag.starts_with("W/")
+}
+
+/// Returns `tag` in its quotes, be it strong or weak.
+pub(crate) fn opaque(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag)
 }
 
 /// Returns the entity tags of a list. A tag may hold a comma; everything behind something that is no tag is
@@ -180,6 +272,7 @@ mod tests {
         Validators {
             etag: Some("\"a,b\"".into()),
             last_modified: Some(1_600_000_000),
+            is_date_strong: true,
         }
     }
 
@@ -261,6 +354,35 @@ mod tests {
     }
 
     #[test]
+    fn a_file_was_last_modified_when_it_says_unless_that_cannot_be() {
+        let at = |seconds| Datetime {
+            seconds,
+            nanoseconds: 999_999_999,
+        };
+        const NOW: u64 = 1000;
+        for (modified, changed, last_modified) in [
+            (Some(10), None, Some(10)),
+            (Some(10), Some(20), Some(10)),
+            (Some(NOW), Some(20), Some(NOW)),
+            // In the future, beyond the year 9999, before 1970.
+            (Some(NOW + 1), Some(20), Some(20)),
+            (Some(NOW + 1), None, Some(NOW)),
+            (Some(u64::MAX), Some(20), Some(20)),
+            (Some(u64::MAX), Some(NOW + 1), Some(NOW)),
+            (None, Some(20), Some(20)),
+            (None, None, None),
+        ] {
+            let facts = Facts {
+                modified: modified.map(at),
+                changed: changed.map(at),
+                ..Facts::default()
+            };
+            let found = facts.last_modified(|seconds| seconds.min(NOW));
+            assert_eq!(found, last_modified, "{modified:?} {changed:?}");
+        }
+    }
+
+    #[test]
     fn an_entity_tag_shows_its_numbers() {
         assert_eq!(
             entity_tag(&[0, 0x1a, u64::MAX]),
@@ -285,6 +407,110 @@ mod tests {
                 matches,
                 "{field}"
             );
+        }
+        let date = format!("If-Range: {EXACT}");
+        let weak = Validators {
+            etag: Some("W/\"a,b\"".into()),
+            is_date_strong: false,
+            ..validators()
+        };
+        for field in [date.as_str(), "If-Range: W/\"a,b\"", "If-Range: \"a,b\""] {
+            assert!(!weak.match_if_range(&request(&[field])), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_weak_tag_is_for_weak_comparison() {
+        use Precondition::{Failed, Holds, NotModified};
+        let weak = Validators {
+            etag: Some("W/\"a,b\"".into()),
+            ..validators()
+        };
+        for (field, outcome) in [
+            ("If-None-Match: W/\"a,b\"", NotModified),
+            ("If-None-Match: \"a,b\"", NotModified),
+            ("If-None-Match: \"x\"", Holds),
+            ("If-Match: W/\"a,b\"", Failed),
+            ("If-Match: \"a,b\"", Failed),
+            ("If-Match: *", Holds),
+        ] {
+            assert_eq!(evaluate(&request(&[field]), &weak), outcome, "{field}");
+        }
+    }
+
+    #[test]
+    fn a_tag_tells_all_that_is_known_or_what_copies_have_in_common() {
+        let at = |seconds| {
+            Some(Datetime {
+                seconds,
+                nanoseconds: 1,
+            })
+        };
+        let facts = |modified, changed, identity| Facts {
+            size: 16,
+            modified,
+            changed,
+            identity,
+        };
+        use EntityTags::{Portable, Strong};
+        for (kind, facts, tag) in [
+            (
+                Strong,
+                facts(at(1), at(2), Some(10)),
+                Some("\"10-3b9aca01-77359401-a\""),
+            ),
+            (
+                Strong,
+                facts(at(1), at(3), Some(10)),
+                Some("\"10-3b9aca01-b2d05e01-a\""),
+            ),
+            (
+                Strong,
+                facts(at(1), None, Some(10)),
+                Some("\"10-3b9aca01-a\""),
+            ),
+            (
+                Strong,
+                facts(None, at(2), None),
+                Some("\"10-77359401-77359401-0\""),
+            ),
+            (Strong, facts(None, None, Some(10)), None),
+            (
+                Portable,
+                facts(at(1), at(2), Some(10)),
+                Some("W/\"10-3b9aca01\""),
+            ),
+            (
+                Portable,
+                facts(at(1), at(3), Some(11)),
+                Some("W/\"10-3b9aca01\""),
+            ),
+        ] {
+            assert_eq!(facts.entity_tag(kind).as_deref(), tag, "{kind:?} {facts:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_is_strong_if_nothing_was_changed_since_and_its_second_is_over() {
+        let at = |seconds| Datetime {
+            seconds,
+            nanoseconds: 999_999_999,
+        };
+        const NOW: u64 = 1000;
+        for (last_modified, changed, is_strong) in [
+            (10, Some(10), true),
+            (10, Some(11), false),
+            (10, None, false),
+            (NOW - 2, Some(NOW - 2), true),
+            (NOW - 1, Some(NOW - 1), false),
+            (NOW, Some(NOW), false),
+        ] {
+            let facts = Facts {
+                changed: changed.map(at),
+                ..Facts::default()
+            };
+            let found = facts.is_date_strong(last_modified, |seconds| seconds.min(NOW));
+            assert_eq!(found, is_strong, "{last_modified} {changed:?}");
         }
     }
 }

@@ -17,33 +17,75 @@ pub(crate) const DEFAULT: &str = "application/octet-stream";
 /// in `extensions_map`, then in the table of Python's `mimetypes`, then among all registered types.
 pub(crate) fn guess_type<'t, T: AsRef<str>>(path: &str, extensions_map: &'t [(T, T)]) -> &'t str {
     let extension = extension(path);
-    let lower = match extension.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        true => Cow::Owned(extension.to_ascii_lowercase()),
-        false => Cow::Borrowed(extension),
-    };
-    let mapped = [extension, &lower].into_iter().find_map(|wanted| {
-        extensions_map
-            .iter()
-            .find(|(known, _)| known.as_ref() == wanted)
-    });
-    if let Some((_, content_type)) = mapped {
-        return content_type.as_ref();
+    let lower = lower_case(extension);
+    if let Some(content_type) = mapped(extension, &lower, extensions_map) {
+        return content_type;
     }
+    let inner;
     let extension = match &*lower {
         ".svgz" => ".svg",
         // A compressed archive is the archive (`mimetypes.suffix_map`).
         ".tgz" | ".taz" | ".tz" | ".tbz2" | ".txz" => ".tar",
         // An encoding is not a type: `page.html.br` is HTML (`mimetypes.encodings_map`).
-        ".br" => &self::extension(&path[..path.len() - lower.len()]).to_ascii_lowercase(),
+        ".br" => {
+            inner = lower_case(inner_extension(path, &lower));
+            &*inner
+        }
         other => other,
     };
-    let Some(bare) = extension.strip_prefix('.') else {
-        return DEFAULT;
-    };
+    type_of(extension).unwrap_or(DEFAULT)
+}
+
+/// Returns the coding that the file `path` is in by its name, where [`guess_type`] gives the type of what is coded:
+/// `page.html.br`, `drawing.svgz`. Python knows it and does not send it. A file that `extensions_map` has a type
+/// for is of that type, and in no coding.
+pub(crate) fn coding<T: AsRef<str>>(path: &str, extensions_map: &[(T, T)]) -> Option<&'static str> {
+    let extension = extension(path);
+    let lower = lower_case(extension);
+    match &*lower {
+        ".br" | ".svgz" if mapped(extension, &lower, extensions_map).is_some() => None,
+        ".svgz" => Some("gzip"),
+        ".br" => match &*lower_case(inner_extension(path, &lower)) {
+            // In two codings.
+            ".svgz" => None,
+            inner => type_of(inner).map(|_| "br"),
+        },
+        _ => None,
+    }
+}
+
+/// Returns the extension of what the name `path` is of before it was coded and got the `outer` extension.
+fn inner_extension<'p>(path: &'p str, outer: &str) -> &'p str {
+    extension(&path[..path.len() - outer.len()])
+}
+
+fn lower_case(extension: &str) -> Cow<'_, str> {
+    match extension.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(extension.to_ascii_lowercase()),
+        false => Cow::Borrowed(extension),
+    }
+}
+
+/// Returns the type that `extensions_map` has for an extension, as it is or in `lower` case.
+fn mapped<'t, T: AsRef<str>>(
+    extension: &str,
+    lower: &str,
+    extensions_map: &'t [(T, T)],
+) -> Option<&'t str> {
+    let mapped = [extension, lower].into_iter().find_map(|wanted| {
+        extensions_map
+            .iter()
+            .find(|(known, _)| known.as_ref() == wanted)
+    });
+    mapped.map(|(_, content_type)| content_type.as_ref())
+}
+
+/// Returns the type of `extension`, which has its dot, if any is known.
+fn type_of(extension: &str) -> Option<&'static str> {
+    let bare = extension.strip_prefix('.')?;
     known_type(extension)
         .or_else(|| newer_type(extension))
         .or_else(|| mime_guess::from_ext(bare).first_raw())
-        .unwrap_or(DEFAULT)
 }
 
 /// Returns the type of `extension` in the table of Python's `mimetypes`.
@@ -308,6 +350,33 @@ mod tests {
             guess_type("./a.txt", &[(".txt", "text/markdown")]),
             "text/markdown"
         );
+    }
+
+    #[test]
+    fn names_tell_the_coding_that_files_are_in() {
+        for (path, expected) in [
+            ("./app.js.br", Some("br")),
+            ("./page.HTML.BR", Some("br")),
+            ("./drawing.svgz", Some("gzip")),
+            ("./a.svg.br", Some("br")),
+            ("./a.tar.br", Some("br")),
+            ("./a.br", None),
+            ("./.br", None),
+            ("./a.unknownext.br", None),
+            ("./a.svgz.br", None),
+            // As Python has them: they are what their last extension says.
+            ("./app.js.gz", None),
+            ("./app.js.bz2", None),
+            ("./app.js.xz", None),
+            ("./app.js.Z", None),
+            ("./app.js.zst", None),
+            ("./a.tgz", None),
+            ("./app.js", None),
+        ] {
+            assert_eq!(coding(path, EXTENSIONS_MAP), expected, "{path}");
+        }
+        assert_eq!(coding("./a.svgz", &[(".svgz", "image/x-own")]), None);
+        assert_eq!(guess_type("./a.svgz", EXTENSIONS_MAP), "image/svg+xml");
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) mod ranges;
 
 use std::borrow::Cow;
 
+use crate::files::conditions::EntityTags;
+
 /// The settings of a file server: the place of the files and their names.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -37,7 +39,9 @@ pub struct Files {
     /// The `Cache-Control` of responses that a file answers, or its validators do; none for `None`. A
     /// listing, an error and the output of a script never have it.
     pub cache_control: Option<Cow<'static, str>>,
-    /// True if text that is not too long is compressed for clients that take it.
+    /// The facts that entity tags are made of.
+    pub entity_tags: EntityTags,
+    /// True if what becomes smaller by it, and is not too long, is compressed for clients that take it.
     pub compress: bool,
 }
 
@@ -53,6 +57,7 @@ impl Default for Files {
             extensions_map: content_type::EXTENSIONS_MAP.iter().map(borrowed).collect(),
             hide_dotfiles: false,
             cache_control: None,
+            entity_tags: EntityTags::default(),
             compress: false,
         }
     }

@@ -43,6 +43,17 @@ impl From<ErrorCode> for Unopened {
     }
 }
 
+/// Returns the meaning of `error`, in words for people: those of WASI are for programmers.
+pub(crate) fn reason(error: ErrorCode) -> &'static str {
+    match error {
+        ErrorCode::Access | ErrorCode::NotPermitted => "there is no permission",
+        ErrorCode::NoEntry | ErrorCode::NotDirectory => "it is no longer there",
+        ErrorCode::InsufficientMemory => "the host has no descriptors or no memory left",
+        ErrorCode::Io => "the file system has failed",
+        _ => "the file system has refused",
+    }
+}
+
 /// A regular file, open for reading.
 #[non_exhaustive]
 pub struct File {
@@ -50,8 +61,12 @@ pub struct File {
     pub descriptor: Descriptor,
     /// The size in bytes when the file was opened.
     pub size: u64,
-    /// The time when the content last changed, if the host tells.
+    /// The time when the content last changed, if the host tells: one that is set by hand is told as it was set,
+    /// and none before 1970.
     pub modified: Option<Datetime>,
+    /// The time when the content or anything else about the file last changed, if the host tells. Nobody can set
+    /// it.
+    pub(crate) changed: Option<Datetime>,
     /// The lower half of the host's metadata hash, so that another file in its place is not taken for it.
     pub(crate) identity: Option<u64>,
 }
@@ -103,6 +118,7 @@ fn open_beneath(root: &Descriptor, path: &str, open_at: OpenAt) -> Result<Opened
             descriptor,
             size: stat.size,
             modified: stat.data_modification_timestamp,
+            changed: changed(&stat, open_at),
         })),
         _ => Err(Unopened::NotThere),
     }
@@ -120,6 +136,15 @@ pub(crate) fn open_directory(path: &LocalPath) -> Option<Descriptor> {
         root.open_at(PathFlags::SYMLINK_FOLLOW, path, OpenFlags::DIRECTORY, flags)
             .ok()
     })
+}
+
+/// Returns the time when anything about the file of `stat` last changed, if the host tells. Other hosts than ours
+/// give the time of its creation in that place (`wasmtime-wasi`).
+pub(crate) fn changed(stat: &DescriptorStat, open_at: OpenAt) -> Option<Datetime> {
+    match open_at {
+        OpenAt::NeverBlocks => stat.status_change_timestamp,
+        OpenAt::MayBlock => None,
+    }
 }
 
 fn identity(descriptor: &Descriptor) -> Option<u64> {

@@ -26,7 +26,7 @@ pub struct LocalPath {
 
 impl LocalPath {
     /// Translates the path of a request target (`SimpleHTTPRequestHandler.translate_path`): `directory`, then the
-    /// decoded segments of `path` with `.` and `..` resolved, then a `/` if `path` ends in one. A `..` never leads above
+    /// decoded segments of `path` with `.` and `..` resolved, then a `/` if only a directory can be meant. A `..` never leads above
     /// `directory`. Query and fragment do not count.
     pub fn translate(directory: &str, path: &str) -> LocalPath {
         let path = Target::new(path).path;
@@ -36,7 +36,7 @@ impl LocalPath {
         };
         let mut translated = LocalPath::with_room(directory, decoded.len() + 1);
         translated.go(&decoded);
-        if path.ends_with('/') {
+        if names_directory(&decoded) && !translated.is_directory() {
             translated.text.push('/');
         }
         translated
@@ -120,6 +120,12 @@ impl LocalPath {
     }
 }
 
+/// Returns whether only a directory can have the decoded `path`: its last segment is empty, `.` or `..`. A
+/// slash that came escaped counts (CPython gh-134098).
+fn names_directory(path: &str) -> bool {
+    matches!(path.rsplit('/').next(), None | Some("" | "." | ".."))
+}
+
 /// Returns whether `name` is in a link as it is, so that [`quote`] would return it unchanged; this check is
 /// faster.
 pub(crate) fn is_plain(name: &str) -> bool {
@@ -154,7 +160,13 @@ mod tests {
             ("/a//b/./c", "./a/b/c"),
             ("/a?b/", "./a"),
             ("/a#b/", "./a"),
-            ("/a/..", "."),
+            ("/a/..", "./"),
+            ("/a/.", "./a/"),
+            ("/a/b/..", "./a/"),
+            ("/a%2f", "./a/"),
+            ("/a%2F%2e", "./a/"),
+            ("/a/%2E%2e", "./"),
+            ("/a/...", "./a/..."),
             ("/a/../", "./"),
             ("/../../etc/passwd", "./etc/passwd"),
             ("/%2e%2e/%2e%2e/etc/passwd", "./etc/passwd"),

@@ -279,7 +279,13 @@ where
     H: BaseHttpRequestHandler + ?Sized,
 {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, UnexpectedEof};
-    let failure = match handler.do_command(http) {
+    let outcome = handler.do_command(http);
+    let excess = http.wfile.take_excess();
+    if excess > 0 {
+        let message = format!("{excess} bytes beyond Content-Length were not sent");
+        handler.log_error(http, &message);
+    }
+    let failure = match outcome {
         Err(error) if matches!(error.kind(), BrokenPipe | ConnectionAborted | UnexpectedEof) => {
             return Err(error);
         }
@@ -311,8 +317,12 @@ fn closes_after(request: &Request, protocol: Version) -> bool {
         && !request.headers().has_token("Connection", "keep-alive")
 }
 
+/// Returns whether the client waits to be told to go on. Where HTTP/1.0 is answered in, as Python does, clients go on
+/// by themselves after a while; but who sends a large file should not have to wait, nor to send what is refused.
 fn expects_100(request: &Request, protocol: Version) -> bool {
-    protocol.min(request.request_version()) >= Version::Http11
+    let answers = protocol >= Version::Http11 || Settings::get().upload;
+    answers
+        && request.request_version() >= Version::Http11
         && request
             .headers()
             .get("Expect")
@@ -461,7 +471,12 @@ where
     H: BaseHttpRequestHandler + ?Sized,
 {
     let message = message.unwrap_or_else(|| responses(code).0);
-    http.push_status_line(handler.protocol_version(), code, message);
+    let version = match code {
+        // HTTP/1.0 has no interim responses (RFC 9110 15.2).
+        ..200 => Version::Http11,
+        _ => handler.protocol_version(),
+    };
+    http.push_status_line(version, code, message);
 }
 
 /// Adds a field line to the head: the default of [`BaseHttpRequestHandler::send_header`].

@@ -191,8 +191,9 @@ impl<'a> Exchange<'a> {
             return Content::None;
         }
         match content_length {
-            _ if has_transfer_encoding || self.wfile.is_framed_by_host() => Content::AsWritten,
+            _ if has_transfer_encoding => Content::AsWritten,
             Some(length) => Content::Length(length),
+            None if self.wfile.is_framed_by_host() => Content::AsWritten,
             None if version.min(self.request.request_version()) >= Version::Http11 => {
                 self.push(b"Transfer-Encoding: chunked\r\n");
                 Content::Chunked(None)

@@ -10,12 +10,12 @@ use wasi::filesystem::types::{Descriptor, ErrorCode};
 use crate::files::Files;
 use crate::files::coding::{self, Representation};
 use crate::files::compress;
-use crate::files::conditions::Validators;
+use crate::files::conditions::{Validators, opaque};
 use crate::files::content_type;
 use crate::files::dotfiles;
 use crate::files::listing::{Entries, Listing, UploadForm};
 use crate::files::multipart::Multipart;
-use crate::files::open::{File, OpenAt, Opened, Unopened, open};
+use crate::files::open::{File, OpenAt, Opened, Unopened, open, reason};
 use crate::files::outcome::{self, Outcome};
 use crate::files::path::LocalPath;
 use crate::files::ranges::ByteRange;
@@ -183,16 +183,19 @@ where
     H: SimpleHttpRequestHandler + ?Sized,
 {
     let content_type = handler.guess_type(path.as_str()).into_owned();
-    let compress = handler.files().compress;
-    let representation = coding::choose(
-        &http.request,
-        path,
-        &content_type,
-        file,
-        compress,
-        http.open_at,
-    );
-    let validators = representation.validators();
+    let files = handler.files();
+    let representation = match content_type::coding(path.as_str(), &files.extensions_map) {
+        Some(coding) => Representation::named(file, coding),
+        None => coding::choose(
+            &http.request,
+            path,
+            &content_type,
+            file,
+            files.compress,
+            http.open_at,
+        ),
+    };
+    let validators = representation.validators(handler.files().entity_tags);
     let outcome = outcome::decide(&http.request, &representation, &validators);
     let code = outcome.status();
     if code == 412 {
@@ -235,7 +238,7 @@ where
             None,
         ),
         Outcome::Coded => {
-            let coded = compress::gzip(path.as_str(), &file, &validators)?;
+            let coded = compress::gzip(path.as_str(), &file)?;
             (
                 ContentFields::new(content_type, coded.len() as u64),
                 Some(Content::Compressed(coded)),
@@ -330,7 +333,7 @@ fn send_validators<H>(
 /// Returns a boundary that is in no file: no file that was written before this nanosecond foresaw it.
 fn boundary(validators: &Validators) -> String {
     let now = wasi::clocks::wall_clock::now();
-    let tag = validators.etag.as_deref().unwrap_or_default();
+    let tag = opaque(validators.etag.as_deref().unwrap_or_default());
     format!(
         "{:x}-{:x}-{}",
         now.seconds,
@@ -339,7 +342,8 @@ fn boundary(validators: &Validators) -> String {
     )
 }
 
-/// Redirects to the target with a slash at its end: relative links in a directory's page need the slash.
+/// Redirects to the target with a slash at its end: relative links in a directory's page need the slash. Without
+/// `no-cache`, browsers would go on redirecting when the directory has long given way to a file.
 fn redirect_to_directory<H>(handler: &mut H, http: &mut Exchange) -> io::Result<Option<Content>>
 where
     H: SimpleHttpRequestHandler + ?Sized,
@@ -347,6 +351,7 @@ where
     let location = http.request.target().with_trailing_slash();
     handler.send_response(http, 301, None);
     handler.send_header(http, "Location", &location);
+    handler.send_header(http, "Cache-Control", "no-cache");
     handler.send_header(http, "Content-Length", "0");
     handler.end_headers(http)?;
     Ok(None)
@@ -488,5 +493,5 @@ fn copy_range(http: &mut Exchange, file: &File, range: ByteRange) -> io::Result<
 }
 
 fn unreadable(error: ErrorCode) -> io::Error {
-    io::Error::other(error.message())
+    io::Error::other(format!("cannot read the file: {}", reason(error)))
 }

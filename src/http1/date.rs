@@ -56,11 +56,22 @@ fn put_numbers(text: &mut [u8], numbers: &[(usize, u32)]) {
     }
 }
 
+thread_local! {
+    /// The second of the last `Date`, and that as text.
+    static CURRENT: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+}
+
+/// Returns `seconds`, or the current time if that is earlier. The host is asked only for what the last `Date`
+/// does not tell.
+pub(crate) fn not_in_the_future(seconds: u64) -> u64 {
+    match CURRENT.with_borrow(|(last, _)| seconds <= *last) {
+        true => seconds,
+        false => seconds.min(now()),
+    }
+}
+
 /// Calls `f` with the current time as an IMF-fixdate, which is made anew once a second.
 pub(crate) fn with_current_http_date<T>(f: impl FnOnce(&str) -> T) -> T {
-    thread_local! {
-        static CURRENT: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
-    }
     CURRENT.with_borrow_mut(|(second, text)| {
         let now = now();
         if *second != now {

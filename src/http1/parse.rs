@@ -7,6 +7,7 @@ use agreed::escape;
 use agreed::head::{MAX_EMPTY, MAX_FIELDS, MAX_HEAD, MAX_LINE, is_text};
 use agreed::syntax::is_tchar;
 
+use crate::http1::authority;
 use crate::http1::request::{Field, Framing, Request, Version, latin1};
 use crate::http1::target::Ends;
 use crate::text::excerpt::excerpt;
@@ -242,11 +243,15 @@ impl<'a> Parser<'a> {
             let extra = bytes.iter().take_while(|&&byte| byte == b'/').count() - 1;
             return Ok(target.start + extra..target.end);
         }
-        if let Some(authority) = after_scheme(bytes) {
-            let rest = authority
-                .iter()
-                .position(|byte| matches!(byte, b'/' | b'?' | b'#'))
-                .map_or(target.end, |length| target.end - authority.len() + length);
+        if let Some(from_authority) = after_scheme(bytes) {
+            let is_end = |byte: &u8| matches!(byte, b'/' | b'?' | b'#');
+            let length = from_authority.iter().position(is_end);
+            let length = length.unwrap_or(from_authority.len());
+            // RFC 9110 4.2.1: an authority without a host is invalid.
+            if authority::split(&from_authority[..length]).is_none_or(|(host, _)| host.is_empty()) {
+                return Err(self.bad_target(bytes));
+            }
+            let rest = target.end - from_authority.len() + length;
             if self.bytes[rest..target.end].starts_with(b"/") {
                 return self.origin_form(request, rest..target.end);
             }
@@ -259,23 +264,32 @@ impl<'a> Parser<'a> {
             return Ok(start..request.bytes.len());
         }
         match request.command() {
+            // RFC 9112 3.2.4: the asterisk-form is for OPTIONS alone.
             "OPTIONS" if bytes == b"*" => Ok(target),
-            "CONNECT" => Ok(target),
-            _ => {
-                let target = repr(&latin1(bytes));
-                Err(self.refuse(400, format!("Bad request target ({target})")))
-            }
+            // RFC 9112 3.2.3: the authority-form has a host and a port.
+            "CONNECT" => match authority::split(bytes) {
+                Some((host, port)) if !host.is_empty() && !port.is_empty() => Ok(target),
+                _ => Err(self.bad_target(bytes)),
+            },
+            _ if bytes == b"*" || has_scheme(bytes) => Err(self.bad_target(bytes)),
+            // As in Python, a path may lack the slash at its start.
+            _ => Ok(target),
         }
     }
 
-    /// Checks that a request of HTTP/1.1 has one Host, and that no request has two (RFC 9112 3.2).
+    /// Checks that a request of HTTP/1.1 has one Host, that no request has two, and that it is one (RFC 9112
+    /// 3.2).
     fn check_host(&self, request: &Request) -> Result<(), Stop> {
-        let hosts = request.headers().values("Host").count();
-        let needs_one = request.version >= Version::Http11 && !self.lenient;
-        if hosts > 1 || (hosts == 0 && needs_one) {
-            return Err(self.refuse(400, "Bad Host header".into()));
+        let mut hosts = request.headers().values("Host");
+        let is_good = match (hosts.next(), hosts.next()) {
+            (None, _) => request.version < Version::Http11 || self.lenient,
+            (Some(host), None) => authority::split(host).is_some(),
+            (Some(_), Some(_)) => false,
+        };
+        match is_good {
+            true => Ok(()),
+            false => Err(self.refuse(400, "Bad Host header".into())),
         }
-        Ok(())
     }
 
     /// Finds the framing of the content by RFC 9112 6.3, refusing all that two implementations might read
@@ -309,6 +323,11 @@ impl<'a> Parser<'a> {
                 Err(self.refuse(400, "Both Content-Length and Transfer-Encoding".into()))
             }
         }
+    }
+
+    fn bad_target(&self, target: &[u8]) -> Stop {
+        let target = repr(&latin1(target));
+        self.refuse(400, format!("Bad request target ({target})"))
     }
 
     fn too_large(&self, explain: &str) -> Stop {
@@ -360,6 +379,17 @@ fn after_scheme(target: &[u8]) -> Option<&[u8]> {
         start
             .eq_ignore_ascii_case(scheme.as_bytes())
             .then_some(rest)
+    })
+}
+
+/// Returns whether `target` begins with a scheme and `//`, as URIs with an authority do (RFC 3986 3).
+fn has_scheme(target: &[u8]) -> bool {
+    let colon = target.iter().position(|&byte| byte == b':');
+    colon.is_some_and(|colon| {
+        let is_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+        target[0].is_ascii_alphabetic()
+            && target[..colon].iter().all(is_scheme)
+            && target[colon + 1..].starts_with(b"//")
     })
 }
 
@@ -415,6 +445,10 @@ mod tests {
             (b"GET http://x?b HTTP/1.0\r\n\r\n", "GET", "/?b"),
             (b"GET http://x//y/ HTTP/1.0\r\n\r\n", "GET", "/y/"),
             (b"OPTIONS * HTTP/1.0\r\n\r\n", "OPTIONS", "*"),
+            (b"GET a/b?c HTTP/1.0\r\n\r\n", "GET", "a/b?c"),
+            (b"GET ?c HTTP/1.0\r\n\r\n", "GET", "?c"),
+            (b"GET a:b HTTP/1.0\r\n\r\n", "GET", "a:b"),
+            (b"GET :// HTTP/1.0\r\n\r\n", "GET", "://"),
             (b"CONNECT x:1 HTTP/1.0\r\n\r\n", "CONNECT", "x:1"),
             (
                 b"!#$%&'*+-.^_`|~09 / HTTP/1.0\r\n\r\n",
@@ -454,10 +488,15 @@ mod tests {
             (b"GET / HTTP/1.10\r\n", 400, "Bad request version ('HTTP/1.10')"),
             (b"GET / HTTP/2.0\r\n", 505, "Invalid HTTP version (2.0)"),
             (b"\x16\x03\x01", 400, "Bad request syntax ('\\x16\\x03\\x01')"),
-            (b"GET a HTTP/1.0\r\n\r\n", 400, "Bad request target ('a')"),
+            (b"GET * HTTP/1.0\r\n\r\n", 400, "Bad request target ('*')"),
             (b"GET ftp://x/ HTTP/1.0\r\n\r\n", 400, "Bad request target ('ftp://x/')"),
             (b"GET / HTTP/1.1\r\n\r\n", 400, "Bad Host header"),
             (b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", 400, "Bad Host header"),
+            (b"GET / HTTP/1.0\r\nHost: a/b\r\n\r\n", 400, "Bad Host header"),
+            (b"GET http:///f HTTP/1.0\r\n\r\n", 400, "Bad request target ('http:///f')"),
+            (b"GET http://u@h/f HTTP/1.0\r\n\r\n", 400, "Bad request target ('http://u@h/f')"),
+            (b"GET http://?q HTTP/1.0\r\n\r\n", 400, "Bad request target ('http://?q')"),
+            (b"CONNECT x HTTP/1.0\r\n\r\n", 400, "Bad request target ('x')"),
             (b"GET / HTTP/1.0\r\nA : b\r\n\r\n", 400, "Bad header line"),
             (b"GET / HTTP/1.0\r\nA: b\r\n c\r\n\r\n", 400, "Bad header line"),
             (b"GET / HTTP/1.0\r\nContent-Length: +1\r\n\r\n", 400, "Bad Content-Length header"),

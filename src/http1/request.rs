@@ -93,7 +93,8 @@ impl Request {
     }
 
     /// Returns the request target in origin form, query included, with at most one slash at its start
-    /// (gh-87389: `//host` in a redirect would lead to another host).
+    /// (gh-87389: `//host` in a redirect would lead to another host). As in Python, a client may leave the
+    /// slash out.
     pub fn path(&self) -> &str {
         self.ascii(&self.path)
     }

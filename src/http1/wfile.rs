@@ -10,12 +10,14 @@ const BUFFER_SIZE: usize = 32 * 1024;
 
 /// The writer of a response. Nothing is promised to have left before [`Write::flush`].
 ///
-/// After the head, the content is framed as the head says: writing more than `Content-Length` is an error,
-/// and what must not have content gets none.
+/// After the head, the content is framed as the head says: of what is written beyond `Content-Length` nothing is
+/// sent, which is logged, and what must not have content gets none.
 pub struct Wfile<'a> {
     sink: Sink<'a>,
     buffer: Vec<u8>,
     content: Content,
+    /// The bytes that were written beyond `Content-Length`, and not sent.
+    excess: u64,
 }
 
 /// The progress of a response, and the way its content is delimited (RFC 9112 6.3).
@@ -70,7 +72,13 @@ impl<'a> Wfile<'a> {
             sink,
             buffer: Vec::new(),
             content: Content::Awaited,
+            excess: 0,
         }
+    }
+
+    /// Returns the number of bytes that were written beyond `Content-Length` since this was asked last.
+    pub(crate) fn take_excess(&mut self) -> u64 {
+        std::mem::take(&mut self.excess)
     }
 
     /// Returns whether a response has begun: its final head was written, or something without one.
@@ -146,7 +154,8 @@ impl<'a> Wfile<'a> {
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] if `source` ends early: a file that was truncated meanwhile.
     pub fn splice(&mut self, source: &InputStream, length: u64) -> io::Result<()> {
-        if length == 0 || !self.take(length)? {
+        let length = self.take(length);
+        if length == 0 {
             return Ok(());
         }
         let is_chunked = matches!(self.content, Content::Chunked(_));
@@ -221,24 +230,21 @@ impl<'a> Wfile<'a> {
         Ok(())
     }
 
-    /// Counts `length` bytes of content; false if they must not be written.
-    fn take(&mut self, length: u64) -> io::Result<bool> {
+    /// Counts `length` bytes of content, and returns how many of them are to be sent.
+    fn take(&mut self, length: u64) -> u64 {
         match &mut self.content {
-            Content::None | Content::Failed => Ok(false),
+            Content::None | Content::Failed => 0,
             Content::Length(left) => {
-                *left = left.checked_sub(length).ok_or_else(|| {
-                    io::Error::new(
-                        io::ErrorKind::InvalidInput,
-                        "more content than Content-Length",
-                    )
-                })?;
-                Ok(true)
+                let fitting = length.min(*left);
+                *left -= fitting;
+                self.excess += length - fitting;
+                fitting
             }
             Content::Awaited | Content::Head => {
                 self.content = Content::AsWritten;
-                Ok(true)
+                length
             }
-            Content::AsWritten | Content::Chunked(_) => Ok(true),
+            Content::AsWritten | Content::Chunked(_) => length,
         }
     }
 
@@ -265,8 +271,11 @@ impl<'a> Wfile<'a> {
 
 impl Write for Wfile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.is_empty() || !self.take(bytes.len() as u64)? {
-            return Ok(bytes.len());
+        let written = bytes.len();
+        let fitting = usize::try_from(self.take(written as u64)).unwrap_or(written);
+        let bytes = &bytes[..fitting];
+        if bytes.is_empty() {
+            return Ok(written);
         }
         if self.buffer.len() + bytes.len() > BUFFER_SIZE {
             self.send()?;
@@ -279,7 +288,7 @@ impl Write for Wfile<'_> {
             _ if bytes.len() > BUFFER_SIZE => self.pass_on(bytes)?,
             _ => self.buffer.extend_from_slice(bytes),
         }
-        Ok(bytes.len())
+        Ok(written)
     }
 
     /// Passes on what has been gathered and waits until the host has sent it.

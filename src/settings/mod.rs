@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 
 use agreed::{fields, settings as names, syntax};
 
+use crate::files::conditions::EntityTags;
 use crate::http1::request::Version;
 use crate::log::access::Format;
 use crate::settings::users::Users;
@@ -40,6 +41,8 @@ pub(crate) struct Settings {
     /// `SANDSERVE_CACHE`: for how many seconds a file may be used again without asking, as the
     /// `Cache-Control` that says so.
     pub(crate) cache_control: Option<String>,
+    /// `SANDSERVE_ETAG`: the facts that entity tags are made of, `strong` unless `portable` is asked for.
+    pub(crate) entity_tags: EntityTags,
     /// `SANDSERVE_SPA`: unknown paths without an extension are addresses within `/index.html`.
     pub(crate) spa: bool,
     /// `SANDSERVE_NOT_FOUND`: the file in the directory served that is the page of every 404.
@@ -111,6 +114,7 @@ impl Settings {
                 names::AUTH => users(&mut settings).add_password(value),
                 names::AUTH_FILE => users(&mut settings).add_entries(value),
                 names::CACHE => settings.cache_control = value.parse().ok().map(cache_control),
+                names::ETAG if value == "portable" => settings.entity_tags = EntityTags::Portable,
                 names::SPA => settings.spa = syntax::is_on(value),
                 names::NOT_FOUND => {
                     settings.not_found = syntax::name_beneath(value).ok().map(str::to_owned);

@@ -24,14 +24,14 @@ pub(super) const CONTENT_TYPE: &str = "text/html; charset=utf-8";
 /// icons in its style, and forms that lead to this server. A test says what the hashes must be when style
 /// or script has changed.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-CF7hNtF4Y9FAHei0aRIbOs4Sv0mpH30FGpJyCno82+o='; \
+    style-src 'sha256-Mp4X6bHXTG7EMkV8PmtfuYoxVzqyMqJuUltYpDuasIg='; \
     script-src 'sha256-1Bb+NkFQ62AXY52l8GTUvA7QmN+Q+3DVeCLmZqBuISI='; \
     img-src data:; form-action 'self'; base-uri 'none'";
 
 /// The `Content-Security-Policy` of a page with a form to upload: [`CONTENT_SECURITY_POLICY`] and the
 /// form's script, which sends files to this server.
 const CONTENT_SECURITY_POLICY_UPLOAD: &str = "default-src 'none'; \
-    style-src 'sha256-CF7hNtF4Y9FAHei0aRIbOs4Sv0mpH30FGpJyCno82+o='; \
+    style-src 'sha256-Mp4X6bHXTG7EMkV8PmtfuYoxVzqyMqJuUltYpDuasIg='; \
     script-src 'sha256-1Bb+NkFQ62AXY52l8GTUvA7QmN+Q+3DVeCLmZqBuISI=' \
     'sha256-An2hSFVKIuLd9oVofW9nToN1i5RGSP6XNadq/YLuK60='; \
     connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'";
@@ -195,8 +195,8 @@ pub(super) fn write_row(page: &mut impl Write, name: &str, entry: &Entry) -> fmt
     let slash = if entry.is_directory() { "/" } else { "" };
     let mark = if entry.is_link { "@" } else { slash };
     page.write_str(match entry.is_directory() {
-        true => "<tr class=\"directory\"><th scope=\"row\"><a href=\"",
-        false => "<tr><th scope=\"row\"><a href=\"",
+        true => "<tr class=\"directory\"><th scope=\"row\"><bdi><a href=\"",
+        false => "<tr><th scope=\"row\"><bdi><a href=\"",
     })?;
     // A name that needs no quotes in a link means nothing to HTML either.
     let is_plain = is_plain(name);
@@ -205,13 +205,14 @@ pub(super) fn write_row(page: &mut impl Write, name: &str, entry: &Entry) -> fmt
         false => quote(name).try_for_each(|piece| page.write_str(piece))?,
     }
     page.write_str(slash)?;
-    page.write_str("\"><bdi>")?;
+    // The link has the name and nothing else in it: programs compare the two.
+    page.write_str("\">")?;
     match is_plain {
         true => page.write_str(name)?,
         false => page.write_str(&escape(name))?,
     }
     page.write_str(mark)?;
-    page.write_str("</bdi></a></th>")?;
+    page.write_str("</a></bdi></th>")?;
     match (entry.size, entry.kind) {
         (Some(size), _) => {
             page.write_str("<td title=\"")?;
@@ -307,11 +308,11 @@ mod tests {
         }
         assert_contains(&page, "<title>Directory listing for /a&lt;b&gt;/</title>");
         for link in [
-            "<a href=\"a%26b%3Cc%3E.txt\"><bdi>a&amp;b&lt;c&gt;.txt</bdi></a>",
-            "<a href=\"q%3F%23%25%3A%22%27.txt\"><bdi>q?#%:\"'.txt</bdi></a>",
-            "<a href=\"%C3%BC%20x/\"><bdi>\u{fc} x/</bdi></a>",
-            "<a href=\"linked/\"><bdi>linked@</bdi></a>",
-            "<a href=\"broken\"><bdi>broken@</bdi></a>",
+            "<bdi><a href=\"a%26b%3Cc%3E.txt\">a&amp;b&lt;c&gt;.txt</a></bdi>",
+            "<bdi><a href=\"q%3F%23%25%3A%22%27.txt\">q?#%:\"'.txt</a></bdi>",
+            "<bdi><a href=\"%C3%BC%20x/\">\u{fc} x/</a></bdi>",
+            "<bdi><a href=\"linked/\">linked@</a></bdi>",
+            "<bdi><a href=\"broken\">broken@</a></bdi>",
         ] {
             assert_contains(&page, link);
         }
@@ -331,7 +332,7 @@ mod tests {
         };
         assert_eq!(
             row(known),
-            "<tr><th scope=\"row\"><a href=\"a\"><bdi>a@</bdi></a></th>\
+            "<tr><th scope=\"row\"><bdi><a href=\"a\">a@</a></bdi></th>\
              <td title=\"1536 bytes\">1.5 KiB</td>\
              <td><time datetime=\"2020-09-13T12:26:40Z\">2020-09-13 12:26</time></td></tr>\n"
         );

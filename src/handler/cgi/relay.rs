@@ -18,8 +18,7 @@ const PIECE_SIZE: usize = 64 * 1024;
 /// Answers with the output of the script called `name`, which gets the content of the request.
 ///
 /// # Errors
-/// Failures of the connection, and an output that goes on behind its `Content-Length`. The script ends
-/// in either case.
+/// Failures of the connection, with which the script ends.
 pub(super) fn relay<H>(
     handler: &mut H,
     http: &mut Exchange,

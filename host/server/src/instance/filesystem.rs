@@ -333,8 +333,7 @@ fn get_type(
     },))
 }
 
-/// Answers `descriptor.metadata-hash`: what the system knows the file by, hashed as `wasmtime-wasi` does, so
-/// that a file has one entity tag under both hosts.
+/// Answers `descriptor.metadata-hash`: what the system knows the file by, hashed as `wasmtime-wasi` does.
 fn metadata_hash(
     mut store: StoreContextMut<'_, State>,
     (descriptor,): (Resource<Descriptor>,),
