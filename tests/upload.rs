@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use harness::{
-    Response, Server, Site, connect, exchange, get, names, read_head, request, responses,
-    transcript,
+    Response, Server, Site, connect, exchange, get, names, read_head, read_response, request,
+    responses, transcript,
 };
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 use sha2::{Digest, Sha256};
@@ -742,5 +742,30 @@ fn a_listing_has_a_form_where_it_can_be_used() {
     for method in ["PUT", "POST"] {
         let response = send(&without, method, "/new", &[FORM], &form(&[("a", b"")]));
         assert_eq!(response.status, 501, "{response:?}");
+    }
+}
+
+#[test]
+fn a_refusal_is_heard_by_a_client_that_sends_all_before_it_reads() {
+    /// More than the system keeps for a connection, and than the server took of refused content before.
+    const SIZE: usize = 50 * 1000 * 1000;
+    let site = Site::new();
+    let server = serve(&site, &["--upload"]);
+    let length = format!("Content-Length: {SIZE}");
+    for (target, status) in [
+        ("/hello.txt", 409),
+        ("/hello.txt/in-a-file", 409),
+        ("/sub/", 405),
+    ] {
+        let mut stream = connect(server.port);
+        let head = request("PUT", target, &[&length]);
+        stream.write_all(&head).expect("sent");
+        let piece = vec![b'x'; 1000 * 1000];
+        for _ in 0..SIZE / piece.len() {
+            stream.write_all(&piece).expect("it is taken");
+        }
+        let response = read_response(&mut stream, "PUT");
+        assert_eq!(response.status, status, "{target}: {response:?}");
+        assert_eq!(response.header("Connection"), Some("close"), "{target}");
     }
 }

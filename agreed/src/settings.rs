@@ -747,6 +747,18 @@ pub const SETTINGS: &[Setting] = {
         Setting::new(
             Limits,
             Host,
+            ("drain-limit", "SANDSERVE_DRAIN_LIMIT"),
+            Kind::Number {
+                value: "BYTES",
+                least: 0,
+                most: u64::MAX,
+            },
+            "Take so many bytes of refused content from a client, which may read the answer only then",
+        )
+        .default("134217728"),
+        Setting::new(
+            Limits,
+            Host,
             ("handler-timeout", "SANDSERVE_HANDLER_TIMEOUT"),
             SECONDS,
             "Wait for so long for a handler that neither computes nor moves a byte (504)",

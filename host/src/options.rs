@@ -167,6 +167,7 @@ fn pace(given: &Given) -> Pace {
     pace.idle = seconds("idle-timeout").unwrap_or(pace.idle);
     pace.head = seconds("head-timeout").unwrap_or(pace.head);
     pace.handler = seconds("handler-timeout").unwrap_or(pace.handler);
+    pace.linger_size = given.number("drain-limit").unwrap_or(pace.linger_size);
     if let Some(rate) = given.number("min-rate") {
         let rate = u32::try_from(rate).unwrap_or(u32::MAX);
         pace.content.bytes_per_second = rate;

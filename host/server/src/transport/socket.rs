@@ -547,16 +547,18 @@ impl Socket {
         if self.lock().transport.shutdown_write().is_err() {
             return;
         }
-        let drained = async {
-            let mut size = 0;
-            while size < self.pace().linger_size {
-                match self.receive().await {
-                    Ok(true) => size += self.lock().take_inbox().len(),
-                    _ => return,
-                }
-            }
-        };
-        let _ = timeout(self.pace().linger, drained).await;
+        let rate = self.pace().content;
+        let mut allowance = Allowance::new(rate, Instant::now());
+        let mut left = self.pace().linger_size;
+        while left > 0 {
+            let due = allowance.due().min(Instant::now() + self.pace().linger);
+            let Ok(Ok(true)) = timeout_at(due, self.receive()).await else {
+                return;
+            };
+            let size = self.lock().take_inbox().len() as u64;
+            allowance.earn(rate, size, Instant::now());
+            left = left.saturating_sub(size);
+        }
     }
 
     /// Drops all that was not sent, and has closing tell the peer so: the peer cannot take what it got for
