@@ -54,7 +54,6 @@ fn the_variables_are_those_of_python_and_nothing_else() {
     let port = server.port.to_string();
     assert!(found.remove("PATH").is_some(), "{text}");
     let expected = BTreeMap::from([
-        ("AUTH_TYPE", "Basic"),
         ("CONTENT_LENGTH", "4"),
         ("CONTENT_TYPE", "text/x-body"),
         ("GATEWAY_INTERFACE", "CGI/1.1"),
@@ -69,7 +68,6 @@ fn the_variables_are_those_of_python_and_nothing_else() {
         ("QUERY_STRING", "query=1"),
         ("REMOTE_ADDR", "127.0.0.1"),
         ("REMOTE_HOST", ""),
-        ("REMOTE_USER", "user"),
         ("REQUEST_METHOD", "POST"),
         ("SCRIPT_FILENAME", &filename),
         ("SCRIPT_NAME", "/cgi-bin/env"),
@@ -79,6 +77,26 @@ fn the_variables_are_those_of_python_and_nothing_else() {
         ("SERVER_SOFTWARE", "sandserve/0.1.0 WASI/0.2"),
     ]);
     assert_eq!(found, expected);
+}
+
+#[test]
+fn a_user_is_told_to_a_script_only_when_the_password_was_looked_at() {
+    let site = Site::empty();
+    script(&site, "cgi-bin/env", ENV);
+    let user = |options: &[&str], credentials: &str| {
+        let server = serve(&site, options);
+        let field = format!("Authorization: {credentials}");
+        let response = ask(server.port, "GET", "/cgi-bin/env", &[&field], b"");
+        let text = response.text();
+        let found = variables(&text);
+        ["AUTH_TYPE", "REMOTE_USER"].map(|name| found.get(name).map(|&value| value.to_owned()))
+    };
+    let right = "Basic dXNlcjpwYXNz";
+    for credentials in [right, "Basic dXNlcjppbnZlbnRlZA==", "Bearer abc"] {
+        assert_eq!(user(&[], credentials), [None, None], "{credentials}");
+    }
+    let checked = user(&["--auth", "user:pass"], right);
+    assert_eq!(checked, ["Basic", "user"].map(|value| Some(value.into())));
 }
 
 #[test]
