@@ -14,7 +14,7 @@ use std::{fs, io};
 use agreed::settings;
 use sandserve_host::{
     Grant, HttpServer, Load, Sandbox, Scripts, Shutdown, TlsConfig, ToStarter, cgi_server,
-    check_file, flush_log, log_strikes, remove_received, reopen_log, say,
+    check_file, explain, flush_log, log_strikes, remove_received, reopen_log, say,
 };
 
 use crate::options::{Options, Tls};
@@ -46,7 +46,7 @@ pub(crate) fn work(
 ) -> u8 {
     let starter = starter.as_ref();
     let served = heed(&stream, starter)
-        .map_err(one_line("cannot heed the supervisor"))
+        .map_err(one_line("cannot hear the supervisor"))
         .and_then(|shutdown| {
             let make = || {
                 let server = server(options, self_signed, &listeners, starter)?;
@@ -248,14 +248,15 @@ fn sandbox(options: &Options, starter: Option<&ToStarter>) -> Result<Sandbox, St
         false => Grant::new(&options.directory, environment),
     };
     let grant = grant.map_err(|error| {
-        format!(
-            "cannot open directory `{directory}`: {}",
-            reason(error.root_cause())
-        )
+        let reason = match error.downcast_ref() {
+            Some(error) => explain(error),
+            None => reason(error.root_cause()),
+        };
+        format!("cannot open directory `{directory}`: {reason}")
     })?;
     if let Some(name) = &options.not_found {
         check_file(&options.directory, name).map_err(|error| {
-            let reason = reason(error);
+            let reason = explain(&error);
             format!("cannot open `{name}` in directory `{directory}`: {reason}")
         })?;
     }
@@ -298,7 +299,7 @@ fn built_in(
 }
 
 fn load_handler(path: &Path, grant: Grant) -> Result<Sandbox, String> {
-    let component = fs::read(path).map_err(reason)?;
+    let component = fs::read(path).map_err(|error| explain(&error))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Sandbox::handler(&name, &component, grant).map_err(|error| reason(format_args!("{error:#}")))
 }
