@@ -254,7 +254,7 @@ fn what_cannot_be_is_said_in_one_line() {
         (
             &["--cgi", "--cgi-dir-access", "/nonexistent", "0"],
             1,
-            "cannot open `/nonexistent`: No such file or directory",
+            "cannot open `/nonexistent`: No such file or directory; check the name",
         ),
         (
             &["--handler", "/nonexistent.wasm"],
@@ -718,6 +718,14 @@ fn a_new_crate_is_a_handler_that_runs() {
     let component = "target/wasm32-wasip2/release/he_llo.wasm";
     let said = String::from_utf8_lossy(&created.stdout);
     assert!(said.contains(component), "{said}");
+    for file in [
+        ".gitignore",
+        "rust-toolchain.toml",
+        "vendor/sandserve/wit/world.wit",
+    ] {
+        let path = directory.path().join("he-llo").join(file);
+        assert!(path.is_file(), "no {file}");
+    }
 
     // Nothing but the registry is needed, and nothing is newer than it was here.
     let hello = directory.path().join("he-llo");

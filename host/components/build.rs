@@ -216,20 +216,17 @@ fn without_workspace(workspace: &str, package: &str) -> Result<String, String> {
 /// Returns the line of `workspace` that a `section` of its packages takes `key` from.
 fn inherited<'w>(workspace: &'w str, section: &str, key: &str) -> Result<&'w str, String> {
     let inherited = section.replacen('[', "[workspace.", 1);
-    let mut lines = workspace
+    let lines = workspace
         .lines()
         .skip_while(|line| *line != inherited)
         .skip(1);
     lines
-        .by_ref()
         .take_while(|line| !line.starts_with('['))
         .find(|line| {
             line.strip_prefix(key)
                 .is_some_and(|rest| rest.starts_with(" = "))
         })
-        .ok_or(format!(
-            "Cargo.toml has no line `{key} = ...` in {inherited}"
-        ))
+        .ok_or_else(|| format!("Cargo.toml has no line `{key} = ...` in {inherited}"))
 }
 
 /// Returns the lock file of a project that takes `files` as the crate `sandserve`, with the versions of the workspace,

@@ -14,10 +14,16 @@ pub fn explain(error: &io::Error) -> String {
 }
 
 fn advice(error: &io::Error) -> Option<&'static str> {
-    if let Some(Errno::MFILE | Errno::NFILE) = Errno::from_io_error(error) {
-        return Some("raise the limit of open files, for example with `ulimit -n 1024`");
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE) => {
+            return Some("raise the limit of open files, for example with `ulimit -n 1024`");
+        }
+        // Of processes and threads that cannot be started.
+        Some(Errno::AGAIN) => return Some("raise the limit of processes, see `ulimit -u`"),
+        _ => {}
     }
     Some(match error.kind() {
+        io::ErrorKind::OutOfMemory => "raise the limit of memory, see `ulimit -v`",
         io::ErrorKind::NotFound => "check the name",
         io::ErrorKind::PermissionDenied => "give the user of this server the right to it",
         io::ErrorKind::IsADirectory => "name a file",
