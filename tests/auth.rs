@@ -338,7 +338,7 @@ fn what_lets_nobody_in_is_said_in_one_line_that_shows_no_password() {
             1,
             "`, line 1: expected 1000 to 1000000 rounds",
         ),
-        (&["--auth-file", &nobody, "0"], 1, "` has no user in it"),
+        (&["--auth-file", &nobody, "0"], 1, "` has no user; write"),
     ] {
         let output = Command::new(SANDSERVE)
             .args(["-b", "127.0.0.1"])

@@ -208,6 +208,55 @@ fn what_cannot_be_is_said_in_one_line() {
         ),
         (&["-b", "127.0.0.1", &taken], 1, "Address already in use"),
         (
+            &["-b", "127.0.0.1", &taken],
+            1,
+            "Address already in use; name another port, or 0 for a free one",
+        ),
+        (
+            &["-b", "192.0.2.1", "0"],
+            1,
+            "this machine has no such address; check --bind",
+        ),
+        (&["-b", "host.invalid", "0"], 1, "; check --bind"),
+        (&["--bind=", "0"], 2, "expected an address or a host name"),
+        (&["-d", "/nonexistent/x", "0"], 1, "; check the name"),
+        (&["-d", "/dev/null", "0"], 1, "; name a directory"),
+        (
+            &["--auth-file", "/nonexistent", "0"],
+            1,
+            "cannot read auth file `/nonexistent`: No such file or directory; check the name",
+        ),
+        (
+            &["--tls-self-signed", "--auth-file", "/", "0"],
+            1,
+            "cannot read auth file `/`: Is a directory; name a file",
+        ),
+        (
+            &["--log-file", "/nonexistent/log", "0"],
+            1,
+            "cannot open log `/nonexistent/log`: No such file or directory; check the name",
+        ),
+        (
+            &["--log-file", "/", "0"],
+            1,
+            "cannot open log `/`: Is a directory; name a file",
+        ),
+        (
+            &["--unix-socket", &"x".repeat(200)],
+            1,
+            "the path of a Unix socket has at most 107 bytes; choose a shorter one",
+        ),
+        (
+            &["--handler", "/", "0"],
+            1,
+            "cannot use handler `/`: Is a directory; name a file",
+        ),
+        (
+            &["--cgi", "--cgi-dir-access", "/nonexistent", "0"],
+            1,
+            "cannot open `/nonexistent`: No such file or directory; check the name",
+        ),
+        (
             &["--handler", "/nonexistent.wasm"],
             1,
             "handler `/nonexistent.wasm`: No such file",
@@ -258,23 +307,23 @@ fn flags_of_the_file_server_are_checked() {
         (
             &["-H", "Content-Length: 1"],
             2,
-            "Content-Length is for the server to say",
+            "Content-Length is set by the server",
         ),
         (
             &["-H", "transfer-encoding: x"],
             2,
-            "transfer-encoding is for the server to say",
+            "transfer-encoding is set by the server",
         ),
         (
             &["-H", "Connection: close"],
             2,
-            "Connection is for the server to say",
+            "Connection is set by the server",
         ),
-        (&["-H", "Date: now"], 2, "Date is for the server to say"),
+        (&["-H", "Date: now"], 2, "Date is set by the server"),
         (
             &["-H", "Content-Type: a/b"],
             2,
-            "Content-Type is for the server to say",
+            "Content-Type is set by the server",
         ),
         (&["--cache", "-1"], 2, "'-1'"),
         (
@@ -421,17 +470,86 @@ fn every_setting_is_documented_and_in_the_help() {
 
     let help = run(&["--help"]);
     let help = String::from_utf8_lossy(&help.stdout);
+    // Lines are broken where they are full.
+    let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for setting in SETTINGS {
-        let line = help
-            .lines()
-            .find(|line| line.contains(&setting.usage()) && !line.starts_with("Usage"))
-            .unwrap_or_else(|| panic!("no {} in {help}", setting.usage()));
-        let variable = format!("[env: {}", setting.variable);
-        assert!(line.contains(&variable), "{line}");
-        assert!(line.contains(setting.help), "{line}");
+        let (usage, variable) = (setting.usage(), setting.variable);
+        let text = format!("{usage} {}", setting.description());
+        assert!(words.contains(&text), "no {text} in {help}");
+        let text = format!("[env: {variable}]");
+        assert!(help.contains(&text), "no {text} in {help}");
     }
     let listed = help.matches("[env: ").count();
     assert_eq!(listed, SETTINGS.len(), "{help}");
+}
+
+/// Returns the help that `argument` asks for, on a terminal of `columns`.
+fn help(argument: &str, columns: &str) -> String {
+    let output = Command::new(SANDSERVE)
+        .arg(argument)
+        .env("COLUMNS", columns)
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn help_is_as_wide_as_the_terminal() {
+    for argument in ["-h", "--help"] {
+        for columns in [80, 120] {
+            let text = help(argument, &columns.to_string());
+            let long = text.lines().find(|line| line.chars().count() > columns);
+            assert_eq!(long, None, "{argument} {columns}");
+        }
+        // Nothing that is no width has an effect.
+        for nonsense in ["", "0", "wide"] {
+            assert_eq!(
+                help(argument, nonsense),
+                help(argument, "100"),
+                "{nonsense}"
+            );
+        }
+    }
+}
+
+#[test]
+fn short_help_is_one_screen_and_names_the_rest() {
+    let text = help("-h", "80");
+    let count = text.lines().count();
+    assert!((24..=40).contains(&count), "{count} lines: {text}");
+    for setting in SETTINGS {
+        let usage = setting.usage();
+        let mut lines = text.lines().skip_while(|line| line.starts_with("Usage"));
+        let line = lines.find(|line| line.contains(&usage) && line.contains(setting.help));
+        assert_eq!(line.is_some(), setting.is_common, "{usage}: {text}");
+    }
+    for rest in ["`sandserve --help`", "`sandserve new`"] {
+        assert!(text.contains(rest), "no {rest}: {text}");
+    }
+}
+
+#[test]
+fn long_help_has_its_options_in_groups() {
+    let text = help("--help", "80");
+    let headings: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_suffix(':'))
+        .filter(|line| !line.starts_with(' '))
+        .collect();
+    let expected = [
+        "Listening",
+        "Serving",
+        "HTTPS",
+        "Log",
+        "Files",
+        "Access",
+        "Uploads",
+        "CGI",
+        "Limits",
+        "Help",
+    ];
+    assert_eq!(headings, expected, "{text}");
 }
 
 #[test]
@@ -470,7 +588,7 @@ fn a_message_names_the_variable_that_is_to_blame() {
         (
             &[("SANDSERVE_UPLOAD", "yes"), ("SANDSERVE_CGI", "on")],
             &[],
-            "--upload (from SANDSERVE_UPLOAD) cannot be used with --cgi (from SANDSERVE_CGI): what",
+            "--upload (from SANDSERVE_UPLOAD) cannot be used with --cgi (from SANDSERVE_CGI): clients",
         ),
         (
             &[("SANDSERVE_PORT", "80")],
@@ -564,63 +682,179 @@ fn sigterm_lets_a_response_finish() {
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
 }
 
+/// Runs `sandserve new` in `directory`.
+fn new(directory: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(SANDSERVE);
+    command.arg("new").args(arguments).current_dir(directory);
+    command.output().expect("it runs")
+}
+
+/// Runs cargo in `directory`, without a network, and returns what it says.
+fn cargo(directory: &Path, arguments: &[&str]) -> Output {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(arguments)
+        .args(["--locked", "--offline"])
+        // Of its own, as that of the examples is.
+        .env("CARGO_TARGET_DIR", workspace().join("target/new"))
+        .current_dir(directory)
+        .output()
+        .expect("cargo runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
+    output
+}
+
+fn workspace() -> &'static Path {
+    let host = Path::new(env!("CARGO_MANIFEST_DIR"));
+    host.parent().expect("the workspace")
+}
+
 #[test]
 fn a_new_crate_is_a_handler_that_runs() {
     let directory = tempfile::tempdir().expect("a directory");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the workspace");
-    let create = |name: &str| {
-        let mut command = Command::new(SANDSERVE);
-        command
-            .args(["new", name, "--path"])
-            .arg(root)
-            .current_dir(&directory);
-        command.output().expect("it runs")
-    };
-    let created = create("hello");
+    let created = new(directory.path(), &["he-llo"]);
     assert!(created.status.success(), "{created:?}");
-    for (name, reason) in [
-        ("hello", "File exists"),
-        ("9", "a crate has a name of letters"),
+    let component = "target/wasm32-wasip2/release/he_llo.wasm";
+    let said = String::from_utf8_lossy(&created.stdout);
+    assert!(said.contains(component), "{said}");
+    for file in [
+        ".gitignore",
+        "rust-toolchain.toml",
+        "vendor/sandserve/wit/world.wit",
     ] {
-        let refused = create(name);
-        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-        let stderr = String::from_utf8_lossy(&refused.stderr);
-        assert!(
-            stderr.starts_with(&format!("sandserve: cannot create `{name}`: {reason}")),
-            "{stderr}"
-        );
+        let path = directory.path().join("he-llo").join(file);
+        assert!(path.is_file(), "no {file}");
     }
 
-    let hello = directory.path().join("hello");
-    // The versions that are here already, so that nothing needs to be fetched.
-    std::fs::copy(root.join("Cargo.lock"), hello.join("Cargo.lock")).expect("copied");
-    // Of its own, as that of the examples is.
-    let target = root.join("target/new");
-    let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--offline"])
-        .env("CARGO_TARGET_DIR", &target)
-        .current_dir(&hello)
-        .output()
-        .expect("cargo runs");
-    assert!(
-        built.status.success(),
-        "{}",
-        String::from_utf8_lossy(&built.stderr)
-    );
+    // Nothing but the registry is needed, and nothing is newer than it was here.
+    let hello = directory.path().join("he-llo");
+    let built = cargo(&hello, &["build", "--release"]);
+    let stderr = String::from_utf8_lossy(&built.stderr);
+    assert!(!stderr.contains("warning"), "{stderr}");
+    let [ours, theirs] = [workspace(), &hello].map(|root| {
+        let lock = fs::read_to_string(root.join("Cargo.lock")).expect("a lock file");
+        let packages = lock.split("[[package]]\n").skip(1);
+        let checksums = packages.filter(|package| package.contains("checksum = "));
+        let names = checksums.map(|package| package.lines().take(2).collect::<String>());
+        names.collect::<std::collections::BTreeSet<_>>()
+    });
+    assert!(!theirs.is_empty() && theirs.is_subset(&ours), "{theirs:?}");
+
     let mut command = Command::new(SANDSERVE);
     command.args(["-b", "127.0.0.1", "--handler"]);
-    command
-        .arg(target.join("wasm32-wasip2/release/hello.wasm"))
-        .arg("0");
-    let server = Server::spawn(command);
+    command.arg(workspace().join(component.replacen("target", "target/new", 1)));
+    let server = Server::spawn({
+        command.arg("0");
+        command
+    });
     let response = get(server.port, "/there", &[]);
     assert_eq!(
         response.text(),
-        "Hello from hello: you asked for /there\n",
+        "Hello from he-llo: you asked for /there\n",
         "{response:?}"
     );
+}
+
+#[test]
+fn a_new_crate_can_take_a_clone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let clone = workspace().to_str().expect("a path in UTF-8");
+    let created = new(directory.path(), &["hello", "--path", clone]);
+    assert!(created.status.success(), "{created:?}");
+    let hello = directory.path().join("hello");
+    assert!(!hello.join("vendor").exists());
+    let metadata = cargo(&hello, &["metadata", "--format-version", "1"]);
+    let metadata = String::from_utf8_lossy(&metadata.stdout);
+    let manifest = format!("\"manifest_path\":\"{clone}/Cargo.toml\"");
+    assert!(metadata.contains(&manifest), "{manifest}");
+}
+
+#[test]
+fn a_crate_that_cannot_be_made_leaves_nothing_and_says_why() {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::create_dir(directory.path().join("there")).expect("a directory");
+    for (arguments, status, reason) in [
+        (
+            &["there"][..],
+            1,
+            "cannot create `there`: something has that name already",
+        ),
+        (
+            &["9"],
+            2,
+            "cannot create `9`: a crate has a name of letters",
+        ),
+        (
+            &["a\nb"],
+            2,
+            "cannot create `a\\nb`: a crate has a name of letters",
+        ),
+        (
+            &["sandserve"],
+            2,
+            "cannot create `sandserve`: the handler needs a crate of that name",
+        ),
+        (
+            &["sandserve-agreed"],
+            2,
+            "the handler needs a crate of that name; choose another",
+        ),
+        (
+            &["std"],
+            2,
+            "cannot create `std`: Rust has that name for itself",
+        ),
+        (
+            &["proc_macro"],
+            2,
+            "Rust has that name for itself; choose another",
+        ),
+        (
+            &["match"],
+            2,
+            "Rust has that name for itself; choose another",
+        ),
+        (
+            &["a", "--path", "nowhere"],
+            1,
+            "cannot use `nowhere`: No such file or directory",
+        ),
+        (
+            &["a", "--path", "there"],
+            1,
+            "has no Cargo.toml; --path names a clone",
+        ),
+    ] {
+        let refused = new(directory.path(), arguments);
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(
+            refused.status.code(),
+            Some(status),
+            "{arguments:?}: {stderr}"
+        );
+        assert!(
+            stderr.starts_with("sandserve: ") && stderr.contains(reason),
+            "{arguments:?}: {stderr}"
+        );
+        assert_eq!(stderr.lines().count(), 1, "{arguments:?}: {stderr}");
+        assert_eq!(refused.stdout, b"", "{arguments:?}");
+    }
+
+    // A disk that is full in the middle: no file may be as large as some of them are.
+    let mut command = Command::new("sh");
+    let script = format!("trap '' XFSZ; ulimit -f 8; exec {SANDSERVE} new cut-off");
+    let cut_off = command
+        .args(["-c", &script])
+        .current_dir(&directory)
+        .output();
+    let cut_off = cut_off.expect("it runs");
+    assert!(!cut_off.status.success(), "{cut_off:?}");
+    let left: Vec<_> = fs::read_dir(&directory)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    assert_eq!(left, ["there"]);
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn who_finds_as_many_connections_as_may_be_is_answered_when_one_ends() {
         stream.write_all(&raw[..10]).expect("sent");
         stream
     });
-    server.wait_for_log("cannot accept connections: there are as many as may be");
+    server.wait_for_log("cannot accept connections: the limit of connections is reached");
     for stream in &mut streams {
         stream.write_all(&raw[10..]).expect("sent");
     }
@@ -235,7 +235,7 @@ fn a_client_that_waits_for_a_place_is_answered_though_the_server_reloads() {
         stream.write_all(&raw[..10]).expect("sent");
         stream
     });
-    server.wait_for_log("cannot accept connections: there are as many as may be");
+    server.wait_for_log("cannot accept connections: the limit of connections is reached");
     server.signal("HUP");
     // The worker before has no place for these: where one is answered, the next worker serves.
     let mut others = [(); 4].map(|()| {

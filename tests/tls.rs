@@ -453,9 +453,9 @@ fn files_that_cannot_be_used_are_named_with_the_reason() {
     let missing = &"/nonexistent.pem".to_owned();
     for (certificate, key, password, named, reason) in [
         (missing, key, None, missing, "No such file"),
-        (empty, key, None, empty, "there is no certificate in it"),
-        (text, key, None, text, "there is no certificate in it"),
-        (key, key, None, key, "there is no certificate in it"),
+        (empty, key, None, empty, "the file has no certificate"),
+        (text, key, None, text, "the file has no certificate"),
+        (key, key, None, key, "the file has no certificate"),
         (broken, key, None, broken, ""),
         (
             nothing,
@@ -470,14 +470,14 @@ fn files_that_cannot_be_used_are_named_with_the_reason() {
             empty,
             None,
             empty,
-            "there is no private key in it",
+            "the file has no private key",
         ),
         (
             certificate,
             certificate,
             None,
             certificate,
-            "there is no private key in it",
+            "the file has no private key",
         ),
         (
             certificate,
@@ -491,7 +491,7 @@ fn files_that_cannot_be_used_are_named_with_the_reason() {
             scrypt,
             None,
             scrypt,
-            "it is encrypted, and there is no password",
+            "the key is encrypted; name a password file",
         ),
         (
             certificate,

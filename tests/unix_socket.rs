@@ -235,17 +235,31 @@ fn sockets_are_taken_over_and_left_open() {
 }
 
 #[test]
-fn what_is_passed_must_be_a_socket() {
+fn what_is_passed_must_be_a_socket_that_listens() {
     let site = Site::empty();
     let file = fs::File::open("/dev/null").expect("a file");
-    let mut server = activated(&site, file.into());
-    assert_eq!(server.banner, "");
-    assert_eq!(server.child.wait().expect("a child").code(), Some(1));
-    let mut log = String::new();
-    let mut stderr = server.child.stderr.take().expect("piped");
-    stderr.read_to_string(&mut log).expect("text");
-    assert!(
-        log.starts_with("sandserve: cannot use the sockets passed: "),
-        "{log}"
-    );
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    // As systemd passes it with Accept=yes.
+    let connected = TcpStream::connect(address).expect("connected");
+    let (unix, _other_end) = UnixStream::pair().expect("connected");
+    let datagram = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let no_stream = "descriptor 3 is no stream socket of TCP or Unix; pass sockets that listen";
+    let no_listener =
+        "the socket of descriptor 3 does not listen; a socket unit of systemd needs Accept=no";
+    for (passed, reason) in [
+        (OwnedFd::from(file), no_stream),
+        (datagram.into(), no_stream),
+        (connected.into(), no_listener),
+        (unix.into(), no_listener),
+    ] {
+        let mut server = activated(&site, passed);
+        assert_eq!(server.banner, "");
+        assert_eq!(server.child.wait().expect("a child").code(), Some(1));
+        let mut log = String::new();
+        let mut stderr = server.child.stderr.take().expect("piped");
+        stderr.read_to_string(&mut log).expect("text");
+        let expected = format!("sandserve: cannot use the sockets passed: {reason}\n");
+        assert_eq!(log, expected);
+    }
 }

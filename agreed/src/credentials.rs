@@ -42,7 +42,9 @@ pub enum Function {
 pub fn check(user_and_password: &str) -> Result<(), &'static str> {
     match user_and_password.split_once(':') {
         None | Some(("", _) | (_, "")) => Err("expected `USER:PASSWORD`"),
-        _ if has_controls(user_and_password) => Err("neither may have control characters"),
+        _ if has_controls(user_and_password) => {
+            Err("user and password cannot have control characters")
+        }
         _ => Ok(()),
     }
 }
@@ -59,7 +61,7 @@ pub fn entries(file: &str) -> impl Iterator<Item = (usize, Result<Entry<'_>, Str
 fn entry(line: &str) -> Result<Entry<'_>, String> {
     match line.split_once(':') {
         None | Some(("", _)) => Err("expected `USER:HASH`".into()),
-        Some((user, _)) if has_controls(user) => Err("its user has control characters".into()),
+        Some((user, _)) if has_controls(user) => Err("the user has control characters".into()),
         Some((user, hash)) => hash_of(hash).map(|hash| Entry { user, hash }),
     }
 }

@@ -69,9 +69,13 @@ pub struct Setting {
     pub excludes: &'static [(&'static str, &'static str)],
     /// Settings of one kind of work, listed together.
     pub group: Group,
-    /// The effect, in words.
+    /// The setting is one of those that most people need: the short help has it, in one line.
+    pub is_common: bool,
+    /// The effect: one sentence, without its full stop.
     pub help: &'static str,
-    /// The value where none is given, if that is a value like others; `help` says all else.
+    /// Further sentences, without the last full stop; may be empty.
+    pub more: &'static str,
+    /// The value where none is given, if that is a value like others; `more` says all else.
     pub default: Option<&'static str>,
 }
 
@@ -225,6 +229,14 @@ impl Setting {
         }
     }
 
+    /// Returns all sentences about the effect.
+    pub fn description(&self) -> String {
+        match self.more {
+            "" => format!("{}.", self.help),
+            more => format!("{}. {more}.", self.help),
+        }
+    }
+
     const fn new(
         group: Group,
         taker: Taker,
@@ -241,8 +253,21 @@ impl Setting {
             needs: None,
             excludes: &[],
             group,
+            is_common: false,
             help,
+            more: "",
             default: None,
+        }
+    }
+
+    const fn more(self, more: &'static str) -> Setting {
+        Setting { more, ..self }
+    }
+
+    const fn common(self) -> Setting {
+        Setting {
+            is_common: true,
+            ..self
         }
     }
 
@@ -296,8 +321,10 @@ pub const SETTINGS: &[Setting] = {
                 least: 0,
                 most: u16::MAX as u64,
             },
-            "Bind to this port; 0 takes a free one",
+            "Listen on this port",
         )
+        .more("0 takes a free one")
+        .common()
         .default("8000"),
         Setting::new(
             Listening,
@@ -305,10 +332,15 @@ pub const SETTINGS: &[Setting] = {
             ("bind", "SANDSERVE_BIND"),
             Kind::Text {
                 value: "ADDRESS",
-                check: anything,
+                check: |address| match address {
+                    "" => Err("expected an address or a host name".into()),
+                    _ => Ok(()),
+                },
             },
-            "Bind to this address or host name [default: all interfaces]",
+            "Listen on this address only",
         )
+        .more("ADDRESS is an IPv4 or IPv6 address, or a host name. The default is all interfaces")
+        .common()
         .short('b'),
         Setting::new(
             Listening,
@@ -326,16 +358,17 @@ pub const SETTINGS: &[Setting] = {
                 value: "ADDRESS",
                 check: |value| TrustedProxy::parse(value).map(drop).map_err(str::to_owned),
             },
-            "Believe this address, network (10.0.0.0/8) or `unix` who its clients are, by X-Forwarded-For; may be \
-             repeated",
-        ),
+            "Trust this proxy to name its clients",
+        )
+        .more("X-Forwarded-For names them. ADDRESS is an address, a network (10.0.0.0/8) or `unix`. The option may be repeated"),
         Setting::new(
             Listening,
             Host,
             ("proxy-protocol", "SANDSERVE_PROXY_PROTOCOL"),
             Kind::Switch,
-            "Expect the PROXY protocol (1 or 2) from trusted proxies instead of X-Forwarded-For",
+            "Expect the PROXY protocol from trusted proxies",
         )
+        .more("Version 1 or 2 takes the place of X-Forwarded-For")
         .needs("trusted-proxy"),
         Setting::new(
             Serving,
@@ -344,6 +377,7 @@ pub const SETTINGS: &[Setting] = {
             Kind::Path { value: "DIR" },
             "Serve this directory",
         )
+        .common()
         .default(".")
         .short('d'),
         Setting::new(
@@ -354,8 +388,10 @@ pub const SETTINGS: &[Setting] = {
                 value: "VERSION",
                 words: &["HTTP/1.0", "HTTP/1.1"],
             },
-            "Conform to this HTTP version; HTTP/1.1 keeps connections open",
+            "Answer in this HTTP version",
         )
+        .more("HTTP/1.1 keeps connections open")
+        .common()
         .default("HTTP/1.0")
         .short('p'),
         Setting::new(
@@ -363,15 +399,18 @@ pub const SETTINGS: &[Setting] = {
             Host,
             ("handler", "SANDSERVE_HANDLER"),
             Kind::Path { value: "FILE" },
-            "Answer with this component instead of the file server",
-        ),
+            "Answer with this WebAssembly component",
+        )
+        .more("The component takes the place of the file server")
+        .common(),
         Setting::new(
             Serving,
             Host,
             ("single", "SANDSERVE_SINGLE"),
             Kind::Switch,
-            "Serve one connection at a time in one instance, which keeps its state",
-        ),
+            "Serve one connection at a time in one instance",
+        )
+        .more("The instance keeps its state"),
         Setting::new(
             Serving,
             Host,
@@ -380,8 +419,11 @@ pub const SETTINGS: &[Setting] = {
                 value: "WHO",
                 words: &["connection", "client"],
             },
-            "Give each connection instances of its own, or let the connections of one client use one after the other: \
-             by default client, and connection with --handler",
+            "Say who may share an instance",
+        )
+        .more(
+            "With connection, each connection has instances of its own. With client, connections of one client may use \
+             an instance one after the other. The default is client for the file server, and connection for a handler",
         )
         .excludes(&[("single", "")]),
         Setting::new(
@@ -393,8 +435,9 @@ pub const SETTINGS: &[Setting] = {
                 least: 0,
                 most: u32::MAX as u64,
             },
-            "Let requests finish for so long when the server is told to end",
+            "Wait for open requests for so long at the end",
         )
+        .more("The time begins when the server is told to end")
         .default("30"),
         Setting::new(
             Serving,
@@ -402,29 +445,36 @@ pub const SETTINGS: &[Setting] = {
             ("open", "SANDSERVE_OPEN"),
             Kind::Switch,
             "Open the default browser",
-        ),
+        )
+        .common(),
         Setting::new(
             Serving,
             Host,
             ("qr", "SANDSERVE_QR"),
             Kind::Switch,
-            "Print a QR code of the address to reach the server by from another device",
-        ),
+            "Print a QR code of the server's address",
+        )
+        .more("Other devices reach the server by this address")
+        .common(),
         Setting::new(
             Https,
             Host,
             ("tls-cert", "SANDSERVE_TLS_CERT"),
             Kind::Path { value: "FILE" },
-            "Serve HTTPS with the certificates in this PEM file",
+            "Serve HTTPS with the certificates of this file",
         )
+        .more("FILE is in PEM format")
+        .common()
         .excludes(NO_SECOND_SOURCE),
         Setting::new(
             Https,
             Host,
             ("tls-key", "SANDSERVE_TLS_KEY"),
             Kind::Path { value: "FILE" },
-            "Take the private key from this PEM file [default: that of the certificates]",
+            "Take the private key from this file",
         )
+        .more("FILE is in PEM format. The default is the file of the certificates")
+        .common()
         .needs("tls-cert")
         .excludes(NO_SECOND_SOURCE),
         Setting::new(
@@ -432,8 +482,9 @@ pub const SETTINGS: &[Setting] = {
             Host,
             ("tls-password-file", "SANDSERVE_TLS_PASSWORD_FILE"),
             Kind::Path { value: "FILE" },
-            "Decrypt the private key with the password in this file",
+            "Decrypt the private key with this password",
         )
+        .more("FILE has the password in it")
         .needs("tls-cert")
         .excludes(NO_SECOND_SOURCE),
         Setting::new(
@@ -441,8 +492,10 @@ pub const SETTINGS: &[Setting] = {
             Host,
             ("tls-self-signed", "SANDSERVE_TLS_SELF_SIGNED"),
             Kind::Switch,
-            "Serve HTTPS with a certificate made for this run, and print its fingerprint",
-        ),
+            "Serve HTTPS with a certificate made for this run",
+        )
+        .more("The server prints the fingerprint of the certificate")
+        .common(),
         Setting::new(
             Log,
             Component,
@@ -450,6 +503,7 @@ pub const SETTINGS: &[Setting] = {
             Kind::Switch,
             "Write no access log",
         )
+        .common()
         .short('q'),
         Setting::new(
             Log,
@@ -459,16 +513,20 @@ pub const SETTINGS: &[Setting] = {
                 value: "FORMAT",
                 words: &["python", "common", "combined", "json"],
             },
-            "Write the log in this format: Python's, Apache's two, or JSON",
+            "Write the log in this format",
         )
+        .more("The formats common and combined are those of Apache")
+        .common()
         .default("python"),
         Setting::new(
             Log,
             Host,
             ("log-file", "SANDSERVE_LOG_FILE"),
             Kind::Path { value: "FILE" },
-            "Append the log to this file instead of stderr, and messages of the server to both; SIGUSR1 opens it anew",
-        ),
+            "Append the log to this file instead of stderr",
+        )
+        .more("Messages of the server go to both. SIGUSR1 opens the file anew")
+        .common(),
         Setting::new(
             Files,
             FileServer,
@@ -477,23 +535,28 @@ pub const SETTINGS: &[Setting] = {
                 value: "LINE",
                 check: |line| syntax::header(line).map(drop),
             },
-            "Send this header (`Name: value`) with every response; may be repeated",
+            "Send this header with every response",
         )
+        .more("LINE is `Name: value`. The option may be repeated")
+        .common()
         .short('H'),
         Setting::new(
             Files,
             FileServer,
             ("cors", CORS),
             Kind::Switch,
-            "Let pages of every origin read, and answer their preflight requests",
-        ),
+            "Let pages of every origin read the files",
+        )
+        .more("The server answers preflight requests too")
+        .common(),
         Setting::new(
             Files,
             FileServer,
             ("cross-origin-isolation", CROSS_ORIGIN_ISOLATION),
             Kind::Switch,
-            "Isolate pages from other origins, which gives them SharedArrayBuffer",
-        ),
+            "Isolate pages from other origins",
+        )
+        .more("Isolated pages have SharedArrayBuffer"),
         Setting::new(
             Files,
             FileServer,
@@ -503,8 +566,10 @@ pub const SETTINGS: &[Setting] = {
                 least: 0,
                 most: u32::MAX as u64,
             },
-            "Let files be used for so long without asking again; 0 has browsers ask every time",
-        ),
+            "Let clients keep files for so long",
+        )
+        .more("0 has browsers ask every time")
+        .common(),
         Setting::new(
             Files,
             FileServer,
@@ -513,8 +578,11 @@ pub const SETTINGS: &[Setting] = {
                 value: "KIND",
                 words: &["strong", "portable"],
             },
-            "Make entity tags that tell every change (strong), or that are the same on every machine with a copy \
-             (portable, weak)",
+            "Make entity tags of this kind",
+        )
+        .more(
+            "A strong tag changes with every change of the file. A portable tag is weak, and the same on every machine \
+             that has a copy",
         )
         .default("strong"),
         Setting::new(
@@ -522,8 +590,10 @@ pub const SETTINGS: &[Setting] = {
             FileServer,
             ("spa", SPA),
             Kind::Switch,
-            "Answer unknown paths without an extension with /index.html",
-        ),
+            "Answer unknown paths with /index.html",
+        )
+        .more("Paths with an extension give 404 all the same")
+        .common(),
         Setting::new(
             Files,
             FileServer,
@@ -532,22 +602,27 @@ pub const SETTINGS: &[Setting] = {
                 value: "FILE",
                 check: |name| syntax::name_beneath(name).map(drop).map_err(str::to_owned),
             },
-            "Send this file of the directory as the page of every 404",
-        ),
+            "Send this file as the page of every 404",
+        )
+        .more("FILE is in the directory that is served"),
         Setting::new(
             Files,
             FileServer,
             ("hide-dotfiles", HIDE_DOTFILES),
             Kind::Switch,
-            "Neither serve nor list names that begin with a dot",
-        ),
+            "Hide names that begin with a dot",
+        )
+        .more("Hidden names are neither served nor listed")
+        .common(),
         Setting::new(
             Files,
             FileServer,
             ("compress", COMPRESS),
             Kind::Switch,
-            "Compress what becomes smaller by it and is not too long (gzip), for clients that take it",
-        ),
+            "Compress what gets smaller by it with gzip",
+        )
+        .more("Clients must accept gzip. A file of more than 2 MiB is sent as it is")
+        .common(),
         Setting::new(
             Files,
             FileServer,
@@ -559,7 +634,7 @@ pub const SETTINGS: &[Setting] = {
                     false => Err("expected a name like `utf-8`".into()),
                 },
             },
-            "Say that text files are in this encoding",
+            "Name this encoding in the type of text files",
         ),
         Setting::new(
             Files,
@@ -569,8 +644,9 @@ pub const SETTINGS: &[Setting] = {
                 value: "EXT=TYPE",
                 check: |list| syntax::mime_types(list).try_for_each(|member| member.map(drop)),
             },
-            "Give files with this extension this content type; may be repeated",
-        ),
+            "Send files of this extension with this type",
+        )
+        .more("The option may be repeated"),
         Setting::new(
             Access,
             FileServer,
@@ -579,24 +655,29 @@ pub const SETTINGS: &[Setting] = {
                 value: "USER:PASSWORD",
                 check: |value| credentials::check(value).map_err(str::to_owned),
             },
-            "Let in this user only, with this password; other users of the machine may see a command \
-             line, the variable they do not",
-        ),
+            "Ask for this user and this password",
+        )
+        .more("Other users of the machine may see a command line, but not the variable")
+        .common(),
         Setting::new(
             Access,
             FileServer,
             ("auth-file", AUTH_FILE),
             Kind::Content { value: "FILE" },
-            "Let in the users of this file only, a `USER:HASH` on each line, hashed by `openssl passwd -6`",
-        ),
+            "Ask for a user and a password of this file",
+        )
+        .more("Each line is `USER:HASH`. The command `openssl passwd -6` makes a hash")
+        .common(),
         Setting::new(
             Uploads,
             FileServer,
             ("upload", UPLOAD),
             Kind::Switch,
-            "Let clients put files into the directory, with PUT or from a form in its listing",
+            "Let clients put files into the directory",
         )
-        .excludes(&[("cgi", "what is uploaded could be run")]),
+        .more("Clients use PUT, or a form in the listing")
+        .common()
+        .excludes(&[("cgi", "clients could run the scripts that they upload")]),
         Setting::new(
             Uploads,
             FileServer,
@@ -604,6 +685,7 @@ pub const SETTINGS: &[Setting] = {
             Kind::Switch,
             "Let uploads replace files",
         )
+        .common()
         .needs("upload"),
         Setting::new(
             Uploads,
@@ -614,8 +696,9 @@ pub const SETTINGS: &[Setting] = {
                 least: 0,
                 most: u64::MAX,
             },
-            "Refuse uploads with more content than this [default: 1 GiB]",
+            "Refuse uploads of more bytes than this",
         )
+        .more("The default is 1 GiB")
         .needs("upload"),
         Setting::new(
             Cgi,
@@ -623,7 +706,8 @@ pub const SETTINGS: &[Setting] = {
             ("cgi", "SANDSERVE_CGI"),
             Kind::Switch,
             "Run the scripts in /cgi-bin and /htbin",
-        ),
+        )
+        .common(),
         Setting::new(
             Cgi,
             FileServer,
@@ -632,8 +716,9 @@ pub const SETTINGS: &[Setting] = {
                 value: "PATH",
                 check: |line| syntax::cgi_directory(line).map(drop).map_err(str::to_owned),
             },
-            "Run the scripts in this directory instead, a path like /cgi-bin; may be repeated",
+            "Run the scripts in this directory instead",
         )
+        .more("PATH is a path like /cgi-bin. The option may be repeated")
         .needs("cgi"),
         Setting::new(
             Cgi,
@@ -644,7 +729,7 @@ pub const SETTINGS: &[Setting] = {
                 least: 1,
                 most: u32::MAX as u64,
             },
-            "End scripts that take longer",
+            "End scripts that run for longer than this",
         )
         .default("60")
         .needs("cgi"),
@@ -657,8 +742,9 @@ pub const SETTINGS: &[Setting] = {
                 least: 1,
                 most: u32::MAX as u64,
             },
-            "Run at most so many scripts at once; three times as many wait for a moment (503)",
+            "Run at most so many scripts at once",
         )
+        .more("Three times as many wait for a moment. The rest is answered with 503")
         .default("64")
         .needs("cgi"),
         Setting::new(
@@ -670,16 +756,18 @@ pub const SETTINGS: &[Setting] = {
                 least: 1,
                 most: u64::MAX,
             },
-            "Let each process of a script have so much address space [default: no limit]",
+            "Limit the address space of each script process",
         )
+        .more("By default there is no limit")
         .needs("cgi"),
         Setting::new(
             Cgi,
             HostForFiles,
             ("cgi-max-cpu", "SANDSERVE_CGI_MAX_CPU"),
             SECONDS,
-            "Let each process of a script compute for so long [default: no limit]",
+            "Limit the computing time of each script process",
         )
+        .more("By default there is no limit")
         .needs("cgi"),
         Setting::new(
             Cgi,
@@ -690,8 +778,9 @@ pub const SETTINGS: &[Setting] = {
                 least: 1,
                 most: u32::MAX as u64,
             },
-            "Let the user that scripts run as have so many processes and threads [default: no limit]",
+            "Limit the processes of the user that runs scripts",
         )
+        .more("Threads count as processes. By default there is no limit")
         .needs("cgi"),
         Setting::new(
             Cgi,
@@ -702,8 +791,9 @@ pub const SETTINGS: &[Setting] = {
                 least: 0,
                 most: u64::MAX,
             },
-            "Let scripts write files of at most this size [default: no limit]",
+            "Limit the size of files that scripts write",
         )
+        .more("By default there is no limit")
         .needs("cgi"),
         Setting::new(
             Cgi,
@@ -713,15 +803,16 @@ pub const SETTINGS: &[Setting] = {
                 value: "DIR",
                 check: |value| syntax::dir_access(value).map(drop).map_err(str::to_owned),
             },
-            "Let scripts that are WebAssembly use this directory, DIR[::NAME[::rw]]; may be repeated",
+            "Let scripts that are WebAssembly read this directory",
         )
+        .more("DIR::NAME gives the directory a name, and DIR::NAME::rw lets scripts change it. The option may be repeated")
         .needs("cgi"),
         Setting::new(
             Limits,
             Host,
             ("idle-timeout", "SANDSERVE_IDLE_TIMEOUT"),
             SECONDS,
-            "Close connections that have been without a request for so long",
+            "Close connections after so long without a request",
         )
         .default("75"),
         Setting::new(
@@ -729,8 +820,9 @@ pub const SETTINGS: &[Setting] = {
             Host,
             ("head-timeout", "SANDSERVE_HEAD_TIMEOUT"),
             SECONDS,
-            "Wait for so long for the head of a request, from its first byte on (408)",
+            "Wait for the head of a request for so long",
         )
+        .more("The time begins with its first byte. The answer at the end is 408")
         .default("30"),
         Setting::new(
             Limits,
@@ -741,8 +833,9 @@ pub const SETTINGS: &[Setting] = {
                 least: 0,
                 most: u32::MAX as u64,
             },
-            "Expect so many bytes a second from clients that send content or read an answer; 0 for none",
+            "Expect so many bytes a second of a client",
         )
+        .more("The rate is for content that clients send and answers that they read. 0 expects none")
         .default("500"),
         Setting::new(
             Limits,
@@ -753,16 +846,18 @@ pub const SETTINGS: &[Setting] = {
                 least: 0,
                 most: u64::MAX,
             },
-            "Take so many bytes of refused content from a client, which may read the answer only then",
+            "Take so many bytes of refused content",
         )
+        .more("Many clients read an answer only when they have sent all of their content")
         .default("134217728"),
         Setting::new(
             Limits,
             Host,
             ("handler-timeout", "SANDSERVE_HANDLER_TIMEOUT"),
             SECONDS,
-            "Wait for so long for a handler that neither computes nor moves a byte (504)",
+            "Wait for an idle handler for so long",
         )
+        .more("An idle handler neither computes nor moves a byte. The answer at the end is 504")
         .default("60"),
         Setting::new(
             Limits,
@@ -773,8 +868,9 @@ pub const SETTINGS: &[Setting] = {
                 least: 1,
                 most: u32::MAX as u64,
             },
-            "Have at most so many connections at once [default: half of the open files allowed]",
-        ),
+            "Keep at most so many connections open",
+        )
+        .more("The default is half of the open files allowed"),
         Setting::new(
             Limits,
             Host,
@@ -784,8 +880,9 @@ pub const SETTINGS: &[Setting] = {
                 least: 1,
                 most: u32::MAX as u64,
             },
-            "Have at most so many connections of one address, IPv6 by /64 [default: no limit]",
-        ),
+            "Keep at most so many connections of one address",
+        )
+        .more("IPv6 addresses count by /64. By default there is no limit"),
         Setting::new(
             Limits,
             Host,
@@ -795,18 +892,15 @@ pub const SETTINGS: &[Setting] = {
                 least: 0,
                 most: u64::MAX,
             },
-            "Let instances and unread answers together have so much memory (503) [default: half of the machine's]",
-        ),
+            "Limit the memory of instances and unread answers",
+        )
+        .more("Requests beyond the limit are answered with 503. The default is half of the machine's memory"),
     ]
 };
 
 /// Returns the setting of `option`, a long option without dashes.
 pub fn by_option(option: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.option == option)
-}
-
-fn anything(_: &str) -> Result<(), String> {
-    Ok(())
 }
 
 #[cfg(test)]
@@ -823,7 +917,10 @@ mod tests {
             assert_eq!(setting.variable, format!("SANDSERVE_{name}"));
             assert!(options.insert(setting.option), "{setting:?}");
             assert!(setting.short.is_none_or(|short| shorts.insert(short)));
-            assert!(!setting.help.ends_with('.'), "{setting:?}");
+            for text in [setting.help, setting.more] {
+                assert!(!text.ends_with('.') && !text.contains('['), "{setting:?}");
+            }
+            assert!(!setting.help.contains(". "), "{setting:?}");
         }
     }
 

@@ -30,7 +30,7 @@ pub fn header(line: &str) -> Result<(&str, &str), String> {
         return Err("its name is not a token (RFC 9110 5.6.2)".into());
     }
     if OWN_FIELDS.iter().any(|own| own.eq_ignore_ascii_case(name)) {
-        return Err(format!("{name} is for the server to say"));
+        return Err(format!("{name} is set by the server"));
     }
     // A head is sent as Latin-1.
     let is_field_char = |char: char| char <= '\u{ff}' && (char == '\t' || !char.is_control());

@@ -1,5 +1,5 @@
-//! Builds the package `component/` for wasm32-wasip2, without and with its feature `cgi`. This package waits
-//! for no other.
+//! Builds the package `component/` for wasm32-wasip2, without and with its feature `cgi`, and writes the sources of
+//! the handler crate down for `sandserve new`. This package waits for no other.
 
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
@@ -20,6 +20,8 @@ fn main() {
         "component",
         "src",
         "wit",
+        "LICENSE-APACHE",
+        "LICENSE-MIT",
         "Cargo.toml",
         "Cargo.lock",
         "rust-toolchain.toml",
@@ -29,7 +31,10 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
 
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
-    if let Err(message) = add_target().and_then(|()| build_components(root, &out)) {
+    let done = add_target()
+        .and_then(|()| build_components(root, &out))
+        .and_then(|()| write_handler_crate(root, &out));
+    if let Err(message) = done {
         eprintln!("{message}");
         process::exit(1);
     }
@@ -110,4 +115,173 @@ fn build_components(root: &Path, out: &Path) -> Result<(), String> {
             .map_err(|error| format!("cannot copy `{}`: {error}", built.display()))?;
     }
     Ok(())
+}
+
+/// A file of the handler crate: its path in the crate, and its content.
+type SourceFile = (String, String);
+
+/// Keys of a `[package]` that are for a build. The others are for examples, tests and publishing.
+const PACKAGE_KEYS: [&str; 6] = [
+    "name",
+    "version",
+    "edition",
+    "rust-version",
+    "license",
+    "description",
+];
+
+/// The project that the lock file is made for. `sandserve new` puts the name of its own project in its place.
+const PROJECT: &str = "sandserve-new";
+
+/// Writes `handler_crate.rs` into `out`: the sources of the handler crate, and the versions that it was built with
+/// here.
+fn write_handler_crate(root: &Path, out: &Path) -> Result<(), String> {
+    let files = handler_crate(root)?;
+    let lock = lock(root, &out.join(PROJECT), &files)?;
+    let toolchain = read(&root.join("rust-toolchain.toml"))?;
+    let code = format!(
+        "/// The crate `sandserve` as path and content of each file, without its workspace.\n\
+         pub const HANDLER_CRATE: &[(&str, &str)] = &{files:?};\n\
+         /// The lock file of a project that takes the crate from `vendor/sandserve`, without the project.\n\
+         pub const HANDLER_LOCK: &str = {lock:?};\n\
+         /// The file `rust-toolchain.toml` of such a project.\n\
+         pub const HANDLER_TOOLCHAIN: &str = {toolchain:?};\n"
+    );
+    write(&out.join("handler_crate.rs"), &code)
+}
+
+/// Returns the files of the handler crate, and of what it takes from the workspace, in order.
+fn handler_crate(root: &Path) -> Result<Vec<SourceFile>, String> {
+    let workspace = read(&root.join("Cargo.toml"))?;
+    let mut files = Vec::new();
+    for manifest in ["Cargo.toml", "agreed/Cargo.toml"] {
+        let alone = without_workspace(&workspace, &read(&root.join(manifest))?)?;
+        files.push((manifest.into(), alone));
+    }
+    for license in ["LICENSE-APACHE", "LICENSE-MIT"] {
+        files.push((license.into(), read(&root.join(license))?));
+    }
+    for directory in ["agreed/src", "src", "wit"] {
+        add_files(root, directory, &mut files)?;
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Adds the files beneath `directory` of `root`.
+fn add_files(root: &Path, directory: &str, files: &mut Vec<SourceFile>) -> Result<(), String> {
+    let cannot = |error| format!("cannot read directory `{directory}`: {error}");
+    for entry in fs::read_dir(root.join(directory)).map_err(cannot)? {
+        let path = entry.map_err(cannot)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("{directory}/{name}");
+        match path.is_dir() {
+            true => add_files(root, &name, files)?,
+            false => files.push((name, read(&path)?)),
+        }
+    }
+    Ok(())
+}
+
+/// Returns the manifest `package` as that of a package outside of `workspace`, with the values that it takes from there.
+fn without_workspace(workspace: &str, package: &str) -> Result<String, String> {
+    let mut manifest = String::new();
+    let mut section = "";
+    for line in package.lines() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        let key = line.split(['.', ' ', '=']).next().unwrap_or_default();
+        let is_kept = match section {
+            "[package]" => line == section || PACKAGE_KEYS.contains(&key),
+            "[dependencies]" | "[features]" | "[lib]" => !line.is_empty(),
+            _ => false,
+        };
+        if !is_kept {
+            continue;
+        }
+        let line = match line.strip_suffix(".workspace = true") {
+            Some(key) => inherited(workspace, section, key)?,
+            None => line,
+        };
+        if line == section && !manifest.is_empty() {
+            manifest.push('\n');
+        }
+        manifest.push_str(line);
+        manifest.push('\n');
+    }
+    Ok(manifest)
+}
+
+/// Returns the line of `workspace` that a `section` of its packages takes `key` from.
+fn inherited<'w>(workspace: &'w str, section: &str, key: &str) -> Result<&'w str, String> {
+    let inherited = section.replacen('[', "[workspace.", 1);
+    let lines = workspace
+        .lines()
+        .skip_while(|line| *line != inherited)
+        .skip(1);
+    lines
+        .take_while(|line| !line.starts_with('['))
+        .find(|line| {
+            line.strip_prefix(key)
+                .is_some_and(|rest| rest.starts_with(" = "))
+        })
+        .ok_or_else(|| format!("Cargo.toml has no line `{key} = ...` in {inherited}"))
+}
+
+/// Returns the lock file of a project that takes `files` as the crate `sandserve`, with the versions of the workspace,
+/// and without the project itself. The project is laid out in `directory`.
+fn lock(root: &Path, directory: &Path, files: &[SourceFile]) -> Result<String, String> {
+    let manifest = format!(
+        "[package]\nname = \"{PROJECT}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
+         [dependencies]\nsandserve = {{ path = \"vendor/sandserve\" }}\n\n\
+         [workspace]\nexclude = [\"vendor\"]\n"
+    );
+    for (path, content) in files {
+        write(&directory.join("vendor/sandserve").join(path), content)?;
+    }
+    write(&directory.join("src/lib.rs"), "")?;
+    write(&directory.join("Cargo.toml"), &manifest)?;
+    write(
+        &directory.join("Cargo.lock"),
+        &read(&root.join("Cargo.lock"))?,
+    )?;
+    // Takes out what the project does not need, and keeps the versions of all else.
+    let status = Command::new(env::var_os("CARGO").expect("set by cargo"))
+        .current_dir(root)
+        .args([
+            "update",
+            "--workspace",
+            "--offline",
+            "--quiet",
+            "--manifest-path",
+        ])
+        .arg(directory.join("Cargo.toml"))
+        .status()
+        .map_err(|error| format!("cannot run cargo to lock the handler crate: {error}"))?;
+    if !status.success() {
+        return Err("the handler crate could not be locked, for the reason above".into());
+    }
+    let lock = read(&directory.join("Cargo.lock"))?;
+    fs::remove_dir_all(directory)
+        .map_err(|error| format!("cannot remove `{}`: {error}", directory.display()))?;
+    let project = format!("name = \"{PROJECT}\"\n");
+    let packages = lock
+        .split(PACKAGE)
+        .filter(|package| !package.starts_with(&project));
+    Ok(packages.collect::<Vec<_>>().join(PACKAGE))
+}
+
+/// The line above each package of a lock file.
+const PACKAGE: &str = "[[package]]\n";
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))
+}
+
+fn write(path: &Path, content: &str) -> Result<(), String> {
+    let directory = path.parent().unwrap_or(path);
+    fs::create_dir_all(directory)
+        .and_then(|()| fs::write(path, content))
+        .map_err(|error| format!("cannot write `{}`: {error}", path.display()))
 }

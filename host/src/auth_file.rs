@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use agreed::credentials;
+use sandserve_host::explain;
 
 /// Reads the entries of `path`.
 ///
@@ -12,9 +13,11 @@ use agreed::credentials;
 pub(crate) fn read(path: &Path) -> Result<String, String> {
     let name = path.display();
     let entries = fs::read_to_string(path)
-        .map_err(|error| format!("cannot read auth file `{name}`: {error}"))?;
+        .map_err(|error| format!("cannot read auth file `{name}`: {}", explain(&error)))?;
     if credentials::entries(&entries).next().is_none() {
-        return Err(format!("auth file `{name}` has no user in it"));
+        return Err(format!(
+            "auth file `{name}` has no user; write a `USER:HASH` on a line"
+        ));
     }
     for (line, entry) in credentials::entries(&entries) {
         entry.map_err(|error| format!("auth file `{name}`, line {line}: {error}"))?;

@@ -1,11 +1,15 @@
 //! Finds the sockets to listen on: those passed by whoever started the server, or those the options say.
 
+use std::io;
 use std::net::TcpListener;
 
-use sandserve_host::{Address, SocketFile, listen, listen_unix};
+use sandserve_host::{Address, SocketFile, explain, listen, listen_unix};
 
+use crate::one_line;
 use crate::options::Options;
-use crate::{one_line, reason};
+
+/// The first port that every user may listen on.
+const FIRST_FREE_PORT: u16 = 1024;
 
 /// The sockets that the server listens on.
 pub(crate) struct Bound {
@@ -38,13 +42,11 @@ pub(crate) fn bind(
             .map_err(one_line(&format!("cannot listen on `{}`", path.display())))?;
         (listeners, Origin::UnixSocket(file))
     } else {
-        let listeners = listen(options.bind.as_deref(), options.port, count).map_err(|error| {
+        let port = options.port;
+        let listeners = listen(options.bind.as_deref(), port, count).map_err(|error| {
             let host = options.bind.as_deref().unwrap_or("all interfaces");
-            format!(
-                "cannot listen on {host} port {}: {}",
-                options.port,
-                reason(error)
-            )
+            let reason = why_not(&error, port);
+            format!("cannot listen on {host} port {port}: {reason}")
         })?;
         (listeners, Origin::Port)
     };
@@ -55,11 +57,42 @@ pub(crate) fn bind(
         .map_err(one_line("cannot listen"))?;
     addresses.dedup();
     if options.single && addresses.len() > 1 {
-        return Err("cannot serve more than one socket with --single".into());
+        return Err("cannot serve more than one socket with --single; pass one".into());
     }
     Ok(Bound {
         listeners,
         addresses,
         origin,
     })
+}
+
+/// Returns the reason why nobody can listen on `port`, and what to do.
+fn why_not(error: &io::Error, port: u16) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => "name another port, or 0 for a free one",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; check --bind",
+        io::ErrorKind::PermissionDenied if port < FIRST_FREE_PORT => {
+            "ports below 1024 take a right of their own; name another, for example 8000"
+        }
+        // A name that no resolver knows has no number of the system.
+        _ if error.raw_os_error().is_none() => "check --bind",
+        _ => return explain(error),
+    };
+    let error = error.to_string();
+    let reason = error.split(" (os error ").next().unwrap_or_default();
+    format!("{reason}; {advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_cannot_be_had_is_explained() {
+        let denied = io::Error::from_raw_os_error(13);
+        assert!(why_not(&denied, 80).contains("; ports below 1024 take a right"));
+        assert!(!why_not(&denied, 8000).contains("1024"));
+        let unknown = io::Error::other("no such name");
+        assert_eq!(why_not(&unknown, 80), "no such name; check --bind");
+    }
 }

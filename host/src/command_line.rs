@@ -14,11 +14,23 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use sandserve_host::say;
 
+use crate::new::check_name;
+
 /// The commands beside the server, a line each.
 const COMMANDS: &str = "\
 `sandserve new NAME` creates a crate with a handler in it.
 `sandserve completions SHELL` prints completions for bash, elvish, fish, powershell or zsh.
-`sandserve man` prints this as a manual page.";
+`sandserve man` prints a manual page.";
+
+/// The end of the short help.
+const REST: &str = "\
+`sandserve --help` has all options, limits and proxies too, and their variables.
+Other commands: `sandserve new`, `sandserve completions`, `sandserve man`.";
+
+/// Lines of help that have room for the longest name of an option.
+const MIN_WIDTH: usize = 40;
+/// The longest lines of help where neither COLUMNS nor a terminal says how long they are.
+const MAX_WIDTH: usize = 100;
 
 /// The command that a command line asks for.
 #[derive(Debug)]
@@ -45,6 +57,7 @@ pub(crate) enum Asked {
 pub(crate) fn parse() -> Result<Asked, u8> {
     let first = env::args_os().nth(1).unwrap_or_default();
     let rest = env::args_os().skip(1);
+    let mut is_server = false;
     let parsed = match first.to_str() {
         Some("new") => new().try_get_matches_from(rest).map(|mut matches| {
             let name = matches.remove_one("name").unwrap_or_default();
@@ -55,25 +68,41 @@ pub(crate) fn parse() -> Result<Asked, u8> {
             .try_get_matches_from(rest)
             .map(|matches| Asked::Completions(*matches.get_one("shell").unwrap_or(&Shell::Bash))),
         Some("man") => man().try_get_matches_from(rest).map(|_| Asked::Man),
-        _ => definition(Variables::Read)
-            .try_get_matches()
-            .map(Given)
-            .map(Asked::Serve),
+        _ => {
+            is_server = true;
+            let matches = definition(Variables::Read).try_get_matches();
+            matches.map(Given).map(Asked::Serve)
+        }
     };
     let parsed = parsed.map_err(|error| {
-        if error.exit_code() == 0 {
-            // --help and --version.
-            let _ = error.print();
-            return 0;
+        match error.kind() {
+            ErrorKind::DisplayHelp if is_server => print_help(),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => drop(error.print()),
+            _ => return refuse(&in_one_line(&error)),
         }
-        refuse(&in_one_line(&error))
+        0
     })?;
-    if let Asked::Serve(given) = &parsed {
-        given
+    match &parsed {
+        Asked::Serve(given) => given
             .check()
-            .map_err(|message| refuse(&format!("{message}; see --help")))?;
+            .map_err(|message| refuse(&format!("{message}; see --help")))?,
+        Asked::New { name, .. } => check_name(name).map_err(|reason| {
+            let name = name.escape_debug();
+            refuse(&format!("cannot create `{name}`: {reason}"))
+        })?,
+        Asked::Completions(_) | Asked::Man => {}
     }
     Ok(parsed)
+}
+
+/// Prints the help that the command line asks for: all of it with --help, one screen with -h.
+fn print_help() {
+    let is_long = env::args_os().any(|argument| argument == "--help");
+    let mut definition = match is_long {
+        true => long_definition(),
+        false => short_definition(),
+    };
+    let _ = definition.print_help();
 }
 
 /// The settings that were given on the command line or by variables, and the defaults of the others.
@@ -248,17 +277,81 @@ pub(crate) fn server_and_commands() -> Command {
 }
 
 fn definition(variables: Variables) -> Command {
-    Command::new("sandserve")
+    with_all_settings(variables, Setting::description)
+}
+
+/// Returns the definition that the long help is made of: variables have lines of their own, where they are not broken.
+fn long_definition() -> Command {
+    let help = |setting: &Setting| {
+        let description = setting.description();
+        format!("{description}\n[env: {}]", setting.variable)
+    };
+    with_all_settings(Variables::Ignored, help).next_line_help(true)
+}
+
+fn with_all_settings(variables: Variables, help: impl Fn(&Setting) -> String) -> Command {
+    let settings = SETTINGS.iter().enumerate().map(|(order, setting)| {
+        argument(setting, variables)
+            .help(help(setting))
+            .help_heading(setting.group.heading())
+            .display_order(order)
+    });
+    base()
+        .after_help(COMMANDS)
+        .args(settings)
+        .args(of_command().map(|arg| arg.help_heading("Help")))
+}
+
+/// Returns the definition that the short help is made of: an option a line, without headings.
+fn short_definition() -> Command {
+    let common = SETTINGS.iter().filter(|setting| setting.is_common);
+    base()
+        .after_help(REST)
+        .args(common.map(|setting| {
+            argument(setting, Variables::Ignored)
+                .help(setting.help)
+                .hide_possible_values(true)
+        }))
+        .args(of_command())
+}
+
+fn base() -> Command {
+    fitted(Command::new("sandserve"))
         .version(env!("CARGO_PKG_VERSION"))
         .about("Serve a directory over HTTP, from inside a sandbox")
-        .after_help(COMMANDS)
-        .args(SETTINGS.iter().map(|setting| argument(setting, variables)))
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+}
+
+/// Returns the options that are no settings.
+fn of_command() -> [Arg; 2] {
+    [
+        Arg::new("help")
+            .short('h')
+            .long("help")
+            .action(ArgAction::Help)
+            .help("Print the most used options (-h) or all (--help)"),
+        Arg::new("version")
+            .short('V')
+            .long("version")
+            .action(ArgAction::Version)
+            .help("Print the version"),
+    ]
+}
+
+/// Returns `command` with lines of help as long as COLUMNS says, or else the terminal.
+fn fitted(command: Command) -> Command {
+    let Ok(columns) = env::var("COLUMNS") else {
+        return command.max_term_width(MAX_WIDTH);
+    };
+    command.term_width(match columns.parse() {
+        Ok(0) | Err(_) => MAX_WIDTH,
+        Ok(columns) => MIN_WIDTH.max(columns),
+    })
 }
 
 fn argument(setting: &'static Setting, variables: Variables) -> Arg {
-    let mut arg = Arg::new(setting.option)
-        .help(setting.help)
-        .help_heading(setting.group.heading());
+    let mut arg = Arg::new(setting.option);
     if setting.option != PORT {
         arg = arg.long(setting.option);
     }
@@ -275,7 +368,8 @@ fn argument(setting: &'static Setting, variables: Variables) -> Arg {
     if variables == Variables::Read {
         let is_empty = env::var_os(setting.variable).is_some_and(|value| value.is_empty());
         if !is_empty || closes_a_door {
-            arg = arg.env(setting.variable).hide_env_values(closes_a_door);
+            // A value may be secret, or longer than a line of help.
+            arg = arg.env(setting.variable).hide_env_values(true);
         }
     }
     if !closes_a_door && !matches!(setting.kind, Kind::Lines { .. }) {
@@ -297,7 +391,7 @@ fn argument(setting: &'static Setting, variables: Variables) -> Arg {
 }
 
 fn new() -> Command {
-    Command::new("sandserve new")
+    fitted(Command::new("sandserve new"))
         .about("Create a crate with a handler in it")
         .arg(
             Arg::new("name")
@@ -310,12 +404,12 @@ fn new() -> Command {
                 .long("path")
                 .value_name("DIR")
                 .value_parser(value_parser!(PathBuf))
-                .help("Take the sandserve crate from this directory instead of the registry"),
+                .help("Take the crate sandserve from this clone of the repository"),
         )
 }
 
 fn completions() -> Command {
-    Command::new("sandserve completions")
+    fitted(Command::new("sandserve completions"))
         .about("Print completions for a shell")
         .arg(
             Arg::new("shell")
@@ -327,7 +421,7 @@ fn completions() -> Command {
 }
 
 fn man() -> Command {
-    Command::new("sandserve man").about("Print a manual page, for man(1)")
+    fitted(Command::new("sandserve man")).about("Print a manual page, for man(1)")
 }
 
 /// Returns an error of clap as one line, with the variable that is to blame if one is.

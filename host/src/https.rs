@@ -5,7 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-use sandserve_host::TlsConfig;
+use sandserve_host::{TlsConfig, explain};
 
 use crate::options::TlsFiles;
 
@@ -33,8 +33,10 @@ pub(crate) fn self_signed(
 }
 
 fn read_password(path: &Path) -> Result<String, String> {
-    fs::read_to_string(path)
-        .map_err(|error| format!("cannot read password file `{}`: {error}", path.display()))
+    fs::read_to_string(path).map_err(|error| {
+        let reason = explain(&error);
+        format!("cannot read password file `{}`: {reason}", path.display())
+    })
 }
 
 /// Returns the names by which a server at `address` is reached from its own machine, and the name it was bound

@@ -7,7 +7,7 @@
 //! 5. `scripts`: the process that starts scripts for it.
 //! 6. `reach`: ways to the server, for people.
 //!
-//! `generate` and `new` are the other commands.
+//! `generate` and `new` are the other commands. Every failure is one line that says what to do.
 
 mod auth_file;
 mod bind;
@@ -31,7 +31,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use sandserve_host::{
-    Address, SocketFile, TlsConfig, inherited, log_json, log_to, say, takes_more,
+    Address, SocketFile, TlsConfig, explain, inherited, log_json, log_to, say, takes_more,
 };
 
 use bind::{Bound, Origin, bind};
@@ -48,8 +48,9 @@ fn main() -> ExitCode {
     };
     let done = match asked {
         Asked::New { name, path } => new::create(&name, path.as_deref())
+            .map(|()| print_line(new::next_steps(&name)))
             .map(|()| ExitCode::SUCCESS)
-            .map_err(|error| format!("cannot create `{name}`: {}", reason(error))),
+            .map_err(|reason| format!("cannot create `{name}`: {reason}")),
         Asked::Completions(shell) => generate::completions(shell)
             .map(|()| ExitCode::SUCCESS)
             .map_err(one_line("cannot print completions")),
@@ -73,8 +74,7 @@ fn serve(options: &Options) -> Result<ExitCode, String> {
         log_json();
     }
     if let Some(path) = &options.log_file {
-        log_to(path)
-            .map_err(|error| format!("cannot open log `{}`: {}", path.display(), reason(error)))?;
+        log_to(path).map_err(one_line(&format!("cannot open log `{}`", path.display())))?;
     }
     // Every connection takes an open file. Where the limit cannot be raised, it stays as it is.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
@@ -95,10 +95,13 @@ fn serve(options: &Options) -> Result<ExitCode, String> {
         Origin::Port | Origin::Inherited => None,
     };
     let self_signed = self_signed(options, &addresses)?;
-    if options.tls.is_none() && options.asks_for_passwords() && addresses.iter().any(is_public) {
-        say("without TLS, passwords can be read on their way (see --tls-cert)");
-    }
-    let announce = || announce(options, &addresses);
+    let announce = || {
+        warn(options, &addresses);
+        if let Some(config) = &self_signed {
+            print_fingerprint(options, config);
+        }
+        announce(options, &addresses);
+    };
     let are_inherited = matches!(origin, Origin::Inherited);
     let work = |stream, listeners, starter| {
         worker::work(
@@ -147,7 +150,7 @@ impl Drop for Removed<'_> {
     }
 }
 
-/// Makes the certificate of `--tls-self-signed`, and prints its fingerprint.
+/// Makes the certificate of `--tls-self-signed`.
 fn self_signed(options: &Options, addresses: &[Address]) -> Result<Option<TlsConfig>, String> {
     let Some(Tls::SelfSigned) = options.tls else {
         return Ok(None);
@@ -156,14 +159,23 @@ fn self_signed(options: &Options, addresses: &[Address]) -> Result<Option<TlsCon
         Address::Tcp(address) => Some(address.ip()),
         Address::Unix(_) => None,
     });
-    let config = https::self_signed(options.bind.as_deref(), address)?;
+    https::self_signed(options.bind.as_deref(), address).map(Some)
+}
+
+fn print_fingerprint(options: &Options, config: &TlsConfig) {
     let fingerprint = config.fingerprint();
     let message = format!("Self-signed certificate, SHA-256 fingerprint {fingerprint}");
     match options.log_json {
         true => say(message),
         false => print_to(io::stderr(), message),
     }
-    Ok(Some(config))
+}
+
+/// Warns where passwords would cross a network in the clear.
+fn warn(options: &Options, addresses: &[Address]) {
+    if options.tls.is_none() && options.asks_for_passwords() && addresses.iter().any(is_public) {
+        say("without TLS, others can read passwords on their way; see --tls-cert");
+    }
 }
 
 /// Returns whether clients on other machines may reach the address.
@@ -171,8 +183,8 @@ fn is_public(address: &Address) -> bool {
     matches!(address, Address::Tcp(address) if !address.ip().to_canonical().is_loopback())
 }
 
-fn one_line<E: Display>(what: &str) -> impl Fn(E) -> String {
-    move |error| format!("{what}: {}", reason(error))
+fn one_line(what: &str) -> impl Fn(io::Error) -> String {
+    move |error| format!("{what}: {}", explain(&error))
 }
 
 /// Returns an error as people read it: in one line, without the system's number.

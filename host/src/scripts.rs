@@ -20,12 +20,11 @@ use rustix::net::{RecvFlags, recv};
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait,
 };
-use sandserve_host::{OfWorker, ScriptLimits, ScriptStarter, end_children, say};
+use sandserve_host::{OfWorker, ScriptLimits, ScriptStarter, end_children, explain, say};
 use signal_hook::consts::SIGCHLD;
 use signal_hook::low_level::pipe;
 
 use crate::fork::fork;
-use crate::reason;
 
 /// Names of the two processes, as ps(1) shows them: 15 bytes at most.
 const KEEPER: &str = "scripts-keeper";
@@ -49,7 +48,7 @@ pub(crate) fn keep(plan: Plan, worker: OfWorker, supervisor: UnixStream) -> u8 {
     match kept(plan, worker, supervisor) {
         Ok(status) => u8::from(status.exit_status() != Some(0)),
         Err(error) => {
-            say(format_args!("cannot start scripts: {}", reason(error)));
+            say(format_args!("cannot start scripts: {}", explain(&error)));
             1
         }
     }
@@ -116,8 +115,8 @@ fn start(plan: Plan, worker: OfWorker, keeper: UnixStream) -> u8 {
         Ok(()) => 0,
         Err(error) => {
             say(format_args!(
-                "scripts are started no more: {}",
-                reason(error)
+                "cannot start scripts any more: {}",
+                explain(&error)
             ));
             1
         }

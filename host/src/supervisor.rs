@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions, WaitStatus, kill_process, wait};
-use sandserve_host::{ToStarter, reopen_log, say, starter_socket};
+use sandserve_host::{ToStarter, explain, reopen_log, say, starter_socket};
 
 use crate::fork::fork;
 use crate::scripts::{self, Plan};
@@ -363,7 +363,7 @@ impl<'w> Supervisor<'w> {
         self.wait_before_next();
         say(match self.is_any(Stage::Serving) {
             true => "the server goes on as before",
-            false => "nothing is served until a worker starts, which is tried again",
+            false => "nothing is served until a worker starts; another start follows soon",
         });
     }
 
@@ -382,7 +382,7 @@ impl<'w> Supervisor<'w> {
         let is_late = |worker: &Worker| worker.deadline.is_some_and(|deadline| deadline <= now);
         let is_stuck = |worker: &mut Worker| worker.is_killed && is_late(worker);
         for worker in self.workers.extract_if(.., is_stuck).collect::<Vec<_>>() {
-            say("a worker cannot be killed, as it waits for a disk, and is left behind");
+            say("a worker waits for a disk and cannot be killed; it is left behind");
             if worker.stage == Stage::Starting && self.ending.is_none() {
                 self.note_start_failed(is_first);
             }
@@ -408,10 +408,7 @@ impl<'w> Supervisor<'w> {
         }
         self.is_stale = false;
         if let Err(error) = self.start_worker() {
-            say(format_args!(
-                "cannot start a worker: {}",
-                crate::reason(error)
-            ));
+            say(format_args!("cannot start a worker: {}", explain(&error)));
             self.note_failure();
         }
     }

@@ -12,9 +12,10 @@ use std::time::Duration;
 use std::{fs, io};
 
 use agreed::settings;
+use rustix::io::Errno;
 use sandserve_host::{
     Grant, HttpServer, Isolation, Load, Sandbox, Scripts, Shutdown, TlsConfig, ToStarter,
-    cgi_server, check_file, flush_log, log_strikes, remove_received, reopen_log, say,
+    cgi_server, check_file, explain, flush_log, log_strikes, remove_received, reopen_log, say,
 };
 
 use crate::options::{Options, Tls};
@@ -46,7 +47,7 @@ pub(crate) fn work(
 ) -> u8 {
     let starter = starter.as_ref();
     let served = heed(&stream, starter)
-        .map_err(one_line("cannot heed the supervisor"))
+        .map_err(one_line("cannot hear the supervisor"))
         .and_then(|shutdown| {
             let make = || {
                 let server = server(options, self_signed, &listeners, starter)?;
@@ -248,14 +249,12 @@ fn sandbox(options: &Options, starter: Option<&ToStarter>) -> Result<Sandbox, St
         false => Grant::new(&options.directory, environment),
     };
     let grant = grant.map_err(|error| {
-        format!(
-            "cannot open directory `{directory}`: {}",
-            reason(error.root_cause())
-        )
+        let reason = causes(&error);
+        format!("cannot open directory `{directory}`: {reason}")
     })?;
     if let Some(name) = &options.not_found {
         check_file(&options.directory, name).map_err(|error| {
-            let reason = reason(error);
+            let reason = explain(&error);
             format!("cannot open `{name}` in directory `{directory}`: {reason}")
         })?;
     }
@@ -286,7 +285,7 @@ fn built_in(
     let sandbox = match &options.cgi {
         Some(cgi) => {
             let scripts = Scripts::new(&options.directory, cgi.timeout, &cgi.dir_access)
-                .map_err(|error| reason(format_args!("cannot run scripts: {error:#}")))?
+                .map_err(|error| format!("cannot run scripts: {}", causes(&error)))?
                 .max_scripts(cgi.max_scripts)
                 .limits(cgi.limits.clone());
             let scripts = match starter {
@@ -299,11 +298,23 @@ fn built_in(
     };
     sandbox
         .map(|sandbox| sandbox.fields(&options.fields))
-        .map_err(|error| format!("cannot set up the sandbox: {error:#}"))
+        .map_err(|error| format!("cannot set up the sandbox: {}", causes(&error)))
+}
+
+/// Returns `error` and its causes in one line. Errors of the system are explained.
+fn causes(error: &wasmtime::Error) -> String {
+    let causes = error.chain().map(|cause| match cause.downcast_ref() {
+        Some(error) => explain(error),
+        None => match cause.downcast_ref::<Errno>() {
+            Some(&error) => explain(&error.into()),
+            None => reason(cause),
+        },
+    });
+    causes.collect::<Vec<_>>().join(": ")
 }
 
 fn load_handler(path: &Path, grant: Grant) -> Result<Sandbox, String> {
-    let component = fs::read(path).map_err(reason)?;
+    let component = fs::read(path).map_err(|error| explain(&error))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    Sandbox::handler(&name, &component, grant).map_err(|error| reason(format_args!("{error:#}")))
+    Sandbox::handler(&name, &component, grant).map_err(|error| causes(&error))
 }

@@ -36,7 +36,7 @@ fn a_crowd_of_scripts_leaves_files_served_and_the_rest_is_told_to_come_back() {
     // All but the two that run are answered, at once or when they have waited.
     let response = get(server.port, "/cgi-bin/endless");
     assert!(is_refused(&response), "{response:?}");
-    server.wait_for_log("no script could run in time: as many run as may");
+    server.wait_for_log("no script could run in time: the limit of scripts is reached");
     for stream in &mut crowd {
         stream.set_nonblocking(true).expect("a socket");
     }

@@ -12,11 +12,12 @@
 //!
 //! An instance computes; a connection waits. `pace` says who may wait, for what and how long, and whose turn it is.
 //! `memory` is what all may have together, `disk` who waits for files. `log` is beside the way, as are `strikes`, its lines
-//! of limits.
+//! of limits, and `explain`, its words for errors.
 
 mod cgi;
 mod connection;
 mod disk;
+mod explain;
 mod instance;
 mod kept;
 mod listen;
@@ -34,6 +35,7 @@ pub use cgi::{
     DirAccess, OfWorker, ScriptLimits, ScriptStarter, Scripts, ToStarter, end_all as end_scripts,
     end_children, starter_socket,
 };
+pub use explain::explain;
 pub use instance::filesystem::check_file;
 pub use instance::received::remove_received;
 pub use listen::passed::inherited;

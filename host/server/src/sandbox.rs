@@ -173,7 +173,9 @@ impl Sandbox {
     /// given.
     pub fn handler(name: &str, component: &[u8], grant: Grant) -> Result<Self> {
         if !component.starts_with(b"\0asm\x0d\0\x01\0") {
-            return Err(Error::msg("not a WebAssembly component"));
+            return Err(Error::msg(
+                "not a WebAssembly component; build one for wasm32-wasip2",
+            ));
         }
         let (engine, max_instances) = new_engine(u32::MAX)?;
         let component = Component::from_binary(&engine, component)?;

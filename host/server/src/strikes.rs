@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::explain::explain;
 use crate::lock::lock;
 use crate::log;
 
@@ -72,17 +73,16 @@ impl fmt::Display for Limit {
             Limit::Overtaken => "others needed an instance that had worked long for this client",
             Limit::Handler => "nothing came from the handler in time",
             Limit::Memory => "the memory of all instances was used up",
-            Limit::Scripts => "no script could run in time: as many run as may",
+            Limit::Scripts => "no script could run in time: the limit of scripts is reached",
             Limit::Disk => "the disk did not answer in time",
             Limit::Idle => "others needed a connection that was idle",
             Limit::Slow => "others needed a connection that moved few bytes",
-            Limit::Connections => "cannot accept connections: there are as many as may be",
+            Limit::Connections => "cannot accept connections: the limit of connections is reached",
             Limit::PerAddress => "too many connections of one address",
             Limit::Preface => "no PROXY protocol from a trusted proxy",
             Limit::Passwords => "too many wrong passwords",
             Limit::Accepting(error) => {
-                let error = io::Error::from_raw_os_error(error).to_string();
-                let (reason, _) = error.split_once(" (os error").unwrap_or((&error, ""));
+                let reason = explain(&io::Error::from_raw_os_error(error));
                 return write!(f, "cannot accept connections: {reason}");
             }
         })

@@ -53,7 +53,12 @@ pub(super) fn open(root: &File, path: &str) -> Result<Opened, Refusal> {
 /// # Errors
 /// A system that cannot tell.
 pub(super) fn check_system(root: &File) -> io::Result<()> {
-    let unsupported = || io::Error::new(io::ErrorKind::Unsupported, "this takes openat2(2)");
+    let unsupported = || {
+        io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the system has no openat2(2); Linux has it from 5.6 on",
+        )
+    };
     find(root, ".").map(drop).ok_or_else(unsupported)
 }
 

@@ -33,9 +33,13 @@ impl SocketFile {
 /// among which connections are spread, and its file.
 ///
 /// # Errors
-/// An error for a path where something else is, or a server that lives, or that cannot be written to.
+/// An error for a path that is too long, or where something else is, or a server that lives, or that cannot be written
+/// to.
 pub fn listen_unix(path: &Path, count: usize) -> io::Result<(Vec<TcpListener>, SocketFile)> {
-    let address = SockAddr::unix(path)?;
+    let address = SockAddr::unix(path).map_err(|_| {
+        let reason = "the path of a Unix socket has at most 107 bytes; choose a shorter one";
+        io::Error::new(io::ErrorKind::InvalidInput, reason)
+    })?;
     let socket = new_socket()?;
     match socket.bind(&address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -59,7 +63,7 @@ pub fn listen_unix(path: &Path, count: usize) -> io::Result<(Vec<TcpListener>, S
 /// Returns whether the file in the way was left by a server that has gone.
 fn is_stale(path: &Path, address: &SockAddr) -> io::Result<bool> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
-        let reason = "there is a file that is no socket";
+        let reason = "a file that is no socket is there already; choose another path";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, reason));
     }
     let refused = io::ErrorKind::ConnectionRefused;

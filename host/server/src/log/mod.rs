@@ -25,6 +25,7 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::explain::explain;
 use crate::lock::lock;
 use crate::log::json::is_flat_object;
 
@@ -107,8 +108,7 @@ pub fn reopen_log() {
             *lock(&LOG_FILE) = Some(LogFile { path, file });
         }
         Err(error) => {
-            let error = error.to_string();
-            let reason = error.split(" (os error ").next().unwrap_or_default();
+            let reason = explain(&error);
             say(format_args!(
                 "cannot open log `{}`: {reason}",
                 path.display()
@@ -163,7 +163,7 @@ pub fn flush_log() {
     drop(waiting);
     if left > 0 {
         say(format_args!(
-            "{left} lines of the log were lost at the end: it took no more"
+            "{left} lines of the log were lost at the end: the log took no more"
         ));
     }
 }
@@ -225,7 +225,7 @@ fn write_lines() {
         waiting.is_writing = true;
         drop(waiting);
         if lost > 0 {
-            let message = format_args!("{lost} lines of the log were lost: it took no more");
+            let message = format_args!("{lost} lines of the log were lost: the log took no more");
             lines.extend_from_slice(line("-", message).as_bytes());
         }
         let file = lock(&LOG_FILE).as_ref().map(|log| log.file.clone());

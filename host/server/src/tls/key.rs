@@ -18,7 +18,7 @@ pub(super) fn private_key(
         .into_iter()
         .filter_map(|section| decode(section, password));
     keys.next()
-        .unwrap_or_else(|| Err("there is no private key in it".into()))
+        .unwrap_or_else(|| Err("the file has no private key".into()))
 }
 
 /// Returns the key in `section`, if it is one, or the reason for which it cannot be used.
@@ -43,7 +43,7 @@ fn decode(section: Pem, password: Option<&str>) -> Option<Result<PrivateKeyDer<'
 fn decrypt(der: &[u8], password: Option<&str>) -> Result<PrivateKeyDer<'static>, String> {
     const UNSUPPORTED: &str = "its encryption is not supported; use AES with PBKDF2 or scrypt";
     let encrypted = EncryptedPrivateKeyInfo::try_from(der).map_err(|_| UNSUPPORTED)?;
-    let password = password.ok_or("it is encrypted, and there is no password")?;
+    let password = password.ok_or("the key is encrypted; name a password file")?;
     let key = encrypted.decrypt(password).map_err(|error| match error {
         pkcs8::Error::EncryptedPrivateKey(
             pkcs5::Error::UnsupportedAlgorithm { .. }

@@ -16,6 +16,8 @@ use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::explain::explain;
+
 /// Times before and after its making during which a self-signed certificate is valid: clocks differ, and no
 /// client wants one for more than 398 days.
 const VALID_BEFORE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -65,7 +67,7 @@ impl TlsConfig {
                 bad_certificate("it does not begin with a valid certificate".into())
             }
             rustls::Error::InconsistentKeys(_) => bad_key(format!(
-                "it is not the key of certificate `{}`",
+                "it is not the key of certificate `{}`; name the one that the certificate was made with",
                 certfile.display()
             )),
             _ => bad_key("it is neither RSA, ECDSA on P-256 or P-384, nor Ed25519".into()),
@@ -137,7 +139,7 @@ impl fmt::Display for TlsError {
 impl std::error::Error for TlsError {}
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| error.to_string())
+    fs::read(path).map_err(|error| explain(&error))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -148,7 +150,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         .map(|section| section.into_contents().into())
         .collect();
     match certificates.is_empty() {
-        true => Err("there is no certificate in it".into()),
+        true => Err("the file has no certificate".into()),
         false => Ok(certificates),
     }
 }
