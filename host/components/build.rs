@@ -1,5 +1,6 @@
-//! Builds the package `component/` for wasm32-wasip2, without and with its feature `cgi`, and writes the sources of
-//! the handler crate down for `sandserve new`. This package waits for no other.
+//! Puts the files of this package into OUT_DIR. A published package brings them along in `prebuilt/`; in the
+//! workspace, the package `component/` is built for wasm32-wasip2, without and with its feature `cgi`, and the sources of
+//! the handler crate are written down for `sandserve new`. This package waits for no other.
 
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
@@ -7,14 +8,41 @@ use std::{env, fs};
 
 const TARGET: &str = "wasm32-wasip2";
 
+/// The files that OUT_DIR gets, here of the workspace and in a published package of `prebuilt/`.
+const FILES: [&str; 3] = ["cgi_server.wasm", "file_server.wasm", "handler_crate.rs"];
+
 /// The name of a component here, and the features of its package. Both have one name in the target directory,
 /// where the last stays: the file server.
 const COMPONENTS: [(&str, &str); 2] = [("cgi_server.wasm", "cgi"), ("file_server.wasm", "")];
 
 fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
     // Asked for at run time: a target directory may be a copy of another checkout's.
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
-    let root = package.ancestors().nth(2).expect("the workspace");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
+    let prebuilt = package.join("prebuilt");
+    let done = if prebuilt.is_dir() {
+        copy_files(&prebuilt, &out)
+    } else {
+        make_files(&package, &out)
+    };
+    if let Err(message) = done {
+        eprintln!("{message}");
+        process::exit(1);
+    }
+}
+
+/// Copies the files that a published package brings along.
+fn copy_files(prebuilt: &Path, out: &Path) -> Result<(), String> {
+    println!("cargo:rerun-if-changed={}", prebuilt.display());
+    FILES
+        .iter()
+        .try_for_each(|name| copy(&prebuilt.join(name), &out.join(name)))
+}
+
+/// Makes the files of the workspace that `package` is in.
+fn make_files(package: &Path, out: &Path) -> Result<(), String> {
+    let root = package.ancestors().nth(2).unwrap_or(package);
     for input in [
         "agreed",
         "component",
@@ -28,16 +56,9 @@ fn main() {
     ] {
         println!("cargo:rerun-if-changed={}", root.join(input).display());
     }
-    println!("cargo:rerun-if-changed=build.rs");
-
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
-    let done = add_target()
-        .and_then(|()| build_components(root, &out))
-        .and_then(|()| write_handler_crate(root, &out));
-    if let Err(message) = done {
-        eprintln!("{message}");
-        process::exit(1);
-    }
+    add_target()?;
+    build_components(root, out)?;
+    write_handler_crate(root, out)
 }
 
 /// Adds the target to the toolchain in use. `rust-toolchain.toml` names it, but rustup adds a target by itself
@@ -111,8 +132,7 @@ fn build_components(root: &Path, out: &Path) -> Result<(), String> {
         let built = target_dir
             .join(TARGET)
             .join("release/sandserve_component.wasm");
-        fs::copy(&built, out.join(name))
-            .map_err(|error| format!("cannot copy `{}`: {error}", built.display()))?;
+        copy(&built, &out.join(name))?;
     }
     Ok(())
 }
@@ -284,4 +304,10 @@ fn write(path: &Path, content: &str) -> Result<(), String> {
     fs::create_dir_all(directory)
         .and_then(|()| fs::write(path, content))
         .map_err(|error| format!("cannot write `{}`: {error}", path.display()))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    fs::copy(from, to)
+        .map(|_| ())
+        .map_err(|error| format!("cannot copy `{}`: {error}", from.display()))
 }
