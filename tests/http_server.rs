@@ -232,6 +232,29 @@ fn each_connection_has_an_instance_of_its_own_unless_single() {
 }
 
 #[test]
+fn single_is_not_held_by_a_connection_on_which_nothing_is_said() {
+    let server = Arc::new(handler("mock_api").single());
+    let port = server.server_port();
+    let end = serve_forever(&server);
+    let mut silent = connect(port);
+    // Another has said something, and stays.
+    let mut stays = connect(port);
+    for wanted in ["{\"count\": 1}", "{\"count\": 3}"] {
+        let raw = request("GET", "/counter", &[]);
+        stays.write_all(&raw).expect("sent");
+        assert_eq!(read_response(&mut stays, "GET").text(), wanted);
+        if wanted.contains('1') {
+            assert_eq!(count(port), "{\"count\": 2}");
+        }
+    }
+    let raw = request("GET", "/counter", &[]);
+    silent.write_all(&raw).expect("sent");
+    assert_eq!(read_response(&mut silent, "GET").text(), "{\"count\": 4}");
+    server.shutdown();
+    assert_eq!(end.recv_timeout(TIMEOUT), Ok(true));
+}
+
+#[test]
 fn single_replaces_an_instance_that_has_failed() {
     let server = Arc::new(handler("faulty").single());
     let port = server.server_port();

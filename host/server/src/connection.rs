@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Sleep, sleep};
 
 use crate::disk::Stalled;
@@ -40,14 +40,8 @@ const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
     Connection: close\r\nContent-Type: text/plain\r\nContent-Length: 48\r\n\r\n\
     Client sent an HTTP request to an HTTPS server.\n";
 
-/// The time that an instance stays with a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Keep {
-    /// For as long as requests follow each other closely.
-    ForBurst,
-    /// To the end of the connection and beyond.
-    Always,
-}
+/// The one instance that serves all connections, a request at a time, once it is made.
+pub(crate) type Single = Arc<Mutex<Option<Instance>>>;
 
 /// An accepted connection.
 pub(crate) struct Connection {
@@ -57,6 +51,8 @@ pub(crate) struct Connection {
     /// The trusted proxies, where the peer is one of them and says whom it speaks for.
     proxy: Option<Arc<TrustedProxies>>,
     tls: Option<TlsConfig>,
+    /// The one instance, where one serves all.
+    single: Option<Single>,
     place: Place,
 }
 
@@ -106,6 +102,7 @@ impl Connection {
             peer: Party { info, client },
             proxy: None,
             tls,
+            single: None,
             place,
         }
     }
@@ -116,19 +113,17 @@ impl Connection {
         self
     }
 
-    /// Serves the connection in instances of its own, one for each burst of requests, until either side
-    /// closes it or `stopping` turns true.
-    pub(crate) async fn serve(self, stopping: watch::Receiver<bool>) {
-        self.serve_in(&mut None, Keep::ForBurst, stopping).await;
+    /// Has requests served by the one instance. A request waits for it when its head is there: a connection on which
+    /// nothing is said keeps nobody from it.
+    pub(crate) fn of_single(mut self, single: Single) -> Self {
+        self.single = Some(single);
+        self
     }
 
-    /// Serves the connection in `instance`, made anew where there is none.
-    pub(crate) async fn serve_in(
-        &self,
-        instance: &mut Option<Instance>,
-        keep: Keep,
-        mut stopping: watch::Receiver<bool>,
-    ) {
+    /// Serves the connection until either side closes it or `stopping` turns true: in one instance for each burst of
+    /// requests, or in the one that serves all.
+    pub(crate) async fn serve(self, mut stopping: watch::Receiver<bool>) {
+        let mut instance = None;
         let mut patience = Patience::new(self.sandbox.terms().pace.idle);
         let stop = stopping.clone();
         let stopped = stopping.wait_for(|&stopping| stopping);
@@ -176,16 +171,19 @@ impl Connection {
                     self.refuse(Refusal::ServiceUnavailable)
                 }
                 (Ok(head), Ok(())) => {
-                    let following = match keep {
-                        Keep::Always => None,
-                        Keep::ForBurst => Some(Following {
-                            comes_back: left.is_some_and(|left| left.elapsed() < idle::SOON),
-                            stopping: stop.clone(),
-                        }),
+                    let following = Following {
+                        comes_back: left.is_some_and(|left| left.elapsed() < idle::SOON),
+                        stopping: stop.clone(),
                     };
-                    let served = self.serve_ready(instance, behind.as_deref(), head, following);
+                    let behind = behind.as_deref();
                     // In a box, as are other short or rare states, so that idle connections are small.
-                    Box::pin(served).await
+                    match &self.single {
+                        None => {
+                            let following = Some(following);
+                            Box::pin(self.serve_ready(&mut instance, behind, head, following)).await
+                        }
+                        Some(single) => Box::pin(self.serve_single(single, behind, head)).await,
+                    }
                 }
                 (Err(refusal), Ok(())) => {
                     self.tell_struck(self.party(&behind));
@@ -196,13 +194,11 @@ impl Connection {
                 Outcome::Reset => Ok(Progress::Done),
                 _ => self.socket.send_now(),
             };
-            if keep == Keep::ForBurst {
-                if !self.keep_for_client(instance, self.party(&behind).client) {
-                    cohort::keep_step(Step::Drop).await;
-                    *instance = None;
-                }
-                left = Some(Instant::now());
+            if !self.keep_for_client(&mut instance, self.party(&behind).client) {
+                cohort::keep_step(Step::Drop).await;
+                instance = None;
             }
+            left = Some(Instant::now());
             let sent = match progress {
                 Ok(Progress::Done) => Ok(()),
                 Ok(_) => Box::pin(self.socket.send()).await,
@@ -445,6 +441,16 @@ impl Connection {
             Some(Err(error)) => Err(error),
             Some(Ok(false)) | None => Ok(Arrived::Nothing),
         }
+    }
+
+    /// Serves a request in the one instance, which others wait for meanwhile.
+    async fn serve_single(&self, single: &Single, behind: Option<&Behind>, head: Head) -> Outcome {
+        let mut instance = single.lock().await;
+        let outcome = self.serve_ready(&mut instance, behind, head, None).await;
+        if let Some(instance) = &mut *instance {
+            instance.detach();
+        }
+        outcome
     }
 
     /// Serves what has come from `behind` a proxy, or from the peer itself, and what is `following`, if that may be.

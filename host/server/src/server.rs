@@ -3,7 +3,7 @@
 use std::future::{pending, poll_fn, ready};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{self, Context, Poll};
 use std::thread;
 use std::time::Duration;
@@ -14,15 +14,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::connection::{Connection, Keep};
+use crate::connection::{Connection, Single};
 use crate::listen::connections::{self, Connections, Place, TooMany};
 use crate::listen::proxies::TrustedProxies;
 use crate::listen::{Address, listen_on};
-use crate::lock::lock;
 use crate::log;
 use crate::pace::client::Client;
 use crate::pace::cohort;
-use crate::sandbox::{Instance, Sandbox};
+use crate::sandbox::Sandbox;
 use crate::strikes::{Limit, strike};
 use crate::tls::TlsConfig;
 use crate::transport::refusal::{Refusal, turn_away};
@@ -59,9 +58,6 @@ pub struct HttpServer {
     tls: Option<TlsConfig>,
     grace: Duration,
 }
-
-#[derive(Debug, Default)]
-struct Single(Mutex<Option<Instance>>);
 
 /// Stops a server from another thread.
 #[derive(Clone, Debug)]
@@ -288,10 +284,7 @@ impl HttpServer {
             let Some(connection) = self.connection((stream, client), place) else {
                 return Ok(());
             };
-            match &self.single {
-                Some(single) => single.serve(&connection, self.stopping.subscribe()).await,
-                None => connection.serve(self.stopping.subscribe()).await,
-            }
+            connection.serve(self.stopping.subscribe()).await;
             Ok(())
         });
         runtime.shutdown_timeout(LAST_CALLS);
@@ -336,6 +329,10 @@ impl HttpServer {
         };
         let (sandbox, tls) = (self.sandbox.clone(), self.tls.clone());
         let connection = Connection::new(sandbox, stream, address, tls, place);
+        let connection = match &self.single {
+            Some(single) => connection.of_single(single.clone()),
+            None => connection,
+        };
         Some(match &self.proxies {
             Some(proxies) if proxies.has_peer(address) => connection.of_proxy(proxies.clone()),
             _ => connection,
@@ -371,10 +368,7 @@ impl HttpServer {
                 let Some(connection) = self.connection(accepted, place) else {
                     continue;
                 };
-                match &self.single {
-                    Some(single) => single.serve(&connection, stop.clone()).await,
-                    None => drop(connections.spawn(connection.serve(stop.clone()))),
-                }
+                connections.spawn(connection.serve(stop.clone()));
                 while connections.try_join_next().is_some() {}
             }
             // A connection that nobody else can serve is, if another ends soon.
@@ -384,7 +378,7 @@ impl HttpServer {
                 let connection = place
                     .ok()
                     .and_then(|place| self.connection(accepted, place));
-                if let (Some(connection), None) = (connection, &self.single) {
+                if let Some(connection) = connection {
                     connections.spawn(connection.serve(stop.clone()));
                 }
             }
@@ -398,7 +392,7 @@ impl HttpServer {
                         () = ready(()) => None,
                     };
                     let connection = place.and_then(|place| self.connection(accepted, place));
-                    if let (Some(connection), None) = (connection, &self.single) {
+                    if let Some(connection) = connection {
                         connections.spawn(connection.serve(stop.clone()));
                     }
                 }
@@ -443,19 +437,6 @@ impl Core {
             watch_listener(listener)?
         };
         Ok(Core { listener, runtime })
-    }
-}
-
-impl Single {
-    async fn serve(&self, connection: &Connection, stopping: watch::Receiver<bool>) {
-        let mut instance = lock(&self.0).take();
-        connection
-            .serve_in(&mut instance, Keep::Always, stopping)
-            .await;
-        if let Some(instance) = &mut instance {
-            instance.detach();
-        }
-        *lock(&self.0) = instance;
     }
 }
 
