@@ -408,7 +408,7 @@ pub const SETTINGS: &[Setting] = {
             Host,
             ("single", "SANDSERVE_SINGLE"),
             Kind::Switch,
-            "Serve one connection at a time in one instance",
+            "Serve one request at a time in one instance",
         )
         .more("The instance keeps its state"),
         Setting::new(
@@ -729,9 +729,22 @@ pub const SETTINGS: &[Setting] = {
                 least: 1,
                 most: u32::MAX as u64,
             },
+            "End scripts that are silent for so long",
+        )
+        .more("The time in which a client is slow to send or to take does not count")
+        .default("60")
+        .needs("cgi"),
+        Setting::new(
+            Cgi,
+            HostForFiles,
+            ("cgi-max-time", "SANDSERVE_CGI_MAX_TIME"),
+            Kind::Number {
+                value: "SECONDS",
+                least: 1,
+                most: u32::MAX as u64,
+            },
             "End scripts that run for longer than this",
         )
-        .default("60")
         .needs("cgi"),
         Setting::new(
             Cgi,

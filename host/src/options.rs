@@ -73,6 +73,8 @@ pub(crate) struct TlsFiles {
 pub(crate) struct Cgi {
     /// The time after which a script is ended.
     pub(crate) timeout: Duration,
+    /// The time after which a script is ended whatever it does, if there is one.
+    pub(crate) max_time: Option<Duration>,
     /// Scripts that run at once.
     pub(crate) max_scripts: usize,
     pub(crate) limits: ScriptLimits,
@@ -185,6 +187,7 @@ fn cgi(given: &Given) -> Cgi {
     limits.file_size = given.number("cgi-max-file-size");
     Cgi {
         timeout: Duration::from_secs(given.number("cgi-timeout").unwrap_or_default()),
+        max_time: given.number("cgi-max-time").map(Duration::from_secs),
         max_scripts: count(given, "cgi-max-scripts").unwrap_or_default(),
         limits,
         dir_access: directories

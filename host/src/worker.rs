@@ -288,6 +288,10 @@ fn built_in(
                 .map_err(|error| format!("cannot run scripts: {}", causes(&error)))?
                 .max_scripts(cgi.max_scripts)
                 .limits(cgi.limits.clone());
+            let scripts = match cgi.max_time {
+                Some(time) => scripts.max_time(time),
+                None => scripts,
+            };
             let scripts = match starter {
                 Some(starter) => scripts.starter(starter.clone()),
                 None => scripts,

@@ -52,6 +52,60 @@ fn a_script_that_never_ends_is_cut_off() {
 }
 
 #[test]
+fn a_script_that_is_never_silent_for_long_may_take_its_time() {
+    let site = Site::empty();
+    let head = "printf 'Content-Type: text/plain\\n\\n'";
+    let writes = "for i in 1 2 3 4 5 6 7; do echo $i; sleep 0.5; done";
+    script(&site, "cgi-bin/writes", &format!("{head}; {writes}"));
+    let server = serve(&site, &["--cgi-timeout", "2"]);
+    let response = get(server.port, "/cgi-bin/writes");
+    assert_eq!(response.text(), "1\n2\n3\n4\n5\n6\n7\n");
+    // But for who says how long it may take in all.
+    script(
+        &site,
+        "cgi-bin/writes",
+        &format!("{head}; echo begun; exec yes"),
+    );
+    let server = serve(&site, &["--cgi-max-time", "1"]);
+    let mut stream = connect(server.port);
+    let raw = request("GET", "/cgi-bin/writes", &[]);
+    stream.write_all(&raw).expect("sent");
+    let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    server.wait_for_log("CGI script '/cgi-bin/writes' took too long");
+}
+
+#[test]
+fn time_in_which_a_client_is_slow_does_not_count_against_a_script() {
+    /// More than the pipe and the connection hold.
+    const SIZE: usize = 16 * 1024 * 1024;
+    let site = Site::empty();
+    let head = "printf 'Content-Type: text/plain\\n\\n'";
+    let large = format!("{head}; head -c {SIZE} /dev/zero");
+    script(&site, "cgi-bin/large", &large);
+    script(&site, "cgi-bin/echo", &format!("{head}; cat"));
+    let server = serve(&site, &["--cgi-timeout", "1"]);
+    let mut takes = connect(server.port);
+    let raw = request("GET", "/cgi-bin/large", &[]);
+    takes.write_all(&raw).expect("sent");
+    let mut sends = connect(server.port);
+    let raw = request("POST", "/cgi-bin/echo", &["Content-Length: 8"]);
+    sends
+        .write_all(&[&raw[..], b"half"].concat())
+        .expect("sent");
+    // Three times the time of silence.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    sends.write_all(b"half").expect("sent");
+    assert_eq!(read_head(&mut sends).status, 200);
+    let mut text = String::new();
+    sends.read_to_string(&mut text).expect("an answer");
+    assert_eq!(text, "halfhalf");
+    assert_eq!(read_head(&mut takes).status, 200);
+    let mut bytes = Vec::new();
+    takes.read_to_end(&mut bytes).expect("an answer");
+    assert_eq!(bytes.len(), SIZE);
+}
+
+#[test]
 fn a_script_that_closes_its_output_is_waited_for() {
     let site = Site::empty();
     let head = "printf 'Content-Type: text/plain\\n\\nall'";

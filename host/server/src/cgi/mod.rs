@@ -53,6 +53,7 @@ pub struct Scripts {
     root: Arc<File>,
     path: String,
     timeout: Duration,
+    max_time: Option<Duration>,
     slots: Arc<Slots>,
     limits: ScriptLimits,
     /// The process that starts scripts which are programs, if that is another than this.
@@ -74,7 +75,7 @@ pub struct DirAccess {
 }
 
 impl Scripts {
-    /// Returns the scripts beneath `root`, each of which is ended after `timeout`. Scripts that are
+    /// Returns the scripts beneath `root`, each of which is ended when it has been silent for `timeout`. Scripts that are
     /// WebAssembly may use `directories`.
     ///
     /// # Errors
@@ -98,6 +99,7 @@ impl Scripts {
             root: Arc::new(root),
             path,
             timeout,
+            max_time: None,
             slots: Slots::new(MAX_SCRIPTS),
             limits: ScriptLimits::default(),
             starter: None,
@@ -109,6 +111,12 @@ impl Scripts {
     /// Lets `max` scripts run at once, by default 64. Three times as many may wait for a moment.
     pub fn max_scripts(mut self, max: usize) -> Self {
         self.slots = Slots::new(max);
+        self
+    }
+
+    /// Ends scripts that have run for `time`, whatever they do.
+    pub fn max_time(mut self, time: Duration) -> Self {
+        self.max_time = Some(time);
         self
     }
 

@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use rustix::buffer::spare_capacity;
@@ -12,7 +11,7 @@ use tokio::net::unix::pipe;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use super::script::Ended;
+use super::script::{Activity, Ended};
 
 /// Bytes moved at once: the capacity of a pipe.
 const PIPE_SIZE: usize = 64 * 1024;
@@ -52,6 +51,8 @@ pub(super) fn pipes() -> io::Result<(Pipes, Ends)> {
 /// The writing end of a pipe: for a caller the standard input of a script, for a script its output.
 pub(crate) struct Input {
     pipe: Arc<pipe::Sender>,
+    /// Told of what is passed on to a script.
+    activity: Option<Arc<Activity>>,
     /// Written, and not yet passed on.
     pending: Bytes,
     is_closed: bool,
@@ -61,16 +62,28 @@ impl Input {
     pub(super) fn new(pipe: Arc<pipe::Sender>) -> Self {
         Input {
             pipe,
+            activity: None,
             pending: Bytes::new(),
             is_closed: false,
         }
+    }
+
+    /// Has `activity` told of what is passed on.
+    pub(super) fn telling(mut self, activity: Arc<Activity>) -> Self {
+        self.activity = Some(activity);
+        self
     }
 
     /// Passes on what it can at once.
     fn push(&mut self) {
         while !self.pending.is_empty() && !self.is_closed {
             match self.pipe.try_write(&self.pending) {
-                Ok(written) => drop(self.pending.split_to(written)),
+                Ok(written) => {
+                    drop(self.pending.split_to(written));
+                    if let Some(activity) = &self.activity {
+                        activity.note();
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => self.is_closed = true,
             }
@@ -116,22 +129,22 @@ impl OutputStream for Input {
 
 /// The standard output of a script, for its caller to read.
 pub(crate) struct Output {
-    pipe: pipe::Receiver,
+    pipe: Arc<pipe::Receiver>,
     ended: Ended,
     /// Bytes that are left to read of a script that has ended. Who else holds the other end may go on writing for
     /// ever.
     left: Option<usize>,
-    /// Set whenever something is read.
-    is_active: Arc<AtomicBool>,
+    /// Told of what is read.
+    activity: Arc<Activity>,
 }
 
 impl Output {
-    pub(super) fn new(pipe: pipe::Receiver, ended: Ended, is_active: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(pipe: Arc<pipe::Receiver>, ended: Ended, activity: Arc<Activity>) -> Self {
         Output {
             pipe,
             ended,
             left: None,
-            is_active,
+            activity,
         }
     }
 }
@@ -164,7 +177,7 @@ impl InputStream for Output {
             Ok(0) => Err(StreamError::Closed),
             Ok(length) => {
                 self.left = self.left.map(|left| left.saturating_sub(length));
-                self.is_active.store(true, Ordering::Relaxed);
+                self.activity.note();
                 Ok(bytes.freeze())
             }
             // Whoever else holds the other end does not count.

@@ -4,15 +4,17 @@
 use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use rustix::io::ioctl_fionread;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::errors::Errors;
 use super::open::Opened;
@@ -59,6 +61,32 @@ impl Ended {
     }
 }
 
+/// The moment at which bytes were moved last between a script and its caller.
+pub(super) struct Activity {
+    began: Instant,
+    /// Milliseconds since then.
+    last: AtomicU64,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Activity {
+            began: Instant::now(),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    /// Notes that bytes are moved now.
+    pub(super) fn note(&self) {
+        let since = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(since, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.began + Duration::from_millis(self.last.load(Ordering::Relaxed))
+    }
+}
+
 /// A script at work: how it ends. Dropping it ends the script.
 pub(super) type Work = Pin<Box<dyn Future<Output = End> + Send>>;
 
@@ -79,28 +107,32 @@ pub(super) async fn start(
         return Err(Refusal::Busy);
     };
     let (work, pipes) = begin(scripts, (file, path), arguments, environment, slot).await?;
-    let is_active = Arc::new(AtomicBool::new(false));
+    let activity = Arc::new(Activity::new());
     let (held, dropped) = oneshot::channel();
     let (tell, ended) = watch::channel(None);
     let ended = Ended(ended);
     let errors = Errors::new(pipes.errors, client, path);
     let client = TcpStream::from_std(socket.duplicate()?)?;
-    let timeout = scripts.timeout;
-    let output = Output::new(pipes.output, ended.clone(), is_active.clone());
+    let (timeout, max_time) = (scripts.timeout, scripts.max_time);
+    let (output, input) = (Arc::new(pipes.output), Arc::new(pipes.input));
+    let (from_script, to_script) = (output.clone(), Arc::downgrade(&input));
+    let output = Output::new(output, ended.clone(), activity.clone());
+    let input = Input::new(input).telling(activity.clone());
     tokio::spawn(async move {
         let mut errors = errors;
         let end = tokio::select! {
             end = work => end,
             never = log_all(&mut errors) => match never {},
-            () = sleep(timeout) => End::TimedOut,
-            () = has_gone(&client, &is_active) => End::Abandoned,
+            () = silence(timeout, &activity, &from_script, &to_script) => End::TimedOut,
+            () = over(max_time) => End::TimedOut,
+            () = has_gone(&client, &activity) => End::Abandoned,
             _ = dropped => End::Abandoned,
         };
         errors.log_rest();
         tell.send_replace(Some(end));
     });
     let script = Script { ended, _held: held };
-    Ok((script, Input::new(Arc::new(pipes.input)), output))
+    Ok((script, input, output))
 }
 
 /// Begins the work of a script that there is room for. The room is free when it has ended.
@@ -153,21 +185,55 @@ async fn log_all(errors: &mut Errors) -> Infallible {
     pending().await
 }
 
+/// Waits until the script has neither read nor written a byte for as long as `timeout`. Time does not count in which its
+/// caller has not taken what it wrote, nor given it the rest of the content that it may wait for.
+async fn silence(
+    timeout: Duration,
+    activity: &Activity,
+    output: &pipe::Receiver,
+    input: &Weak<pipe::Sender>,
+) {
+    let holds = |size: rustix::io::Result<u64>| size.is_ok_and(|size| size > 0);
+    loop {
+        sleep_until(activity.last() + timeout).await;
+        if activity.last() + timeout > Instant::now() {
+            continue;
+        }
+        let is_unread = holds(ioctl_fionread(output));
+        let is_awaited = || match input.upgrade() {
+            Some(input) => !holds(ioctl_fionread(&*input)),
+            None => false,
+        };
+        if !is_unread && !is_awaited() {
+            return;
+        }
+        activity.note();
+    }
+}
+
+/// Waits for `time`, or for ever.
+async fn over(time: Option<Duration>) {
+    match time {
+        Some(time) => sleep(time).await,
+        None => pending().await,
+    }
+}
+
 /// Waits until the client has gone: until its connection fails, or it has sent its last byte and the
 /// script has nothing to say to it.
-async fn has_gone(client: &TcpStream, is_active: &AtomicBool) {
+async fn has_gone(client: &TcpStream, activity: &Activity) {
     // The end of what it sends, whatever has come before and not been read.
     if client.ready(Interest::PRIORITY).await.is_err() {
         return;
     }
     let mut has_failed = pin!(client.ready(Interest::ERROR));
     loop {
-        is_active.store(false, Ordering::Relaxed);
+        let last = activity.last();
         tokio::select! {
             _ = &mut has_failed => return,
             () = sleep(SILENCE) => {}
         }
-        if !is_active.load(Ordering::Relaxed) {
+        if activity.last() == last {
             return;
         }
     }
