@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use sandserve::{BaseHttpRequestHandler, Exchange};
 
 #[derive(Default)]
-struct Hello;
+struct Handler;
 
-impl BaseHttpRequestHandler for Hello {
+impl BaseHttpRequestHandler for Handler {
     fn do_get(&mut self, http: &mut Exchange) -> io::Result<()> {
-        let body = "Hello, world!\n";
+        let body = format!("Hello from hello: you asked for {}\n", http.request.path());
         self.send_response(http, 200, None);
         self.send_header(http, "Content-Type", "text/plain");
         self.send_header(http, "Content-Length", &body.len().to_string());
@@ -18,4 +18,4 @@ impl BaseHttpRequestHandler for Hello {
     }
 }
 
-sandserve::export!(Hello);
+sandserve::export!(Handler);

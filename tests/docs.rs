@@ -121,3 +121,15 @@ fn headings_are_linked_to_in_lower_case() {
         assert_eq!(anchor(line).as_deref(), expected, "{line}");
     }
 }
+
+#[test]
+fn the_handler_of_the_page_is_the_example() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect(path);
+    let example = read("examples/hello.rs");
+    let (_, code) = example
+        .split_once("\n\n")
+        .expect("a comment above the code");
+    let page = read("docs/handlers.md");
+    assert!(page.contains(&format!("```rust\n{code}```\n")), "{code}");
+}

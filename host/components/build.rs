@@ -46,6 +46,7 @@ fn make_files(package: &Path, out: &Path) -> Result<(), String> {
     for input in [
         "agreed",
         "component",
+        "examples/hello.rs",
         "src",
         "wit",
         "LICENSE-APACHE",
@@ -159,13 +160,16 @@ fn write_handler_crate(root: &Path, out: &Path) -> Result<(), String> {
     let files = handler_crate(root)?;
     let lock = lock(root, &out.join(PROJECT), &files)?;
     let toolchain = read(&root.join("rust-toolchain.toml"))?;
+    let example = read(&root.join("examples/hello.rs"))?;
     let code = format!(
         "/// The crate `sandserve` as path and content of each file, without its workspace.\n\
          pub const HANDLER_CRATE: &[(&str, &str)] = &{files:?};\n\
          /// The lock file of a project that takes the crate from `vendor/sandserve`, without the project.\n\
          pub const HANDLER_LOCK: &str = {lock:?};\n\
          /// The file `rust-toolchain.toml` of such a project.\n\
-         pub const HANDLER_TOOLCHAIN: &str = {toolchain:?};\n"
+         pub const HANDLER_TOOLCHAIN: &str = {toolchain:?};\n\
+         /// The example that the handler of a new project is made of.\n\
+         pub const HANDLER_EXAMPLE: &str = {example:?};\n"
     );
     write(&out.join("handler_crate.rs"), &code)
 }

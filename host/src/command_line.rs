@@ -310,7 +310,7 @@ fn short_definition() -> Command {
         .args(common.map(|setting| {
             argument(setting, Variables::Ignored)
                 .help(setting.help)
-                .hide_possible_values(true)
+                .hide_possible_values(matches!(setting.kind, Kind::OneOf { .. }))
         }))
         .args(of_command())
 }

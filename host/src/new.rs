@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use sandserve_components::{HANDLER_CRATE, HANDLER_LOCK, HANDLER_TOOLCHAIN};
+use sandserve_components::{HANDLER_CRATE, HANDLER_EXAMPLE, HANDLER_LOCK, HANDLER_TOOLCHAIN};
 use sandserve_host::explain;
 
 pub(crate) use name::check as check_name;
@@ -64,7 +64,7 @@ fn files(name: &str, path: Option<&Path>) -> Result<Vec<(String, String)>, Strin
         ("rust-toolchain.toml".into(), HANDLER_TOOLCHAIN.into()),
         (".gitignore".into(), "/target\n".into()),
         (".cargo/config.toml".into(), CONFIG.into()),
-        ("src/lib.rs".into(), HANDLER.replace("NAME", name)),
+        ("src/lib.rs".into(), handler(name)),
     ];
     if path.is_none() {
         files.extend(HANDLER_CRATE.iter().map(|&(path, content)| {
@@ -73,6 +73,11 @@ fn files(name: &str, path: Option<&Path>) -> Result<Vec<(String, String)>, Strin
         }));
     }
     Ok(files)
+}
+
+/// Returns the example `hello` as the handler of the crate `name`.
+fn handler(name: &str) -> String {
+    HANDLER_EXAMPLE.replace(GREETING, &format!("Hello from {name}"))
 }
 
 fn write(root: &Path, files: &[(String, String)]) -> io::Result<()> {
@@ -120,28 +125,8 @@ sandserve = { path = SOURCE }
 exclude = ["vendor"]
 "#;
 
-const HANDLER: &str = r#"//! A handler for `sandserve --handler`, and for `wasmtime serve`.
-
-use std::io::{self, Write};
-
-use sandserve::{BaseHttpRequestHandler, Exchange};
-
-#[derive(Default)]
-struct Handler;
-
-impl BaseHttpRequestHandler for Handler {
-    fn do_get(&mut self, http: &mut Exchange) -> io::Result<()> {
-        let body = format!("Hello from NAME: you asked for {}\n", http.request.path());
-        self.send_response(http, 200, None);
-        self.send_header(http, "Content-Type", "text/plain");
-        self.send_header(http, "Content-Length", &body.len().to_string());
-        self.end_headers(http)?;
-        http.wfile.write_all(body.as_bytes())
-    }
-}
-
-sandserve::export!(Handler);
-"#;
+/// The greeting of the example, which names its crate.
+const GREETING: &str = "Hello from hello";
 
 #[cfg(test)]
 mod tests {
