@@ -20,12 +20,11 @@ pub(crate) fn allowed(settings: &Settings, refused: Option<&str>) -> String {
     served.collect::<Vec<_>>().join(", ")
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "cgi")))]
 mod tests {
     use super::*;
 
     #[test]
-    #[cfg(not(feature = "cgi"))]
     fn what_flags_add_is_allowed_and_what_was_refused_is_not() {
         for (cors, upload, refused, methods) in [
             (false, false, None, "GET, HEAD"),
