@@ -194,7 +194,9 @@ impl Connection {
                 Outcome::Reset => Ok(Progress::Done),
                 _ => self.socket.send_now(),
             };
-            if !self.keep_for_client(&mut instance, self.party(&behind).client) {
+            if instance.is_some()
+                && !self.keep_for_client(&mut instance, self.party(&behind).client)
+            {
                 cohort::keep_step(Step::Drop).await;
                 instance = None;
             }
@@ -565,14 +567,6 @@ impl Connection {
         Some(self.sandbox.new_burst(comes_back, stopping, alike))
     }
 
-    /// Returns an instance that was left to `client`.
-    fn kept_instance(&self, client: Client) -> Option<Instance> {
-        match self.sandbox.keeps_instances() {
-            true => kept::take(client, &self.sandbox),
-            false => None,
-        }
-    }
-
     async fn call(
         &self,
         instance: &mut Option<Instance>,
@@ -584,7 +578,7 @@ impl Connection {
         turns::begin(client, self.sandbox.terms().pace.instance).await?;
         let instance = match instance {
             Some(instance) => instance,
-            None => match self.kept_instance(client) {
+            None => match kept::take(client, &self.sandbox) {
                 Some(kept) => instance.insert(kept),
                 None => {
                     let new = self.sandbox.instantiate(client).await?;

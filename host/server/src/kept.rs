@@ -61,12 +61,7 @@ pub(crate) fn keep(client: Client, instance: Instance, sandbox: &Sandbox) {
     });
     drop(surplus);
     if !was_watched {
-        let watching = Watching;
-        round::begin(move || {
-            // Moved here, to be dropped with the task.
-            let _watching = &watching;
-            look()
-        });
+        round::begin(look, drop_all);
     }
 }
 
@@ -96,15 +91,8 @@ fn look() -> bool {
     })
 }
 
-/// The task that looks. When it is dropped with its runtime, nobody comes back on this thread.
-struct Watching;
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        let left = ALL.try_with(|all| match all.try_borrow_mut() {
-            Ok(mut all) if all.is_watched => mem::take(&mut *all).kept,
-            _ => Vec::new(),
-        });
-        drop(left);
-    }
+/// Drops all instances of this core: nobody comes back on this thread when the runtime has ended.
+fn drop_all() {
+    let left = ALL.try_with(|all| mem::take(&mut *all.borrow_mut()));
+    drop(left);
 }

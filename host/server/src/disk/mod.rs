@@ -295,26 +295,8 @@ pub(crate) fn mark(file: &Arc<File>, storage: Storage) {
     MARKED_COUNT.store(marked.len(), Ordering::Relaxed);
     drop(marked);
     if !IS_SWEEPING.swap(true, Ordering::SeqCst) {
-        let mut sweeping = Sweeping { is_over: false };
-        round::begin(move || {
-            // All of it is moved here, to be dropped with the task.
-            let sweeping = &mut sweeping;
-            sweeping.is_over = !sweep();
-            !sweeping.is_over
-        });
-    }
-}
-
-/// A core that looks. Where its runtime ends before the looks are over, another core may begin.
-struct Sweeping {
-    is_over: bool,
-}
-
-impl Drop for Sweeping {
-    fn drop(&mut self) {
-        if !self.is_over {
-            IS_SWEEPING.store(false, Ordering::SeqCst);
-        }
+        // Where this core looks no more, another may begin.
+        round::begin(sweep, || IS_SWEEPING.store(false, Ordering::SeqCst));
     }
 }
 

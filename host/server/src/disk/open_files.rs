@@ -62,7 +62,7 @@ pub(crate) fn keep(directory: &Arc<std::fs::File>, path: &str, file: &File, stat
         was_empty
     });
     if is_first {
-        round::begin(close_old);
+        round::begin(close_old, close_all);
     }
 }
 
@@ -98,6 +98,12 @@ fn close_old() -> bool {
         files.retain_mut(|file| !mem::replace(&mut file.is_old, true));
         !files.is_empty()
     })
+}
+
+/// Closes all kept files: the runtime of this core has ended, and nobody closes them later.
+fn close_all() {
+    let files = OPEN_FILES.try_with(|files| mem::take(&mut *files.borrow_mut()));
+    drop(files);
 }
 
 #[cfg(test)]
@@ -139,6 +145,17 @@ mod tests {
         open_and_keep(&directory, &path.path().join("file"));
         assert!(find(&directory, "file").is_some());
         tokio::time::sleep(3 * ROUND).await;
+        assert!(OPEN_FILES.with_borrow(Vec::is_empty));
+    }
+
+    #[test]
+    fn a_file_is_not_kept_beyond_its_runtime() {
+        let (path, directory) = directory_with_file();
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build().unwrap();
+        runtime.block_on(async { open_and_keep(&directory, &path.path().join("file")) });
+        assert!(find(&directory, "file").is_some());
+        drop(runtime);
         assert!(OPEN_FILES.with_borrow(Vec::is_empty));
     }
 

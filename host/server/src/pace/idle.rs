@@ -97,12 +97,7 @@ impl Idle {
             waiters.len() == 1
         });
         if is_first {
-            let going_round = GoingRound;
-            round::begin(move || {
-                // Moved here, to be dropped with the task.
-                let _going_round = &going_round;
-                go_round()
-            });
+            round::begin(go_round, forget_all);
         }
     }
 }
@@ -138,14 +133,9 @@ impl Waiter {
     }
 }
 
-/// The task that looks at all waits of a core. Those that are left when it is dropped have ended with the runtime: whoever
-/// waits next on this thread is the first.
-struct GoingRound;
-
-impl Drop for GoingRound {
-    fn drop(&mut self) {
-        let _ = WAITERS.try_with(|waiters| waiters.borrow_mut().clear());
-    }
+/// Forgets all waits of this core, which have ended with the runtime: whoever waits next on this thread is the first.
+fn forget_all() {
+    let _ = WAITERS.try_with(|waiters| waiters.borrow_mut().clear());
 }
 
 /// Looks at all waits of this core. Returns false if there are none.

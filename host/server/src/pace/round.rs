@@ -7,13 +7,32 @@ use std::time::Duration;
 pub(crate) const ROUND: Duration = Duration::from_millis(10);
 
 /// Calls `look` on this core every [`ROUND`] from now on, for as long as it returns that there is something
-/// left.
-pub(crate) fn begin(mut look: impl FnMut() -> bool + Send + 'static) {
+/// left. Calls `cut_off` instead where the runtime ends before that: on this thread, nobody looks any more.
+pub(crate) fn begin(look: fn() -> bool, cut_off: fn()) {
+    let mut rounds = Rounds {
+        cut_off,
+        is_over: false,
+    };
     tokio::spawn(async move {
-        let mut is_left = true;
-        while is_left {
+        // All of it is moved here, to be dropped with the task.
+        let rounds = &mut rounds;
+        while !rounds.is_over {
             tokio::time::sleep(ROUND).await;
-            is_left = look();
+            rounds.is_over = !look();
         }
     });
+}
+
+/// The task that looks.
+struct Rounds {
+    cut_off: fn(),
+    is_over: bool,
+}
+
+impl Drop for Rounds {
+    fn drop(&mut self) {
+        if !self.is_over {
+            (self.cut_off)();
+        }
+    }
 }
