@@ -13,7 +13,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use wasi::clocks::wall_clock::{self, Datetime};
 
-use crate::files::conditions::{EntityTags, Facts, Validators};
+use crate::files::conditions::{EntityTags, Facts};
 use crate::files::open::{File, reason};
 use crate::http1::request::Request;
 
@@ -66,11 +66,11 @@ pub(crate) fn gzip(path: &str, file: &File) -> io::Result<Vec<u8>> {
     thread_local! {
         static KEPT: RefCell<Kept> = RefCell::default();
     }
-    let validators = Validators::new(&Facts::of(file), EntityTags::Strong);
+    let tag = Facts::of(file).entity_tag(EntityTags::Strong);
     let last_change = [file.modified, file.changed].into_iter().flatten();
     let last_change = last_change.max_by_key(|time| time.seconds);
     let settled = last_change.filter(|&time| is_settled(time, wall_clock::now()));
-    let Some(tag) = validators.etag.as_deref().filter(|_| settled.is_some()) else {
+    let Some(tag) = tag.as_deref().filter(|_| settled.is_some()) else {
         return compress(file);
     };
     if let Some(content) = KEPT.with_borrow_mut(|kept| kept.find(path, tag)) {

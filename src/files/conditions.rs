@@ -57,7 +57,7 @@ impl Facts {
     /// Returns the entity tag; `None` where the host does not say when the file was modified. Sizes and times can
     /// be the same for two versions, as `cp -p` gives them to a file in place: the time of the last change of
     /// anything about the file is then another.
-    fn entity_tag(&self, kind: EntityTags) -> Option<String> {
+    pub(crate) fn entity_tag(&self, kind: EntityTags) -> Option<String> {
         let modified = nanoseconds(self.modified.or(self.changed)?);
         let Facts { size, identity, .. } = *self;
         Some(match (kind, self.changed) {

@@ -16,7 +16,7 @@ const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 
 /// The path of a file or directory that may be served: relative to the root that the host has granted, and always
-/// beneath the directory served. It may name nothing. Only [`LocalPath::translate`] makes one out of bytes of a client.
+/// beneath the directory served. It may name nothing. [`LocalPath::translate`] makes one out of a request target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalPath {
     text: String,
@@ -36,14 +36,13 @@ impl LocalPath {
         };
         let mut translated = LocalPath::with_room(directory, decoded.len() + 1);
         translated.go(&decoded);
-        if names_directory(&decoded) && !translated.is_directory() {
+        if names_directory(&decoded) {
             translated.text.push('/');
         }
         translated
     }
 
-    /// Returns the path of `name` in `directory`, where `name` is none of a client's, but one of the settings or of the
-    /// file system.
+    /// Returns the path of `name` in `directory`. No character of `name` is coded.
     pub(crate) fn new(directory: &str, name: &str) -> LocalPath {
         let mut path = LocalPath::with_room(directory, name.len() + 1);
         path.go(name);
@@ -95,7 +94,8 @@ impl LocalPath {
 
     /// Returns the path of `name` in this directory.
     pub(crate) fn join(&self, name: &str) -> LocalPath {
-        let mut joined = self.clone();
+        let mut joined = LocalPath::with_room(&self.text, name.len() + 1);
+        joined.directory = self.directory;
         joined.go(name);
         joined
     }

@@ -3,9 +3,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
-
-use crate::http1::target::Target;
+use crate::files::path::LocalPath;
 
 /// A script, as a request names it.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,10 +15,11 @@ pub(super) struct Script {
 }
 
 /// Returns the one of `directories` that the path of `target` is beneath, and the rest of the path behind
-/// the slash (`is_cgi`); `None` if there is none. The path names the same file as for `translate_path`, so
-/// that no other way of writing it shows the text of a script.
+/// the slash (`is_cgi`); `None` if there is none. The path is that of `translate_path`, so that no other way of writing
+/// it shows the text of a script. One that leads above the root stays at the root, where Python fails.
 pub(super) fn cgi_info(target: &str, directories: &[Cow<str>]) -> Option<(String, String)> {
-    let path = collapse(target);
+    let path = LocalPath::translate("", target);
+    let path = path.beneath();
     let is_known = |directory: &str, rest: &str| match directory {
         // `/` has the scripts right beneath it only.
         "" => !rest.contains('/') && directories.iter().any(|known| known == "/"),
@@ -47,30 +46,6 @@ pub(super) fn script(directory: &str, rest: &str, is_directory: impl Fn(&str) ->
         path_info: path[end..].to_owned(),
         name: path[..end].to_owned(),
     }
-}
-
-/// Returns the decoded path of `target` with empty parts, `.` and `..` resolved (`_url_collapse_path`). A
-/// path that leads above the root stays at the root, where Python fails.
-fn collapse(target: &str) -> String {
-    let path = percent_decode_str(Target::new(target).path).decode_utf8_lossy();
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            _ => parts.push(part),
-        }
-    }
-    let mut collapsed = String::with_capacity(path.len() + 1);
-    for part in &parts {
-        collapsed.push('/');
-        collapsed.push_str(part);
-    }
-    let is_directory = matches!(path.rsplit('/').next(), Some("" | "." | ".."));
-    if is_directory || parts.is_empty() {
-        collapsed.push('/');
-    }
-    collapsed
 }
 
 #[cfg(test)]
