@@ -3,7 +3,7 @@
 use std::io;
 use std::net::TcpListener;
 
-use sandserve_host::{Address, SocketFile, explain, listen, listen_unix};
+use sandserve_host::{Address, SocketFile, explain, listen, listen_unix, reason};
 
 use crate::one_line;
 use crate::options::Options;
@@ -78,9 +78,7 @@ fn why_not(error: &io::Error, port: u16) -> String {
         _ if error.raw_os_error().is_none() => "check --bind",
         _ => return explain(error),
     };
-    let error = error.to_string();
-    let reason = error.split(" (os error ").next().unwrap_or_default();
-    format!("{reason}; {advice}")
+    format!("{}; {advice}", reason(error))
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use sandserve_host::{
-    Address, SocketFile, TlsConfig, explain, inherited, log_json, log_to, say, takes_more,
+    Address, SocketFile, TlsConfig, explain, inherited, log_json, log_to, reason, say, takes_more,
 };
 
 use bind::{Bound, Origin, bind};
@@ -185,13 +185,6 @@ fn is_public(address: &Address) -> bool {
 
 fn one_line(what: &str) -> impl Fn(io::Error) -> String {
     move |error| format!("{what}: {}", explain(&error))
-}
-
-/// Returns an error as people read it: in one line, without the system's number.
-fn reason(error: impl Display) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error ").next().unwrap_or_default();
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Prints where the server is, once it serves.

@@ -15,12 +15,13 @@ use agreed::settings;
 use rustix::io::Errno;
 use sandserve_host::{
     Grant, HttpServer, Isolation, Load, Sandbox, Scripts, Shutdown, TlsConfig, ToStarter,
-    cgi_server, check_file, explain, flush_log, log_strikes, remove_received, reopen_log, say,
+    cgi_server, check_file, explain, flush_log, log_strikes, reason, remove_received, reopen_log,
+    say,
 };
 
 use crate::options::{Options, Tls};
 use crate::supervisor::{QUIT, READY, RENEW, REOPEN_LOG, RETIRE, STOP};
-use crate::{auth_file, https, one_line, reason};
+use crate::{auth_file, https, one_line};
 
 /// The time between two looks at the name of the root and at the memory of this process.
 const LOOK: Duration = Duration::from_millis(500);
@@ -264,7 +265,7 @@ fn sandbox(options: &Options, starter: Option<&ToStarter>) -> Result<Sandbox, St
             .map_err(|error| format!("cannot use handler `{}`: {error}", path.display())),
     }?;
     let isolation = options.isolation.unwrap_or(match options.handler {
-        // What a handler remembers would depend on when its clients come.
+        // Otherwise the memory of a handler would depend on when its clients come.
         Some(_) => Isolation::Connection,
         None => Isolation::Client,
     });

@@ -1,16 +1,24 @@
 //! Errors of the system as people read them: the reason, and what to do about it.
 
+use std::fmt::Display;
 use std::io;
 
 use rustix::io::Errno;
 
 /// Returns `error` in one line, without the number of the system, and with what to do where that is known.
 pub fn explain(error: &io::Error) -> String {
+    let reason = reason(error);
+    match advice(error) {
+        Some(advice) => format!("{reason}; {advice}"),
+        None => reason,
+    }
+}
+
+/// Returns `error` as people read it: in one line, without the number of the system.
+pub fn reason(error: impl Display) -> String {
     let text = error.to_string();
-    let reason = text.split(" (os error ").next().unwrap_or_default();
-    let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
-    let advice = advice(error).map(|advice| format!("; {advice}"));
-    format!("{reason}{}", advice.unwrap_or_default())
+    let text = text.split(" (os error ").next().unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn advice(error: &io::Error) -> Option<&'static str> {

@@ -35,7 +35,7 @@ pub use cgi::{
     DirAccess, OfWorker, ScriptLimits, ScriptStarter, Scripts, ToStarter, end_all as end_scripts,
     end_children, starter_socket,
 };
-pub use explain::explain;
+pub use explain::{explain, reason};
 pub use instance::filesystem::check_file;
 pub use instance::received::remove_received;
 pub use listen::passed::inherited;
