@@ -147,7 +147,7 @@ fn what_becomes_smaller_is_compressed_whatever_its_type() {
         let plain = get(server.port, &target, &[]);
         assert!(plain.body == *content, "{name}");
     }
-    // What is in a coding by its name is not put into another.
+    // A file in a coding by its name is not put into another.
     site.write("page.html.br", &text);
     let response = get(server.port, "/page.html.br", &[GZIP]);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Who may share an instance: nobody, or the connections of one client.
+//! Instances are shared by nobody, or by the connections of one client.
 
 use std::io::Write;
 use std::net::TcpStream;

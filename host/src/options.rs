@@ -22,7 +22,7 @@ pub(crate) struct Options {
     pub(crate) handler: Option<PathBuf>,
     /// One connection at a time, in one instance.
     pub(crate) single: bool,
-    /// Who may share an instance, where that is said.
+    /// The connections that may share an instance, where that is said.
     pub(crate) isolation: Option<Isolation>,
     pub(crate) open: bool,
     pub(crate) qr: bool,

@@ -59,7 +59,7 @@ const KEEP_RESIDENT: usize = 256 * 1024;
 /// Most calls that one instance answers, for one connection after the other.
 const MAX_CALLS: u32 = 1000;
 
-/// Who may share an instance.
+/// The connections that may share an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Isolation {

@@ -66,7 +66,7 @@ pub(super) fn environment(
         // The RFC does not name it, but scripts look for it.
         variables.set("HTTPS", "on");
     }
-    // Who only says who it is may be anybody: a script would take it for somebody whose password was looked at.
+    // A name whose password nobody has looked at may be anybody's, and a script would believe it.
     if let Some(user) = &http.request.user {
         variables.set("AUTH_TYPE", "Basic");
         variables.set("REMOTE_USER", user.as_str());

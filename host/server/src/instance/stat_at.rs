@@ -36,7 +36,7 @@ async fn stat_at(
         && let Some(stat) = state.told.of(&directory.dir, &path)
     {
         drop(path);
-        // Who asks again wants to know what has changed.
+        // A second look is for a change.
         store.data_mut().told.forget();
         return Ok((Ok(descriptor_stat(stat)),));
     }
