@@ -381,16 +381,17 @@ fn a_preface_comes_before_tls() {
 #[test]
 fn peers_of_a_unix_socket_can_be_proxies() {
     let site = site_with_script();
-    for (arguments, preface, client) in [
-        (&["--trusted-proxy", "unix"][..], &b""[..], "192.0.2.7"),
+    for (name, arguments, preface, client) in [
+        ("a", &["--trusted-proxy", "unix"][..], &b""[..], "192.0.2.7"),
         (
+            "b",
             &["--trusted-proxy", "unix", "--proxy-protocol"],
             LINE,
             "192.0.2.1",
         ),
-        (&["--trusted-proxy", "::/0"], b"", "-"),
+        ("c", &["--trusted-proxy", "::/0"], b"", "-"),
     ] {
-        let path = site.outside().join("socket");
+        let path = site.outside().join(name);
         let mut server = Command::new(SANDSERVE)
             .args(["--cgi", "--unix-socket"])
             .arg(&path)

@@ -184,6 +184,18 @@ fn another_server_keeps_the_socket_it_has_put_there() {
 }
 
 #[test]
+fn a_server_takes_the_place_of_one_that_was_killed_at_once() {
+    let site = Site::new();
+    let path = socket_in(&site);
+    for _ in 0..20 {
+        let mut server = unix_server(&site, &path, &[]);
+        assert_eq!(ask_unix(&path, "GET", "/hello.txt").text(), "hello\n");
+        server.child.kill().expect("running");
+        server.child.wait().expect("a child");
+    }
+}
+
+#[test]
 fn a_unix_socket_has_no_port() {
     let site = Site::empty();
     let path = socket_in(&site);

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
 
 use sandserve_host::{Address, SocketFile, explain, listen, listen_unix, reason};
 
@@ -10,6 +12,11 @@ use crate::options::Options;
 
 /// The first port that every user may listen on.
 const FIRST_FREE_PORT: u16 = 1024;
+
+/// The times that a place which is taken is tried again, and the time between two. A server that was killed
+/// keeps its place until the system has ended its worker too, about a millisecond later.
+const RETRIES: u32 = 25;
+const RETRY_AFTER: Duration = Duration::from_millis(20);
 
 /// The sockets that the server listens on.
 pub(crate) struct Bound {
@@ -38,13 +45,14 @@ pub(crate) fn bind(
     let (listeners, origin) = if !passed.is_empty() {
         (passed, Origin::Inherited)
     } else if let Some(path) = &options.unix_socket {
-        let (listeners, file) = listen_unix(path, count)
+        let (listeners, file) = once_free(|| listen_unix(path, count))
             .map_err(one_line(&format!("cannot listen on `{}`", path.display())))?;
         (listeners, Origin::UnixSocket(file))
     } else {
         let port = options.port;
-        let listeners = listen(options.bind.as_deref(), port, count).map_err(|error| {
-            let host = options.bind.as_deref().unwrap_or("all interfaces");
+        let host = options.bind.as_deref();
+        let listeners = once_free(|| listen(host, port, count)).map_err(|error| {
+            let host = host.unwrap_or("all interfaces");
             let reason = why_not(&error, port);
             format!("cannot listen on {host} port {port}: {reason}")
         })?;
@@ -64,6 +72,17 @@ pub(crate) fn bind(
         addresses,
         origin,
     })
+}
+
+/// Returns what `listen` returns, which is asked again for a moment while the place is taken.
+fn once_free<T>(mut listen: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..RETRIES {
+        match listen() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(RETRY_AFTER),
+            outcome => return outcome,
+        }
+    }
+    listen()
 }
 
 /// Returns the reason why nobody can listen on `port`, and what to do.
