@@ -21,8 +21,8 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion, RootCertStore,
-    SignatureScheme, StreamOwned, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, ProtocolVersion,
+    RootCertStore, SignatureScheme, StreamOwned, SupportedProtocolVersion,
 };
 
 use sandserve_host::{Grant, HttpServer, TlsConfig, listen};
@@ -116,7 +116,11 @@ impl Client {
 
     /// Goes through the handshake on `stream` with a server that shows a certificate for `name`.
     fn agree(&self, stream: TcpStream, name: &str) -> io::Result<TlsStream> {
-        let name = ServerName::try_from(name.to_owned()).expect("a name");
+        agree(self.config(), stream, name)
+    }
+
+    /// Returns the configuration of a client that has not been at the server before.
+    fn config(&self) -> Arc<ClientConfig> {
         let provider = Arc::new(default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&self.versions)
@@ -128,13 +132,19 @@ impl Client {
             .iter()
             .map(|name| name.as_bytes().into())
             .collect();
-        let tls = ClientConnection::new(Arc::new(config), name).expect("a client");
-        let mut stream = StreamOwned::new(tls, stream);
-        while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock)?;
-        }
-        Ok(stream)
+        Arc::new(config)
     }
+}
+
+/// Goes through the handshake on `stream` with a server that shows a certificate for `name`, by `config`.
+fn agree(config: Arc<ClientConfig>, stream: TcpStream, name: &str) -> io::Result<TlsStream> {
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    let tls = ClientConnection::new(config, name).expect("a client");
+    let mut stream = StreamOwned::new(tls, stream);
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock)?;
+    }
+    Ok(stream)
 }
 
 /// Returns the certificate that a server shows, whatever it says.
@@ -337,6 +347,30 @@ fn versions_and_protocols_are_agreed_on() {
         refused.to_string().contains("NoApplicationProtocol"),
         "{refused}"
     );
+}
+
+#[test]
+fn sessions_are_resumed_however_many_clients_there_are() {
+    let site = Site::new();
+    let authority = Authority::new();
+    let server = start(&site, &authority.pair());
+    for version in [&TLS12, &TLS13] {
+        let mut client = authority.client();
+        client.versions = vec![version];
+        let config = client.config();
+        let come = || {
+            let stream = connect(server.port);
+            let mut stream = agree(config.clone(), stream, "localhost").expect("a handshake");
+            send(&mut stream, &request("GET", "/hello.txt", &[]));
+            assert_eq!(read_response(&mut stream, "GET").text(), "hello\n");
+            stream.conn.handshake_kind()
+        };
+        assert_eq!(come(), Some(HandshakeKind::Full), "{version:?}");
+        for _ in 0..300 {
+            client.connect(server.port);
+        }
+        assert_eq!(come(), Some(HandshakeKind::Resumed), "{version:?}");
+    }
 }
 
 #[test]

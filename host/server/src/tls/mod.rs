@@ -13,7 +13,7 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
 };
 use rustls::ServerConfig;
-use rustls::crypto::ring::default_provider;
+use rustls::crypto::ring::{Ticketer, default_provider};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::explain::explain;
@@ -116,6 +116,11 @@ impl TlsConfig {
             .with_no_client_auth()
             .with_single_cert(certificates, key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+        // A client keeps its session in its ticket: sessions kept here would be as few as there is room for, and
+        // every core would wait for the others to look into them.
+        config.ticketer = Ticketer::new()?;
+        // A connection has one that comes after it.
+        config.send_tls13_tickets = 1;
         Ok(TlsConfig {
             config: Arc::new(config),
             fingerprint: fingerprint.into(),
