@@ -17,6 +17,7 @@ use crate::instance::looks::{LookedAt, Told};
 use crate::instance::received::ReceivedFiles;
 use crate::log::Logged;
 use crate::memory::Taken;
+use crate::pace::cohort::Step;
 use crate::transport::socket::{Reader, Socket, Writer};
 
 /// The state that the host keeps for an instance.
@@ -35,6 +36,8 @@ pub(crate) struct State {
     pub(crate) computing: Duration,
     pub(crate) clock: Arc<Clock>,
     pub(crate) bounds: Bounds,
+    /// The step at which the request waited for the others of its cohort last, if it has waited.
+    pub(crate) step: Option<Step>,
     /// The count of the bytes that the instance has logged for the request that it serves.
     pub(crate) logged: Option<Arc<Logged>>,
 }
@@ -96,8 +99,15 @@ impl State {
             computing: Duration::ZERO,
             clock,
             bounds,
+            step: None,
             logged: None,
         }
+    }
+
+    /// Returns whether the request comes to `step` now: a step that is taken again, to open one file after the other, is
+    /// not waited at again.
+    pub(crate) fn comes_to(&mut self, step: Step) -> bool {
+        self.step.replace(step) != Some(step)
     }
 
     /// Returns the connection that the instance serves.
@@ -125,6 +135,7 @@ impl State {
     /// Notes that the instance has the next request.
     pub(crate) fn begin_request(&mut self) {
         self.told = Told::default();
+        self.step = None;
         if let Some(logged) = &self.logged {
             logged.begin(client_of(&self.attached));
         }
