@@ -179,6 +179,11 @@ fn a_directory_without_its_slash_redirects() {
         ("/link-to-dir", "/link-to-dir/"),
         ("//listed", "/listed/"),
         ("//evil.example/..", "/evil.example/../"),
+        // A browser takes a backslash for a slash, and would go to that host.
+        (
+            "/\\evil.example/..%2flisted",
+            "/%5Cevil.example/..%2flisted/",
+        ),
         ("http://localhost/listed?q", "/listed/?q"),
     ] {
         for method in ["GET", "HEAD"] {

@@ -276,7 +276,16 @@ fn what_cannot_be_stored_is_refused_and_changes_nothing() {
         assert_eq!(response.header("Allow"), allow, "{target}: {response:?}");
     }
     let chunked = ["Transfer-Encoding: chunked"];
-    for content in [&b"x\r\n"[..], b"3\r\nabcd\r\n0\r\n\r\n", b"-1\r\n\r\n"] {
+    let padded = format!("1;{}\r\nx\r\n", "x".repeat(4000)).repeat(100);
+    for content in [
+        &b"x\r\n"[..],
+        b"3\r\nabcd\r\n0\r\n\r\n",
+        b"-1\r\n\r\n",
+        b"1;\r\na\r\n0\r\n\r\n",
+        b"1\r\na\r\n0\r\nx : y\r\n\r\n",
+        // Most of it is no content.
+        &[padded.as_bytes(), b"0\r\n\r\n"].concat(),
+    ] {
         let response = put(&server, "/new", &chunked, content);
         assert_eq!(response.status, 400, "{response:?}");
     }

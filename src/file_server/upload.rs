@@ -46,7 +46,7 @@ where
 {
     match put(handler, http, settings) {
         Ok(replaced) => {
-            let location = http.request.target().path.to_owned();
+            let location = http.request.target().path_reference().into_owned();
             send_stored(handler, http, replaced, &location)
         }
         Err(failure) => send_failure(handler, http, failure),
@@ -68,8 +68,8 @@ where
         Ok(stored) => stored,
         Err(failure) => return send_failure(handler, http, failure),
     };
-    let directory = http.request.target().path.trim_end_matches('/');
-    let mut location = format!("{directory}/");
+    let directory = http.request.target().path_reference();
+    let mut location = format!("{}/", directory.trim_end_matches('/'));
     if weights::prefers(http.request.headers(), "text/html", "application/json") {
         handler.send_response(http, 303, None);
         handler.send_header(http, "Location", &location);

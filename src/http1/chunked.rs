@@ -2,8 +2,14 @@
 
 use std::io;
 
+use agreed::syntax::is_tchar;
+
 /// Longest chunk-size line or trailer section in bytes, extensions included.
 const MAX_LINE: usize = 4096;
+/// Bytes of each chunk-size line that are framing whatever the chunk holds.
+const PLAIN_LINE: u64 = 16;
+/// Most bytes of chunk-size lines beyond [`PLAIN_LINE`] each and beyond the content: what is read comes to something.
+const MAX_EXCESS: u64 = 16 * 1024;
 
 /// Takes the framing off a chunked body, piece by piece.
 #[derive(Debug, Default)]
@@ -13,6 +19,8 @@ pub(crate) struct Decoder {
     size: u64,
     /// Bytes of the line, or of the trailers, read so far.
     line: usize,
+    /// Bytes of lines so far beyond those that the content needs.
+    excess: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,12 +28,25 @@ enum State {
     #[default]
     SizeStart,
     Size,
-    Extension,
+    /// Blanks behind the size or an extension.
+    Blank,
+    /// Before the name of an extension.
+    NameStart,
+    Name,
+    /// Blanks behind a name.
+    NameEnd,
+    /// Before the value of an extension.
+    ValueStart,
+    Value,
+    Quoted,
+    QuotedPair,
     SizeLf,
     Data,
     DataCr,
     DataLf,
+    /// Before the name of a trailer field, or the end.
     TrailerStart,
+    TrailerName,
     Trailer,
     TrailerLf,
     EndLf,
@@ -48,16 +69,18 @@ impl Decoder {
         let chunk = self.size.saturating_add(2 + LAST);
         match self.state {
             State::SizeStart => LAST,
-            State::Size | State::Extension if self.size > 0 => chunk.saturating_add(2),
             State::SizeLf if self.size > 0 => chunk.saturating_add(1),
-            State::Size | State::Extension | State::Trailer => 2 + END,
             State::SizeLf | State::TrailerLf => 1 + END,
             State::Data => chunk,
             State::DataCr => 2 + LAST,
             State::DataLf => 1 + LAST,
             State::TrailerStart => END,
+            State::TrailerName | State::Trailer => 2 + END,
             State::EndLf => 1,
             State::Finished => 0,
+            // Within a chunk-size line.
+            _ if self.size > 0 => chunk.saturating_add(2),
+            _ => 2 + END,
         }
     }
 
@@ -105,16 +128,41 @@ impl Decoder {
                 self.size = self.size << 4 | u64::from(digit);
                 State::Size
             }
-            (State::Size | State::Extension, b'\r') => State::SizeLf,
-            (State::Size, b';' | b' ' | b'\t') => State::Extension,
-            (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => State::Extension,
-            (State::SizeLf, b'\n') if self.size == 0 => State::TrailerStart,
-            (State::SizeLf, b'\n') => State::Data,
+            (State::Size | State::Blank | State::Name | State::NameEnd | State::Value, b'\r') => {
+                State::SizeLf
+            }
+            (State::Size | State::Blank | State::Name | State::NameEnd | State::Value, b';') => {
+                State::NameStart
+            }
+            (State::Size | State::Blank | State::Value, b' ' | b'\t') => State::Blank,
+            (State::NameStart, b' ' | b'\t') => State::NameStart,
+            (State::NameStart | State::Name, _) if is_tchar(byte) => State::Name,
+            (State::Name | State::NameEnd, b' ' | b'\t') => State::NameEnd,
+            (State::Name | State::NameEnd, b'=') => State::ValueStart,
+            (State::ValueStart, b' ' | b'\t') => State::ValueStart,
+            (State::ValueStart | State::Value, _) if is_tchar(byte) => State::Value,
+            (State::ValueStart, b'"') => State::Quoted,
+            (State::Quoted, b'"') => State::Blank,
+            (State::Quoted, b'\\') => State::QuotedPair,
+            (State::Quoted | State::QuotedPair, b'\t' | b' '..=b'~' | 0x80..) => State::Quoted,
+            (State::SizeLf, b'\n') => {
+                let line = (self.line as u64).saturating_sub(PLAIN_LINE);
+                self.excess = (self.excess + line).saturating_sub(self.size);
+                if self.excess > MAX_EXCESS {
+                    return Err(invalid("more chunk extensions than content"));
+                }
+                match self.size {
+                    0 => State::TrailerStart,
+                    _ => State::Data,
+                }
+            }
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::SizeStart,
             (State::TrailerStart, b'\r') => State::EndLf,
+            (State::TrailerStart | State::TrailerName, _) if is_tchar(byte) => State::TrailerName,
+            (State::TrailerName, b':') => State::Trailer,
             (State::Trailer, b'\r') => State::TrailerLf,
-            (State::TrailerStart | State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => State::Trailer,
+            (State::Trailer, b'\t' | b' '..=b'~' | 0x80..) => State::Trailer,
             (State::TrailerLf, b'\n') => return Ok(State::TrailerStart),
             (State::EndLf, b'\n') => State::Finished,
             _ => return Err(invalid("broken chunk")),
@@ -173,11 +221,12 @@ mod tests {
 
     #[test]
     fn who_reads_no_more_than_is_surely_left_reads_the_body_and_nothing_behind_it() {
-        let bodies: [&[u8]; 4] = [
+        let bodies: [&[u8]; 5] = [
             b"0\r\n\r\n",
             b"5\r\nhello\r\n0\r\n\r\n",
             b"A;x=\"y\"\r\n0123456789\r\n1\r\n!\r\n000\r\nTrailer: 1\r\nB: c\r\n\r\n",
             b"0014\r\n01234567890123456789\r\n0;a\r\n\r\n",
+            b"1 \r\na\r\n1 ; a = b ;c;d=\"e\\\"; \" \r\nb\r\n0\r\nA:\r\n\r\n",
         ];
         for body in bodies {
             for step in [1, 2, 7, 100] {
@@ -198,6 +247,20 @@ mod tests {
     }
 
     #[test]
+    fn extensions_are_no_more_than_the_content_for_long() {
+        let chunk = |content: usize| {
+            let line = format!("{content:x};{}\r\n", "x".repeat(1000));
+            [line.as_bytes(), &vec![b'a'; content], b"\r\n"].concat()
+        };
+        let body = |chunks: Vec<u8>| decode(&[&chunks, b"0\r\n\r\n".as_slice()].concat(), 4096);
+        assert!(body(chunk(1000).repeat(1000)).is_ok());
+        assert!(body(chunk(1).repeat(10)).is_ok());
+        assert!(body(chunk(1).repeat(20)).is_err());
+        // Chunks of a byte are slow, and nothing else.
+        assert!(body(b"1\r\na\r\n".repeat(100_000)).is_ok());
+    }
+
+    #[test]
     fn anything_else_is_refused() {
         let long = [b"1;".as_slice(), &[b'x'; MAX_LINE]].concat();
         let cases: &[&[u8]] = &[
@@ -212,6 +275,18 @@ mod tests {
             b"1\r\na\n0\r\n\r\n",
             b"0\r\nA: \x01\r\n\r\n",
             b"1;\n",
+            b"1;\r\na\r\n0\r\n\r\n",
+            b"1 x\r\na\r\n0\r\n\r\n",
+            b"1;a=\r\na\r\n0\r\n\r\n",
+            b"1;a=\"b\r\na\r\n0\r\n\r\n",
+            b"1;a=\"b\"c\r\na\r\n0\r\n\r\n",
+            b"1;a=\"\r\"\r\na\r\n0\r\n\r\n",
+            b"1;a b\r\na\r\n0\r\n\r\n",
+            b"1;a@b\r\na\r\n0\r\n\r\n",
+            b"0\r\nA\r\n\r\n",
+            b"0\r\nA : b\r\n\r\n",
+            b"0\r\n: b\r\n\r\n",
+            b"0\r\nA: b\r\n c\r\n\r\n",
             &long,
         ];
         for case in cases {

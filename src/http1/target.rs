@@ -1,5 +1,7 @@
 //! The target of a request in its parts (RFC 9112 3.2.1).
 
+use std::borrow::Cow;
+
 /// A request target in origin form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -45,9 +47,19 @@ impl<'t> Target<'t> {
         }
     }
 
-    /// Returns the target with a slash after its path, where a directory is that was asked for without one.
+    /// Returns the path as a reference for a client to follow. Browsers take a backslash for a slash, and what two
+    /// slashes begin with for the name of another host.
+    pub(crate) fn path_reference(&self) -> Cow<'t, str> {
+        match self.path.contains('\\') {
+            true => self.path.replace('\\', "%5C").into(),
+            false => self.path.into(),
+        }
+    }
+
+    /// Returns a reference to the target with a slash after its path, where a directory is that was asked for without
+    /// one.
     pub(crate) fn with_trailing_slash(&self) -> String {
-        let mut location = format!("{}/", self.path);
+        let mut location = format!("{}/", self.path_reference());
         for (mark, part) in [('?', self.query), ('#', self.fragment)] {
             if let Some(part) = part.filter(|part| !part.is_empty()) {
                 location.push(mark);
@@ -89,6 +101,7 @@ mod tests {
             ("/a?", "/a/"),
             ("/a#f", "/a/#f"),
             ("/a?q#f", "/a/?q#f"),
+            ("/\\a/..%2fb?\\", "/%5Ca/..%2fb/?\\"),
         ];
         for (target, location) in cases {
             assert_eq!(Target::new(target).with_trailing_slash(), location);
