@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Measures sandserve beside the other servers on this machine, all in one run, and prints Markdown.
 
-Needs wrk; takes what it finds of nginx, lighttpd, caddy, static-web-server, miniserve, dufs and
-python3.13, and a C compiler for the floor. CPU is user and system time of all the processes of a
+Needs wrk, and openssl for TLS; takes what it finds of nginx, lighttpd, caddy, static-web-server, miniserve, dufs
+and python3.13, and a C compiler for the floor. CPU is user and system time of all the processes of a
 server, divided by the requests it answered. Every row is measured in several rounds, the servers
 taking turns; shown are medians, and behind ± half the distance between the best and the worst round.
 
-    tests/bench/bench.py [--seconds 3] [--rounds 3] [--only SECTION,...] [--peers NAME,...]
+    tests/bench/bench.py [--seconds 3] [--rounds 5] [--only SECTION,...] [--peers NAME,...]
 """
 
 import argparse
@@ -38,11 +38,49 @@ daemon off; worker_processes 2; pid {work}/nginx.pid; error_log {work}/nginx-err
 worker_rlimit_nofile 65536;
 events {{ worker_connections 20000; }}
 http {{
-  types {{ text/plain txt; text/html html; }}
+  types {{ text/plain txt; text/html html; text/javascript js; }}
   default_type application/octet-stream;
   access_log {log}; sendfile on; keepalive_requests 1000000000; autoindex on;
-  server {{ listen 127.0.0.1:{port} reuseport backlog=4096; root {site}; }}
+  server {{ listen 127.0.0.1:{port} {listen} root {site}; }}
 }}
+"""
+
+NGINX_TLS = "ssl_certificate {work}/cert.pem; ssl_certificate_key {work}/key.pem;"
+
+CADDYFILE = """
+{{
+  admin off
+  auto_https off
+}}
+https://localhost:{port}, https://127.0.0.1:{port} {{
+  bind 127.0.0.1
+  tls {work}/cert.pem {work}/key.pem
+  root * {site}
+  file_server
+}}
+"""
+
+# One of a thousand files after the other, asked for as Chromium asks for the scripts of a page.
+BROWSER_LUA = """
+local number = 0
+local fields = {
+  ["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+  ["Accept"] = "*/*",
+  ["Accept-Encoding"] = "gzip, deflate, br, zstd",
+  ["Accept-Language"] = "en-US,en;q=0.9,de;q=0.8",
+  ["Cache-Control"] = "no-cache",
+  ["Pragma"] = "no-cache",
+  ["Referer"] = "http://localhost:8000/docs/index.html",
+  ["Sec-Fetch-Dest"] = "script",
+  ["Sec-Fetch-Mode"] = "no-cors",
+  ["Sec-Fetch-Site"] = "same-origin",
+  ["sec-ch-ua"] = '"Chromium";v="140", "Not_A Brand";v="24"',
+  ["sec-ch-ua-mobile"] = "?0",
+}
+request = function()
+  number = (number + 1) % 1000
+  return wrk.format("GET", string.format("/many/asset-%04d.js", number), fields)
+end
 """
 
 LIGHTTPD_CONF = """
@@ -63,6 +101,7 @@ class Place:
     work: pathlib.Path
     port: int
     log: bool
+    tls: bool = False
 
     def write(self, name, text, **more):
         path = self.work / name
@@ -70,14 +109,23 @@ class Place:
         return str(path)
 
 
-def sandserve(place):
-    argv = [str(SANDSERVE), "-p", "HTTP/1.1", "-b", "127.0.0.1", "-d", str(place.site)]
+def sandserve(place, protocol="HTTP/1.1", options=()):
+    argv = [str(SANDSERVE), "-b", "127.0.0.1", "-d", str(place.site), *options]
+    argv += ["-p", protocol] if protocol else []
+    if place.tls:
+        argv += ["--tls-cert", f"{place.work}/cert.pem", "--tls-key", f"{place.work}/key.pem"]
     return argv + ([] if place.log else ["-q"]) + [str(place.port)]
+
+
+def strict(place, protocol="HTTP/1.1"):
+    return sandserve(place, protocol, ["--isolation", "connection"])
 
 
 def nginx(place):
     log = f"{place.work}/nginx-access.log" if place.log else "off"
-    return ["nginx", "-c", place.write("nginx.conf", NGINX_CONF, log=log)]
+    shared = "reuseport backlog=4096;"
+    listen = f"ssl {shared} {NGINX_TLS.format(work=place.work)}" if place.tls else shared
+    return ["nginx", "-c", place.write("nginx.conf", NGINX_CONF, log=log, listen=listen)]
 
 
 def lighttpd(place):
@@ -85,6 +133,9 @@ def lighttpd(place):
 
 
 def caddy(place):
+    if place.tls:
+        config = place.write("Caddyfile", CADDYFILE)
+        return ["caddy", "run", "--adapter", "caddyfile", "--config", config]
     return ["caddy", "file-server", "--root", str(place.site), "--listen", f"127.0.0.1:{place.port}"]
 
 
@@ -215,14 +266,16 @@ class Sample:
     """Latency in milliseconds."""
 
 
-def load(server, path, seconds, connections=32, close=False, size=None):
-    """Runs wrk with one thread. Where responses take longer than the run, their `size` in bytes tells
-    how many there were."""
+def load(server, path, seconds, connections=32, close=False, size=None, script=None, scheme="http"):
+    """Runs wrk with one thread, which asks for `path` or what a `script` says. Where responses take longer than
+    the run, their `size` in bytes tells how many there were."""
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "--timeout", "10"]
     if close:
         argv += ["-H", "Connection: close"]
+    if script:
+        argv += ["-s", str(script)]
     cpu = server.cpu()
-    url = f"http://127.0.0.1:{server.port}{path}"
+    url = f"{scheme}://127.0.0.1:{server.port}{path}"
     ran = subprocess.run(argv + [url], capture_output=True, text=True)
     out = ran.stdout
     cpu = server.cpu() - cpu
@@ -259,6 +312,9 @@ class Bench:
         for name, size in [("1k", KIB), ("10k", 10 * KIB), ("100k", 100 * KIB), ("100m", 100 * MIB)]:
             with open(self.site / f"{name}.txt", "wb") as file:
                 file.write(os.urandom(min(size, MIB)) * max(1, size // MIB))
+        (self.site / "many").mkdir()
+        for number in range(1000):
+            (self.site / f"many/asset-{number:04}.js").write_bytes(os.urandom(200 + number * 7))
         self.peers = {
             name: start for name, start in PEERS.items() if name in options.peers or not options.peers
         }
@@ -271,18 +327,23 @@ class Bench:
             if name not in ("sandserve", "floor (C)") and not shutil.which(name):
                 del self.peers[name]
 
-    def start(self, start, site=None, log=False):
-        return Server(start, Place(site or self.site, self.work, free_port(), log))
+    def some(self, *names):
+        """Those of the servers that are there."""
+        return {name: self.peers[name] for name in names if name in self.peers}
+
+    def start(self, start, site=None, log=False, tls=False):
+        return Server(start, Place(site or self.site, self.work, free_port(), log, tls))
 
     def measure(self, title, path, peers=None, **how):
         """One row: every server in turn, in several rounds."""
         log = how.pop("log", False)
+        tls = how.get("scheme") == "https"
         seconds = max(how.pop("seconds", 0), self.options.seconds)
         samples = {}
         for _ in range(self.options.rounds):
             for name, start in (peers or self.peers).items():
                 try:
-                    with self.start(start, log=log) as server:
+                    with self.start(start, log=log, tls=tls) as server:
                         load(server, path, 1, **how)
                         sample = load(server, path, seconds, **how)
                 except RuntimeError as error:
@@ -313,14 +374,40 @@ class Bench:
         self.measure("10 KiB, keep-alive", "/10k.txt")
         self.measure("100 KiB, keep-alive", "/100k.txt")
         self.measure("100 MiB, keep-alive", "/100m.txt", size=100 * MIB, seconds=10)
-        self.measure("1 KiB, new connection each", "/1k.txt", close=True)
+
+    def new_connections(self):
+        default = {
+            "sandserve": lambda place: sandserve(place, None),
+            "sandserve, strict": lambda place: strict(place, None),
+        }
+        # The default protocol is HTTP/1.0, in which a connection ends with its request.
+        peers = default | self.some("nginx")
+        self.measure("1 KiB, new connection each, default protocol", "/1k.txt", peers, close=True)
+        peers = self.peers | {"sandserve, strict": strict}
+        self.measure("1 KiB, new connection each, Connection: close", "/1k.txt", peers, close=True)
+
+    def browser(self):
+        script = self.work / "browser.lua"
+        script.write_text(BROWSER_LUA)
+        peers = self.peers | {"sandserve, strict": strict}
+        self.measure("1,000 files with the heads of a browser", "/", peers, script=script)
+
+    def tls(self):
+        argv = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 9 -subj /CN=localhost"
+        files = ["-keyout", self.work / "key.pem", "-out", self.work / "cert.pem"]
+        subprocess.run([*argv.split(), *files], capture_output=True, check=True)
+        peers = self.some("sandserve", "nginx", "caddy") | {"sandserve, strict": strict}
+        for size in ("1", "10", "100"):
+            self.measure(f"TLS, {size} KiB, keep-alive", f"/{size}k.txt", peers, scheme="https")
+        title = "TLS, 1 KiB, new connection each"
+        self.measure(title, "/1k.txt", peers, scheme="https", close=True)
 
     def log(self):
-        peers = {name: self.peers[name] for name in ("sandserve", "nginx") if name in self.peers}
+        peers = self.some("sandserve", "nginx")
         self.measure("1 KiB, keep-alive, access log to a file", "/1k.txt", peers, log=True)
 
     def connections(self):
-        peers = {name: self.peers[name] for name in ("sandserve", "nginx") if name in self.peers}
+        peers = self.some("sandserve", "nginx")
         for count in (1, 32, 256, 2000):
             title = f"1 KiB, {count} connections"
             # Long enough that it is about requests, not about connections that begin.
@@ -376,7 +463,7 @@ class Bench:
         site.mkdir()
         for number in range(100_000):
             (site / f"file-{number:06}.txt").touch()
-        peers = {name: self.peers[name] for name in ("sandserve", "nginx") if name in self.peers}
+        peers = self.some("sandserve", "nginx")
         print("\n**Listing of 100,000 entries**\n\n| server | CPU ms | page MiB | peak MiB |\n| --- | --- | --- | --- |")
         for name, start in peers.items():
             with self.start(start, site=site) as server:
@@ -414,6 +501,9 @@ class Bench:
 
 SECTIONS = {
     "files": Bench.files,
+    "new": Bench.new_connections,
+    "browser": Bench.browser,
+    "tls": Bench.tls,
     "log": Bench.log,
     "connections": Bench.connections,
     "start": Bench.start_time,
@@ -426,7 +516,7 @@ SECTIONS = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=3, help="length of a round (default 3)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds for each row (default 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds for each row (default 5)")
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, of: %(default)s")
     parser.add_argument("--peers", default="", help="servers (default: all found)")
     parser.add_argument("--no-build", action="store_true", help="measure the binary that is there")
