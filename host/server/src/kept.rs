@@ -14,8 +14,11 @@ use crate::sandbox::{Instance, Sandbox};
 /// Rounds that an instance stays: about a second. A browser that loads a page comes back in that time, and who has
 /// looked once does not hold much for long.
 const ROUNDS: u32 = 100;
-/// Most instances that stay on a core: more than a client needs at once, and a few megabytes.
+/// Most instances that stay on a core: a few megabytes.
 const MAX_KEPT: usize = 64;
+/// Most instances that stay on a core for one client that has them all. A proxy with 500 connections has more in hand at
+/// once than [`MAX_KEPT`], and would take half as much CPU again if some of them were made anew each time.
+const MAX_OF_ONE: usize = 256;
 
 /// The instances of a core that stay.
 #[derive(Default)]
@@ -54,8 +57,12 @@ pub(crate) fn keep(client: Client, instance: Instance, sandbox: &Sandbox) {
         rounds: 0,
     };
     let (surplus, was_watched) = ALL.with_borrow_mut(|all| {
-        let is_full = all.kept.len() >= MAX_KEPT;
-        let surplus = is_full.then(|| all.kept.remove(0));
+        let oldest = all.kept.first().map(|kept| kept.client);
+        let max = match oldest == Some(client) {
+            true => MAX_OF_ONE,
+            false => MAX_KEPT,
+        };
+        let surplus = (all.kept.len() >= max).then(|| all.kept.remove(0));
         all.kept.push(kept);
         (surplus, mem::replace(&mut all.is_watched, true))
     });

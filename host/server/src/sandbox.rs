@@ -319,7 +319,8 @@ impl Sandbox {
         alike: Option<Alike>,
     ) -> Burst {
         let instances = self.terms.instances.clone();
-        Burst::new(instances, comes_back, stopping, alike)
+        let is_shared = self.keeps_instances();
+        Burst::new(instances, comes_back, stopping, alike, is_shared)
     }
 
     /// Makes a fresh instance for `client`, when there is room for one.
