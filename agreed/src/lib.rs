@@ -9,12 +9,14 @@
 //! | [`head`] | the largest head of a request |
 //! | [`credentials`] | users and passwords |
 //! | [`proxies`] | proxies that are trusted |
+//! | [`file_names`] | names of files that are not UTF-8, as text |
 //! | [`incomplete`] | names of files that are still being received |
 //! | [`escape`] | text that cannot break out of where it is written |
 
 pub mod credentials;
 pub mod escape;
 pub mod fields;
+pub mod file_names;
 pub mod head;
 pub mod incomplete;
 pub mod proxies;

@@ -43,6 +43,10 @@ pub mod exports {
             /// What a host of this interface promises beyond WASI:
             /// - `wasi:filesystem` `open-at` never blocks: a FIFO or a device opens at once, so that the
             ///   component can look at what it opened instead of asking first and racing with a change.
+            /// - Names and paths of `wasi:filesystem` that are not UTF-8 pass as text: each byte of what is not UTF-8, 0x80 to 0xFF, is
+            ///   one of the characters U+10F780 to U+10F7FF, and so is each byte of such a character. A text that spells
+            ///   a name in another way is refused (`illegal-byte-sequence`), and so is a name that is not UTF-8 where something
+            ///   is made, moved, linked or removed by it.
             /// - A file whose name begins with `.sandserve-upload-` goes with the instance that has created it,
             ///   unless that has moved it.
             /// - What was written to `output` is sent when `serve` waits for input and when it returns, or with the

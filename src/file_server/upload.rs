@@ -4,12 +4,12 @@
 
 use std::io::{self, Read};
 
-use percent_encoding::percent_decode_str;
 use wasi::clocks::wall_clock;
 use wasi::filesystem::types::{
     Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags,
 };
 
+use agreed::file_names;
 use agreed::incomplete::{self, is_incomplete};
 
 use crate::file_server::form_data::{self, FormData, Part};
@@ -97,7 +97,7 @@ where
         check_length(http)?;
         match request.command() {
             "PUT" => check_put(handler, request, settings, http.open_at).map(drop),
-            _ => check_post(handler, request, settings).map(drop),
+            _ => check_post(handler, request, settings, http.open_at).map(drop),
         }
     };
     match checked() {
@@ -230,7 +230,7 @@ where
 {
     check_length(http)?;
     let open_at = http.open_at;
-    let (directory, boundary) = check_post(handler, &http.request, settings)?;
+    let (directory, boundary) = check_post(handler, &http.request, settings, open_at)?;
     let mut form = FormData::new(Limited::new(&mut http.rfile, settings), &boundary);
     let mut received: Vec<(String, Partial)> = Vec::new();
     while let Some(part) = form.next_part()? {
@@ -281,12 +281,6 @@ where
     if coding.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
         return Err(refusal(415, "Content must come as it is to be stored"));
     }
-    if percent_decode_str(request.target().path)
-        .decode_utf8()
-        .is_err()
-    {
-        return Err(refusal(400, "Not a possible file name"));
-    }
     let path = handler.translate_path(request.path());
     if dotfiles::hides(handler.files(), path.beneath()) {
         return Err(refusal(403, "No permission to write there"));
@@ -315,7 +309,7 @@ where
     check_name(handler.files(), name)?;
     // RFC 4918 9.7.1 has this status for PUT into a directory that does not exist.
     let missing = || refusal(409, "No such directory");
-    let directory = open_directory(&directory).ok_or_else(missing)?;
+    let directory = open_directory(&directory, open_at).ok_or_else(missing)?;
     may_store(&directory, name, request, settings, open_at)?;
     Ok((directory, name.into()))
 }
@@ -326,13 +320,14 @@ fn check_post<H>(
     handler: &H,
     request: &Request,
     settings: &Settings,
+    open_at: OpenAt,
 ) -> Result<(Descriptor, String), Refusal>
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
     let path = check(handler, request, settings)?;
-    let Some(directory) = open_directory(&path) else {
-        return Err(match stat(&path) {
+    let Some(directory) = open_directory(&path, open_at) else {
+        return Err(match stat(&path, open_at) {
             Some(_) => refusal(405, "Forms are for directories"),
             None => refusal(404, "File not found"),
         });
@@ -370,7 +365,8 @@ fn is_same_origin(request: &Request) -> bool {
 /// Refuses a `name` that cannot be the name of one file, or whose file could not be seen afterwards.
 fn check_name(files: &Files, name: &str) -> Result<(), Refusal> {
     let is_possible = !matches!(name, "" | "." | "..") && !name.contains('/');
-    if !is_possible || name.contains(char::is_control) {
+    // A name that is not UTF-8 can be served, but not every way to it can be had.
+    if !is_possible || name.contains(char::is_control) || file_names::is_coded(name) {
         return Err(refusal(400, "Not a possible file name"));
     }
     match dotfiles::hides(files, name) {

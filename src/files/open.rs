@@ -1,8 +1,10 @@
 //! Opens what a path names, beneath the one directory the host has granted. The host keeps the path
 //! inside it; this module refuses what is neither a file nor a directory.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 
+use agreed::file_names;
 use wasi::clocks::wall_clock::Datetime;
 use wasi::filesystem::preopens::get_directories;
 use wasi::filesystem::types::{
@@ -74,15 +76,45 @@ pub struct File {
 /// The way that a host opens files, which tells if looking before opening can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenAt {
-    /// The way of our host: `open-at` never waits, whatever it opens.
+    /// The way of our host: `open-at` never waits, whatever it opens, and names may have bytes that are not UTF-8.
     NeverBlocks,
-    /// The way of any other host: opening a FIFO would wait for a writer.
+    /// The way of any other host: opening a FIFO would wait for a writer, and a name is what it says.
     MayBlock,
+}
+
+impl OpenAt {
+    /// Returns the name or path `text` as such a host takes it; `None` if it can have no such name.
+    fn to_host(self, text: &str) -> Option<Cow<'_, str>> {
+        match self {
+            OpenAt::MayBlock if file_names::is_coded(text) => {
+                let bytes = file_names::to_bytes(text)?.into_owned();
+                String::from_utf8(bytes).ok().map(Cow::Owned)
+            }
+            OpenAt::NeverBlocks | OpenAt::MayBlock => Some(Cow::Borrowed(text)),
+        }
+    }
+
+    /// Returns the text of a name that such a host gives.
+    pub(crate) fn of_host(self, name: &str) -> Cow<'_, str> {
+        match self {
+            OpenAt::NeverBlocks => Cow::Borrowed(name),
+            OpenAt::MayBlock => file_names::from_bytes(name.as_bytes()),
+        }
+    }
+}
+
+/// Returns `path`, or what it means to Python where nothing has it ([`LocalPath::with_surrogates`]).
+pub(crate) fn as_named(path: LocalPath, open_at: OpenAt) -> LocalPath {
+    match path.with_surrogates() {
+        Some(other) if stat(&path, open_at).is_none() => other,
+        Some(_) | None => path,
+    }
 }
 
 /// Opens the file or directory `path` beneath the root, following symbolic links that stay inside.
 pub(crate) fn open(path: &LocalPath, open_at: OpenAt) -> Result<Opened, Unopened> {
-    let opened = with_root(|root| Some(open_beneath(root, path.as_str(), open_at)));
+    let path = open_at.to_host(path.as_str()).ok_or(Unopened::NotThere)?;
+    let opened = with_root(|root| Some(open_beneath(root, &path, open_at)));
     opened.unwrap_or(Err(Unopened::NotThere))
 }
 
@@ -126,8 +158,8 @@ fn open_beneath(root: &Descriptor, path: &str, open_at: OpenAt) -> Result<Opened
 
 /// Opens the directory `path` beneath the root for files to be put in it, following symbolic links that
 /// stay inside; `None` for a path that is no directory, missing, forbidden or outside.
-pub(crate) fn open_directory(path: &LocalPath) -> Option<Descriptor> {
-    let path = path.as_str();
+pub(crate) fn open_directory(path: &LocalPath, open_at: OpenAt) -> Option<Descriptor> {
+    let path = &*open_at.to_host(path.as_str())?;
     with_root(|root| {
         if stat_beneath(root, path)?.type_ != DescriptorType::Directory {
             return None;
@@ -154,8 +186,9 @@ fn identity(descriptor: &Descriptor) -> Option<u64> {
 
 /// Returns the type, size and times of `path` beneath the root, following symbolic links that stay inside;
 /// `None` if they cannot be told.
-pub(crate) fn stat(path: &LocalPath) -> Option<DescriptorStat> {
-    with_root(|root| stat_beneath(root, path.as_str()))
+pub(crate) fn stat(path: &LocalPath, open_at: OpenAt) -> Option<DescriptorStat> {
+    let path = open_at.to_host(path.as_str())?;
+    with_root(|root| stat_beneath(root, &path))
 }
 
 fn stat_beneath(root: &Descriptor, path: &str) -> Option<DescriptorStat> {

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use agreed::file_names;
+use percent_encoding::{
+    AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode_byte, utf8_percent_encode,
+};
 
 use crate::http1::target::Target;
 
@@ -17,6 +20,7 @@ const QUOTED: &AsciiSet = &NON_ALPHANUMERIC
 
 /// The path of a file or directory that may be served: relative to the root that the host has granted, and always
 /// beneath the directory served. It may name nothing. [`LocalPath::translate`] makes one out of a request target.
+/// Bytes that are not UTF-8 are in it as private-use characters (`file_names` of the crate `sandserve-agreed`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalPath {
     text: String,
@@ -30,8 +34,12 @@ impl LocalPath {
     /// `directory`. Query and fragment do not count.
     pub fn translate(directory: &str, path: &str) -> LocalPath {
         let path = Target::new(path).path;
+        let bytes: Cow<[u8]>;
         let decoded = match path.contains('%') {
-            true => percent_decode_str(path).decode_utf8_lossy(),
+            true => {
+                bytes = percent_decode_str(path).into();
+                file_names::from_bytes(&bytes)
+            }
             false => Cow::Borrowed(path),
         };
         let mut translated = LocalPath::with_room(directory, decoded.len() + 1);
@@ -108,6 +116,24 @@ impl LocalPath {
         }
     }
 
+    /// Returns the path that this one means to Python: it writes a byte that is not UTF-8 as a lone surrogate
+    /// (PEP 383), so that `%ED%B2%80` is the byte 0x80. `None` if there is none of these in the path.
+    pub(crate) fn with_surrogates(&self) -> Option<LocalPath> {
+        if !file_names::is_coded(self.beneath()) {
+            return None;
+        }
+        let bytes = file_names::to_bytes(self.beneath())?;
+        let beneath = bytes_of_surrogates(&bytes)?;
+        Some(LocalPath {
+            text: [
+                &self.text[..self.directory],
+                &*file_names::from_bytes(&beneath),
+            ]
+            .concat(),
+            directory: self.directory,
+        })
+    }
+
     /// Returns the path of the directory that this path is in, and the name that it has there; `None` where the path ends
     /// in a slash or names the directory served.
     pub(crate) fn parent(&self) -> Option<(LocalPath, &str)> {
@@ -142,9 +168,34 @@ pub(crate) fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| IS_PLAIN[usize::from(byte)])
 }
 
-/// Returns `name` as it is in a link, in pieces.
+/// Returns `name` as it is in a link, in pieces: each of its bytes as it is in the file system.
 pub(crate) fn quote(name: &str) -> impl Iterator<Item = &str> {
-    utf8_percent_encode(name, QUOTED)
+    name.split_inclusive(|char| file_names::byte_of(char).is_some())
+        .flat_map(|piece| {
+            let mut chars = piece.chars();
+            let (text, byte) = match chars.next_back().and_then(file_names::byte_of) {
+                Some(byte) => (chars.as_str(), Some(byte)),
+                None => (piece, None),
+            };
+            utf8_percent_encode(text, QUOTED).chain(byte.map(percent_encode_byte))
+        })
+}
+
+/// Returns `path` with each surrogate from U+DC80 to U+DCFF, as UTF-8 would write it, turned into the byte that it stands
+/// for; `None` if there is none.
+fn bytes_of_surrogates(path: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [first, after @ ..] = rest {
+        let (byte, after) = match rest {
+            [0xED, 0xB2, low @ 0x80..=0xBF, after @ ..] => (*low, after),
+            [0xED, 0xB3, low @ 0x80..=0xBF, after @ ..] => (low | 0x40, after),
+            _ => (*first, after),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    (bytes.len() < path.len()).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -174,7 +225,8 @@ mod tests {
             ("/a%2fb", "./a/b"),
             ("/a%20b%3Fc", "./a b?c"),
             ("/%C3%BC", "./\u{fc}"),
-            ("/%ff", "./\u{fffd}"),
+            ("/%ff", "./\u{10f7ff}"),
+            ("/%C3%BC/%C3", "./\u{fc}/\u{10f7c3}"),
             ("/%zz%", "./%zz%"),
             ("/.../..a", "./.../..a"),
             ("/a\\..\\b", "./a\\..\\b"),
@@ -218,6 +270,34 @@ mod tests {
             LocalPath::new("public", "errors/404.html").beneath(),
             "/errors/404.html"
         );
+    }
+
+    #[test]
+    fn a_byte_that_is_not_utf_8_may_come_as_a_surrogate() {
+        for (target, name) in [
+            ("/a", None),
+            ("/%ff", None),
+            ("/%ED%B1%BF", None),
+            ("/%ED%B2%80", Some("./\u{10f780}")),
+            ("/%ED%B3%BF.txt", Some("./\u{10f7ff}.txt")),
+            ("/%C3%BC/%ED%B2%BFa/", Some("./\u{fc}/\u{10f7bf}a/")),
+            ("/%ED%B3%83%ED%B2%BC", Some("./\u{fc}")),
+        ] {
+            let path = LocalPath::translate(".", target).with_surrogates();
+            assert_eq!(path.as_ref().map(LocalPath::as_str), name, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_link_has_the_bytes_of_a_name() {
+        for (name, link) in [
+            ("a b\u{fc}", "a%20b%C3%BC"),
+            ("\u{10f7ff}", "%FF"),
+            ("a\u{10f7ff}\u{10f7fe}b \u{10f780}", "a%FF%FEb%20%80"),
+            ("\u{10f7f4}\u{10f78f}\u{10f79e}\u{10f780}", "%F4%8F%9E%80"),
+        ] {
+            assert_eq!(quote(name).collect::<String>(), link, "{name:?}");
+        }
     }
 
     #[test]

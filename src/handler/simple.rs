@@ -15,7 +15,7 @@ use crate::files::content_type;
 use crate::files::dotfiles;
 use crate::files::listing::{Entries, Listing, UploadForm};
 use crate::files::multipart::Multipart;
-use crate::files::open::{File, OpenAt, Opened, Unopened, open, reason};
+use crate::files::open::{File, OpenAt, Opened, Unopened, as_named, open, reason};
 use crate::files::outcome::{self, Outcome};
 use crate::files::path::LocalPath;
 use crate::files::ranges::ByteRange;
@@ -120,7 +120,7 @@ pub fn send_head<H>(handler: &mut H, http: &mut Exchange) -> io::Result<Option<C
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    let path = handler.translate_path(http.request.path());
+    let path = as_named(handler.translate_path(http.request.path()), http.open_at);
     if dotfiles::hides(handler.files(), path.beneath()) {
         return handler.send_not_found(http);
     }
@@ -402,12 +402,13 @@ pub(crate) fn read_directory<H>(
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    let path = handler.translate_path(http.request.path());
-    let (code, message) = match directory.map(|directory| Entries::read(directory, &path)) {
-        Some(Ok(entries)) => return Ok(Some(entries)),
-        Some(Err(ErrorCode::InsufficientMemory)) => (500, "Too many entries to list"),
-        Some(Err(_)) | None => (404, "No permission to list directory"),
-    };
+    let path = as_named(handler.translate_path(http.request.path()), http.open_at);
+    let (code, message) =
+        match directory.map(|directory| Entries::read(directory, &path, http.open_at)) {
+            Some(Ok(entries)) => return Ok(Some(entries)),
+            Some(Err(ErrorCode::InsufficientMemory)) => (500, "Too many entries to list"),
+            Some(Err(_)) | None => (404, "No permission to list directory"),
+        };
     handler.send_error(http, code, Some(message), None)?;
     Ok(None)
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use wasi::filesystem::types::{Descriptor, DescriptorType, DirectoryEntry, ErrorCode, PathFlags};
 
 use super::names;
-use crate::files::open;
+use crate::files::open::{self, OpenAt};
 use crate::files::path::LocalPath;
 
 /// The entries of a directory, with their names.
@@ -23,10 +23,14 @@ impl Entries {
     ///
     /// # Errors
     /// The host's error when the directory cannot be read, and [`ErrorCode::InsufficientMemory`] if the
-    /// directory has more entries than there is memory for. A single name that cannot pass through WASI
+    /// directory has more entries than there is memory for. A single name that the host cannot tell
     /// (not UTF-8), or that has gone meanwhile, is left out.
-    pub(crate) fn read(directory: &Descriptor, path: &LocalPath) -> Result<Self, ErrorCode> {
-        let mut entries = find(directory, path)?;
+    pub(crate) fn read(
+        directory: &Descriptor,
+        path: &LocalPath,
+        open_at: OpenAt,
+    ) -> Result<Self, ErrorCode> {
+        let mut entries = find(directory, path, open_at)?;
         entries.sort().map_err(too_many)?;
         Ok(entries)
     }
@@ -103,19 +107,21 @@ impl Entry {
         self.kind == Some(Kind::Directory)
     }
 
-    /// Looks at the entry of `directory` that has the name `text`, at `name` in all names. `path` is the path of the
-    /// directory.
+    /// Looks at the entry of `directory` that the host has `found`; its text is `text`, at `name` in all names. `path` is the
+    /// path of the directory.
     fn look(
         directory: &Descriptor,
         path: &LocalPath,
-        name: Range<usize>,
-        DirectoryEntry { type_, name: text }: DirectoryEntry,
+        open_at: OpenAt,
+        (name, text): (Range<usize>, &str),
+        found: &DirectoryEntry,
     ) -> Self {
+        let type_ = found.type_;
         let is_link = type_ == DescriptorType::SymbolicLink;
         let stat = match is_link {
-            true => open::stat(&path.join(&text)),
+            true => open::stat(&path.join(text), open_at),
             // A directory may be one that can be read but not searched.
-            false => directory.stat_at(PathFlags::empty(), &text).ok(),
+            false => directory.stat_at(PathFlags::empty(), &found.name).ok(),
         };
         let type_ = match &stat {
             Some(stat) => Some(stat.type_),
@@ -146,17 +152,19 @@ impl From<DescriptorType> for Kind {
 
 /// Reads the entries of `directory`, which has the path `path`, in the host's order. Each is looked at when it has been
 /// read: a host may know it then.
-fn find(directory: &Descriptor, path: &LocalPath) -> Result<Entries, ErrorCode> {
+fn find(directory: &Descriptor, path: &LocalPath, open_at: OpenAt) -> Result<Entries, ErrorCode> {
     let stream = directory.read_directory()?;
     let (mut names, mut entries) = (String::new(), Vec::new());
     loop {
         match stream.read_directory_entry() {
             Ok(Some(found)) => {
-                names.try_reserve(found.name.len()).map_err(too_many)?;
+                let text = open_at.of_host(&found.name);
+                names.try_reserve(text.len()).map_err(too_many)?;
                 entries.try_reserve(1).map_err(too_many)?;
                 let start = names.len();
-                names.push_str(&found.name);
-                entries.push(Entry::look(directory, path, start..names.len(), found));
+                names.push_str(&text);
+                let name = (start..names.len(), &*text);
+                entries.push(Entry::look(directory, path, open_at, name, &found));
             }
             Ok(None) => return Ok(Entries { names, entries }),
             Err(ErrorCode::IllegalByteSequence | ErrorCode::NoEntry) => {}

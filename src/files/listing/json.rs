@@ -3,8 +3,10 @@
 use std::fmt::{self, Write};
 
 use agreed::escape::json_string;
+use agreed::file_names;
 
 use super::{Entry, Kind};
+use crate::files::path::quote;
 use crate::http1::date;
 use crate::text::decimal;
 
@@ -13,10 +15,15 @@ pub(super) const CONTENT_TYPE: &str = "application/json";
 
 /// Writes an object for the `entry` at `name`: `name`, `type` (`file`, `directory`, `link` or `special`),
 /// the type of what a link `leads_to`, `size` in bytes, `mtime` in UTC (RFC 3339); null for what is not
-/// known.
+/// known. A name that is not UTF-8 is no text, and its `link` leads to it.
 pub(super) fn write_object(out: &mut impl Write, name: &str, entry: &Entry) -> fmt::Result {
     out.write_str("{\"name\":")?;
-    json_string(out, name)?;
+    json_string(out, &file_names::shown(name))?;
+    if file_names::is_coded(name) {
+        out.write_str(",\"link\":\"")?;
+        quote(name).try_for_each(|piece| out.write_str(piece))?;
+        out.write_str("\"")?;
+    }
     let kind = match entry.kind {
         Some(Kind::File) => "\"file\"",
         Some(Kind::Directory) => "\"directory\"",
@@ -67,6 +74,14 @@ mod tests {
                 concat!(
                     r#"{"name":"a\"\\\n\u007f\u202eü<","type":"file","size":6,"#,
                     r#""mtime":"1970-01-01T00:00:00Z"}"#
+                ),
+            ),
+            (
+                "a\u{10f7ff}\"",
+                entry(false, file, None, None),
+                concat!(
+                    "{\"name\":\"a\u{fffd}\\\"\",\"link\":\"a%FF%22\",",
+                    r#""type":"file","size":null,"mtime":null}"#
                 ),
             ),
             (

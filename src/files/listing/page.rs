@@ -8,6 +8,7 @@ use std::fmt::{self, Write};
 use percent_encoding::percent_decode_str;
 
 use agreed::escape::html as escape;
+use agreed::file_names;
 
 use super::UploadForm;
 use super::order::{Direction, Key, Order};
@@ -209,7 +210,7 @@ pub(super) fn write_row(page: &mut impl Write, name: &str, entry: &Entry) -> fmt
     page.write_str("\">")?;
     match is_plain {
         true => page.write_str(name)?,
-        false => page.write_str(&escape(name))?,
+        false => page.write_str(&escape(&file_names::shown(name)))?,
     }
     page.write_str(mark)?;
     page.write_str("</a></bdi></th>")?;

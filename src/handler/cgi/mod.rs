@@ -98,8 +98,11 @@ where
     H: CgiHttpRequestHandler + ?Sized,
 {
     let files = handler.files();
-    let local = |path: &str| LocalPath::new(&files.directory, path);
-    let kind = |path: &str| Some(open::stat(&local(path))?.type_);
+    let (local, open_at) = (
+        |path: &str| LocalPath::new(&files.directory, path),
+        http.open_at,
+    );
+    let kind = |path: &str| Some(open::stat(&local(path), open_at)?.type_);
     let script = locate::script(directory, rest, |path| {
         kind(path) == Some(DescriptorType::Directory)
     });

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Stat, statat};
 use wasmtime_wasi::filesystem::File;
 
+use crate::instance::names::of_system;
 use crate::pace::round;
 
 /// Most files that are kept on each core.
@@ -39,7 +40,8 @@ pub(crate) fn find(directory: &Arc<std::fs::File>, path: &str) -> Option<(File, 
         let kept = files
             .iter()
             .find(|kept| kept.path == path && Arc::ptr_eq(&kept.directory, directory))?;
-        let stat = statat(directory, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let name = of_system(path).ok()?;
+        let stat = statat(directory, &*name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         is_unchanged(&kept.stat, &stat).then(|| (kept.file.clone(), stat))
     })
 }

@@ -8,6 +8,7 @@ use wasmtime_wasi::filesystem::{Descriptor, Dir, File, OpenMode};
 use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode, PathFlags};
 
 use crate::disk::Storage;
+use crate::instance::names::of_system;
 use crate::instance::types::{Now, Opened, leads_out};
 
 /// Most attempts at a path in which something was being renamed.
@@ -200,7 +201,8 @@ fn ask(
     if !path_flags.contains(PathFlags::SYMLINK_FOLLOW) {
         flags |= OFlags::NOFOLLOW;
     }
-    openat2(directory, path, flags, Mode::empty(), resolve).map(Into::into)
+    let path = of_system(path)?;
+    openat2(directory, &*path, flags, Mode::empty(), resolve).map(Into::into)
 }
 
 fn error_code(error: Errno) -> ErrorCode {

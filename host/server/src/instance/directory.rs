@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::vec;
 
+use agreed::file_names;
 #[cfg(not(target_os = "linux"))]
 use rustix::fs::Dir;
 #[cfg(target_os = "linux")]
@@ -210,8 +211,7 @@ impl Source {
         } = &mut self;
         while told.names.len() < FEW {
             let goes_on = entries.read(|name, file_type| {
-                // Names that are not UTF-8 cannot pass to a component.
-                let Ok(text) = name.to_str() else { return };
+                let text = &*file_names::from_bytes(name.to_bytes());
                 if text != "." && text != ".." {
                     told.names.push_str(text);
                     let stat = here.and_then(|here| look(directory, name, text, file_type, here));

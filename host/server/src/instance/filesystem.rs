@@ -29,6 +29,7 @@ use crate::instance::aside::{at_once, or_error_code, wait_for, wait_for_path, wi
 #[cfg(target_os = "linux")]
 use crate::instance::beneath;
 use crate::instance::looks::LookedAt;
+use crate::instance::names::for_stock;
 use crate::instance::received::Received;
 use crate::instance::state::State;
 use crate::instance::types::{
@@ -243,20 +244,43 @@ impl Open {
         self.open_flags == OpenFlags::empty() && self.flags == DescriptorFlags::READ
     }
 
+    /// Returns whether the path is to be opened to be read, as far as it is a file, and nothing is to be made.
+    #[cfg(target_os = "linux")]
+    fn opens_what_is_there(&self) -> bool {
+        let to_read = DescriptorFlags::READ;
+        OpenFlags::DIRECTORY.contains(self.open_flags)
+            && (self.flags == to_read || self.flags == to_read | DescriptorFlags::MUTATE_DIRECTORY)
+    }
+
+    /// Returns what was `opened`, if it may be no directory only where that is not asked for.
+    #[cfg(target_os = "linux")]
+    fn accept(&self, (descriptor, stat): (Descriptor, Stat)) -> Result<OpenedPath, ErrorCode> {
+        match descriptor {
+            Descriptor::File(_) if self.open_flags.contains(OpenFlags::DIRECTORY) => {
+                Err(ErrorCode::NotDirectory)
+            }
+            descriptor => Ok((descriptor, stat, None)),
+        }
+    }
+
     /// Opens the path on this thread, which may wait. A new file that is being received is known as such at
     /// once, and is removed where nobody waits for it any more.
     fn open(self) -> Result<Result<OpenedPath, ErrorCode>> {
         #[cfg(target_os = "linux")]
-        if self.to_read()
+        if self.opens_what_is_there()
             && let Some(opened) = beneath::open(&self.directory, self.path_flags, &self.path)
         {
-            return Ok(opened.map(|(descriptor, stat)| (descriptor, stat, None)));
+            return Ok(opened.and_then(|opened| self.accept(opened)));
         }
         let is_new = OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
         let (parent, name) = (self.directory.dir.clone(), self.path.clone());
         let (path_flags, path, open_flags, flags) =
             (self.path_flags, self.path, self.open_flags, self.flags);
         let directory = Descriptor::Dir(self.directory);
+        let path = match for_stock(path) {
+            Ok(path) => path,
+            Err(error) => return Ok(Err(error)),
+        };
         let opened = with_stock(directory, |mut filesystem, directory| {
             let again = Resource::new_borrow(directory.rep());
             // Opening a FIFO would wait for a writer, so it is looked at first.

@@ -4,7 +4,8 @@
 //!    what it may take (`limits`), and the `clock` that it computes by.
 //! 2. `linker` defines what it may import: WASI, and where this host does better `filesystem`, `directory`, `stat_at`,
 //!    `stock` (files), `uploads` (files that it receives) and `streams` (its connection). Those of files resolve paths
-//!    `beneath` a directory, make `aside` what may wait for a disk, and answer in the `types` of WASI.
+//!    `beneath` a directory, give and take `names` that are not UTF-8, make `aside` what may wait for a disk, and answer in
+//!    the `types` of WASI.
 //! 3. `epochs` interrupt it while it computes, and `burst` lets it wait for the next request.
 
 pub(crate) mod aside;
@@ -18,6 +19,7 @@ pub(crate) mod filesystem;
 pub(crate) mod limits;
 pub(crate) mod linker;
 pub(crate) mod looks;
+pub(crate) mod names;
 pub(crate) mod received;
 pub(crate) mod stat_at;
 pub(crate) mod state;

@@ -12,6 +12,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use crate::instance::aside::{at_once, or_error_code, wait_for_path, with_stock};
 #[cfg(target_os = "linux")]
 use crate::instance::beneath;
+use crate::instance::names::{for_stock, of_system};
 use crate::instance::state::State;
 use crate::instance::types::{Now, descriptor_stat};
 
@@ -72,7 +73,9 @@ fn stat_waiting(
 ) -> Result<Result<DescriptorStat, ErrorCode>> {
     let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
     if is_name(&path) {
-        match statat(&directory.dir, &*path, AtFlags::SYMLINK_NOFOLLOW) {
+        let stat = of_system(&path)
+            .and_then(|name| statat(&directory.dir, &*name, AtFlags::SYMLINK_NOFOLLOW));
+        match stat {
             Ok(stat) if follow && is_link(&stat) => {}
             Ok(stat) => return Ok(Ok(descriptor_stat(stat))),
             Err(error) => return Ok(Err(std::io::Error::from(error).into())),
@@ -83,6 +86,10 @@ fn stat_waiting(
         return Ok(stat.map(descriptor_stat));
     }
     with_stock(Descriptor::Dir(directory), |mut filesystem, directory| {
+        let path = match for_stock(path) {
+            Ok(path) => path,
+            Err(error) => return Ok(Err(error)),
+        };
         or_error_code(at_once(filesystem.stat_at(directory, path_flags, path))?)
     })?
 }

@@ -1,5 +1,6 @@
 //! The stock functions of `wasi:filesystem` that take a path, called where they keep nobody else waiting.
 
+use agreed::file_names;
 use wasmtime::component::{Linker, Resource};
 use wasmtime::{Result, StoreContextMut};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemCtxView};
@@ -9,6 +10,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 
 use crate::instance::aside::{at_once, or_error_code, wait_for, with_stock};
+use crate::instance::names::for_stock;
 use crate::instance::state::State;
 use crate::instance::types::file_of;
 
@@ -21,7 +23,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
         "[method]descriptor.create-directory-at",
         |store, (here, path): (Here, String)| {
             Box::new(aside(store, here, None, |mut filesystem, here, _| {
-                at_once(filesystem.create_directory_at(here, path))
+                at_once(async { filesystem.create_directory_at(here, for_stock(path)?).await })
             }))
         },
     )?;
@@ -29,7 +31,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
         "[method]descriptor.remove-directory-at",
         |store, (here, path): (Here, String)| {
             Box::new(aside(store, here, None, |mut filesystem, here, _| {
-                at_once(filesystem.remove_directory_at(here, path))
+                at_once(async { filesystem.remove_directory_at(here, for_stock(path)?).await })
             }))
         },
     )?;
@@ -37,7 +39,10 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
         "[method]descriptor.readlink-at",
         |store, (here, path): (Here, String)| {
             Box::new(aside(store, here, None, |mut filesystem, here, _| {
-                at_once(filesystem.readlink_at(here, path))
+                at_once(async {
+                    let target = filesystem.readlink_at(here, for_stock(path)?).await?;
+                    Ok(file_names::from_bytes(target.as_bytes()).into_owned())
+                })
             }))
         },
     )?;
@@ -45,7 +50,10 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
         "[method]descriptor.symlink-at",
         |store, (here, old, new): (Here, String, String)| {
             Box::new(aside(store, here, None, |mut filesystem, here, _| {
-                at_once(filesystem.symlink_at(here, old, new))
+                at_once(async {
+                    let (old, new) = (for_stock(old)?, for_stock(new)?);
+                    filesystem.symlink_at(here, old, new).await
+                })
             }))
         },
     )?;
@@ -53,7 +61,10 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
         "[method]descriptor.link-at",
         |store, (here, flags, old, there, new): (Here, PathFlags, String, Here, String)| {
             let call = move |mut filesystem: WasiFilesystemCtxView, here, there| {
-                at_once(filesystem.link_at(here, flags, old, there, new))
+                at_once(async {
+                    let (old, new) = (for_stock(old)?, for_stock(new)?);
+                    filesystem.link_at(here, flags, old, there, new).await
+                })
             };
             Box::new(aside(store, here, Some(there), call))
         },
@@ -62,7 +73,12 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
         "[method]descriptor.set-times-at",
         |store, (here, flags, path, accessed, modified): SetTimesAt| {
             let call = move |mut filesystem: WasiFilesystemCtxView, here, _| {
-                at_once(filesystem.set_times_at(here, flags, path, accessed, modified))
+                at_once(async {
+                    let path = for_stock(path)?;
+                    filesystem
+                        .set_times_at(here, flags, path, accessed, modified)
+                        .await
+                })
             };
             Box::new(aside(store, here, None, call))
         },
@@ -71,7 +87,10 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
         "[method]descriptor.metadata-hash-at",
         |store, (here, flags, path): (Here, PathFlags, String)| {
             Box::new(aside(store, here, None, move |mut filesystem, here, _| {
-                at_once(filesystem.metadata_hash_at(here, flags, path))
+                at_once(async {
+                    let path = for_stock(path)?;
+                    filesystem.metadata_hash_at(here, flags, path).await
+                })
             }))
         },
     )

@@ -8,6 +8,7 @@ use wasmtime_wasi::filesystem::{Descriptor, OpenMode, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode, HostDescriptor};
 
 use crate::instance::aside::{at_once, wait_for};
+use crate::instance::names::for_stock;
 use crate::instance::state::State;
 use crate::instance::stock;
 
@@ -51,7 +52,7 @@ async fn unlink_file_at(
 ) -> ErrorReturn {
     let path = name.clone();
     let unlink = move |mut filesystem: WasiFilesystemCtxView, directory, _| {
-        at_once(filesystem.unlink_file_at(directory, path))
+        at_once(async { filesystem.unlink_file_at(directory, for_stock(path)?).await })
     };
     let unlinked = stock::aside(store.as_context_mut(), directory, None, unlink).await?;
     store.data_mut().received_files.retain_present(&name);
@@ -66,7 +67,12 @@ async fn rename_at(
 ) -> ErrorReturn {
     let path = name.clone();
     let rename = move |mut filesystem: WasiFilesystemCtxView, directory, new_directory| {
-        at_once(filesystem.rename_at(directory, path, new_directory, new_name))
+        at_once(async {
+            let (path, new_name) = (for_stock(path)?, for_stock(new_name)?);
+            filesystem
+                .rename_at(directory, path, new_directory, new_name)
+                .await
+        })
     };
     let context = store.as_context_mut();
     let renamed = stock::aside(context, directory, Some(new_directory), rename).await?;
