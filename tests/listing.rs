@@ -1,9 +1,7 @@
 //! The page that lists a directory: its title, its links and their order.
 
-use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -229,17 +227,6 @@ fn every_link_leads_to_its_file() {
 fn an_empty_directory_has_an_empty_list() {
     let site = Site::new();
     assert_lists::<&str>(&get(serve(&site).port, "/empty-dir/", &[]), &[]);
-}
-
-#[test]
-fn names_that_are_not_utf_8_are_left_out() {
-    let site = Site::empty();
-    for name in [&b"a"[..], b"m\xff", b"\xe4\xf6\xfc", b"cut \xe6\x97", b"z"] {
-        let path = site.root().join(OsStr::from_bytes(name));
-        fs::write(path, "").expect("a file");
-    }
-    fs::create_dir(site.root().join(OsStr::from_bytes(b"d\xff"))).expect("a directory");
-    assert_lists(&get(serve(&site).port, "/", &[]), &[("a", "a"), ("z", "z")]);
 }
 
 #[test]

@@ -382,6 +382,17 @@ pub const SETTINGS: &[Setting] = {
         .short('d'),
         Setting::new(
             Serving,
+            Host,
+            ("dir", "SANDSERVE_DIR"),
+            Kind::Lines {
+                value: "HOST::GUEST",
+                check: |value| syntax::dir(value).map(drop).map_err(str::to_owned),
+            },
+            "Show the directory HOST beneath the one that is served, as GUEST",
+        )
+        .more("Nothing in it can be changed, and links into it work. The option may be repeated"),
+        Setting::new(
+            Serving,
             Component,
             ("protocol", PROTOCOL),
             Kind::OneOf {

@@ -156,6 +156,32 @@ pub fn dir_access(value: &str) -> Result<DirAccess<'_>, &'static str> {
     })
 }
 
+/// A further directory that a component is granted: `HOST::GUEST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dir<'a> {
+    /// The directory, on the host.
+    pub path: &'a str,
+    /// The name by which it is shown, beneath the root, without a slash before or behind it.
+    pub name: &'a str,
+}
+
+/// Parses `HOST::GUEST`.
+///
+/// # Errors
+/// Text of another form, and a name that is none beneath the root.
+pub fn dir(value: &str) -> Result<Dir<'_>, &'static str> {
+    let parts = value.rsplit_once("::").filter(|(path, _)| !path.is_empty());
+    let Some((path, name)) = parts else {
+        return Err("expected `HOST::GUEST`; --directory names what is served");
+    };
+    let name = name.strip_prefix("./").unwrap_or(name).trim_matches('/');
+    let is_name = |name: &str| !matches!(name, "" | "." | "..");
+    match name.split('/').all(is_name) && !name.contains('\0') {
+        true => Ok(Dir { path, name }),
+        false => Err("the name behind `::` is none beneath the root"),
+    }
+}
+
 /// Returns whether `value`, that of a switch's variable, turns it on.
 pub fn is_on(value: &str) -> bool {
     let off = ["", "0", "n", "no", "f", "false", "off"];
@@ -297,6 +323,20 @@ mod tests {
 
     #[test]
     fn directories_of_scripts_have_a_name_and_may_be_written_to() {
+        for (value, expected) in [
+            ("/srv/p::/photos", Some(("/srv/p", "photos"))),
+            ("p::./a/b/", Some(("p", "a/b"))),
+            ("a::b::c", Some(("a::b", "c"))),
+            ("photos", None),
+            ("::/a", None),
+            ("p::", None),
+            ("p::/", None),
+            ("p::/a/../b", None),
+            ("p::/a//b", None),
+        ] {
+            let found = dir(value).ok().map(|dir| (dir.path, dir.name));
+            assert_eq!(found, expected, "{value:?}");
+        }
         let of = |path, name, writable| DirAccess {
             path,
             name,

@@ -19,6 +19,8 @@ pub(crate) struct Options {
     /// The proxies that are believed when they speak for others.
     pub(crate) trusted_proxies: Option<TrustedProxies>,
     pub(crate) directory: PathBuf,
+    /// Further directories and the names by which they are shown.
+    pub(crate) dirs: Vec<(PathBuf, String)>,
     pub(crate) handler: Option<PathBuf>,
     /// One connection at a time, in one instance.
     pub(crate) single: bool,
@@ -96,6 +98,12 @@ impl Options {
             unix_socket: given.path("unix-socket"),
             trusted_proxies: trusted_proxies(given),
             directory: given.path("directory").unwrap_or_default(),
+            dirs: given
+                .lines("dir")
+                .iter()
+                .filter_map(|value| syntax::dir(value).ok())
+                .map(|dir| (dir.path.into(), format!("/{}", dir.name)))
+                .collect(),
             handler: given.path("handler"),
             single: given.is_on("single"),
             isolation: given.text("isolation").map(|who| match who {

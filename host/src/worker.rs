@@ -249,10 +249,12 @@ fn sandbox(options: &Options, starter: Option<&ToStarter>) -> Result<Sandbox, St
         true => Grant::read_write(&options.directory, environment),
         false => Grant::new(&options.directory, environment),
     };
+    let dirs = options.dirs.iter();
     let grant = grant.map_err(|error| {
         let reason = causes(&error);
         format!("cannot open directory `{directory}`: {reason}")
     })?;
+    let grant = dirs.fold(grant, |grant, (path, name)| grant.directory(path, name));
     if let Some(name) = &options.not_found {
         check_file(&options.directory, name).map_err(|error| {
             let reason = explain(&error);

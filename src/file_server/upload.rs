@@ -17,7 +17,7 @@ use crate::files::Files;
 use crate::files::conditions::{self, Facts, Validators};
 use crate::files::dotfiles;
 use crate::files::listing::Entries;
-use crate::files::open::{OpenAt, changed, open_directory, reason, stat};
+use crate::files::open::{OpenAt, changed, granted_in, open_directory, reason, stat};
 use crate::files::path::{LocalPath, quote};
 use crate::handler::base::BaseHttpRequestHandler;
 use crate::handler::exchange::Exchange;
@@ -307,6 +307,12 @@ where
         return Err(is_directory());
     };
     check_name(handler.files(), name)?;
+    if granted_in(&directory, open_at)
+        .iter()
+        .any(|other| other == name)
+    {
+        return Err(is_directory());
+    }
     // RFC 4918 9.7.1 has this status for PUT into a directory that does not exist.
     let missing = || refusal(409, "No such directory");
     let directory = open_directory(&directory, open_at).ok_or_else(missing)?;

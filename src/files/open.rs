@@ -1,5 +1,5 @@
-//! Opens what a path names, beneath the one directory the host has granted. The host keeps the path
-//! inside it; this module refuses what is neither a file nor a directory.
+//! Opens what a path names, beneath the directory that the host has granted, or beneath one of those that it has granted
+//! besides. The host keeps the path inside; this module refuses what is neither a file nor a directory.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -114,7 +114,9 @@ pub(crate) fn as_named(path: LocalPath, open_at: OpenAt) -> LocalPath {
 /// Opens the file or directory `path` beneath the root, following symbolic links that stay inside.
 pub(crate) fn open(path: &LocalPath, open_at: OpenAt) -> Result<Opened, Unopened> {
     let path = open_at.to_host(path.as_str()).ok_or(Unopened::NotThere)?;
-    let opened = with_root(|root| Some(open_beneath(root, &path, open_at)));
+    let opened = with_directory_of(&path, open_at, |directory, path| {
+        Some(open_beneath(directory, path, open_at))
+    });
     opened.unwrap_or(Err(Unopened::NotThere))
 }
 
@@ -159,8 +161,8 @@ fn open_beneath(root: &Descriptor, path: &str, open_at: OpenAt) -> Result<Opened
 /// Opens the directory `path` beneath the root for files to be put in it, following symbolic links that
 /// stay inside; `None` for a path that is no directory, missing, forbidden or outside.
 pub(crate) fn open_directory(path: &LocalPath, open_at: OpenAt) -> Option<Descriptor> {
-    let path = &*open_at.to_host(path.as_str())?;
-    with_root(|root| {
+    let path = open_at.to_host(path.as_str())?;
+    with_directory_of(&path, open_at, |root, path| {
         if stat_beneath(root, path)?.type_ != DescriptorType::Directory {
             return None;
         }
@@ -188,7 +190,7 @@ fn identity(descriptor: &Descriptor) -> Option<u64> {
 /// `None` if they cannot be told.
 pub(crate) fn stat(path: &LocalPath, open_at: OpenAt) -> Option<DescriptorStat> {
     let path = open_at.to_host(path.as_str())?;
-    with_root(|root| stat_beneath(root, &path))
+    with_directory_of(&path, open_at, stat_beneath)
 }
 
 fn stat_beneath(root: &Descriptor, path: &str) -> Option<DescriptorStat> {
@@ -202,22 +204,113 @@ fn is_servable(stat: &DescriptorStat) -> bool {
     )
 }
 
-/// Calls `f` with the directory that the host maps to `/`, or else with the first one that the host has
-/// granted.
-fn with_root<T>(f: impl FnOnce(&Descriptor) -> Option<T>) -> Option<T> {
-    thread_local! {
-        static ROOT: OnceCell<Option<Descriptor>> = const { OnceCell::new() };
-    }
-    ROOT.with(|root| {
-        f(root
-            .get_or_init(|| {
-                let mut directories = get_directories();
-                let at_root = directories
-                    .iter()
-                    .position(|(_, path)| path == "/")
-                    .unwrap_or(0);
-                (at_root < directories.len()).then(|| directories.swap_remove(at_root).0)
-            })
-            .as_ref()?)
+/// Returns the names that directories which the host has granted besides have in the directory `path`.
+pub(crate) fn granted_in(path: &LocalPath, open_at: OpenAt) -> Vec<String> {
+    with_granted(open_at, |granted| {
+        let directory = plain(path.as_str());
+        let others = granted.others.iter().map(|(name, _)| &**name);
+        others
+            .map(|name| name.rsplit_once('/').unwrap_or(("", name)))
+            .filter(|(parent, _)| *parent == directory)
+            .map(|(_, name)| open_at.of_host(name).into_owned())
+            .collect()
     })
+}
+
+/// The directories that the host has granted.
+struct Granted {
+    root: Option<Descriptor>,
+    /// Further ones, by the names that they have beneath the root.
+    others: Vec<(String, Descriptor)>,
+}
+
+/// Calls `f` with the directory that `path` leads into, and the path from there on.
+fn with_directory_of<T>(
+    path: &str,
+    open_at: OpenAt,
+    f: impl FnOnce(&Descriptor, &str) -> Option<T>,
+) -> Option<T> {
+    with_granted(open_at, |granted| {
+        let mut others = granted.others.iter();
+        let other = others.find_map(|(name, other)| Some((other, rest_behind(path, name)?)));
+        match other {
+            Some((other, rest)) => f(other, rest),
+            None => f(granted.root.as_ref()?, path),
+        }
+    })
+}
+
+/// Calls `f` with what the host has granted. The root is the directory that the host maps to `/`, or else, but for our
+/// host, the first one: it may have any name.
+fn with_granted<T>(open_at: OpenAt, f: impl FnOnce(&Granted) -> T) -> T {
+    thread_local! {
+        static GRANTED: OnceCell<Granted> = const { OnceCell::new() };
+    }
+    GRANTED.with(|granted| {
+        f(granted.get_or_init(|| {
+            let mut directories = get_directories();
+            let at_root = directories.iter().position(|(_, path)| path == "/");
+            let first = (open_at == OpenAt::MayBlock && !directories.is_empty()).then_some(0);
+            let root = at_root.or(first).map(|at| directories.remove(at).0);
+            let mut others: Vec<_> = directories
+                .into_iter()
+                .map(|(directory, name)| (plain(&name).to_owned(), directory))
+                .filter(|(name, _)| !name.is_empty())
+                .collect();
+            // One may have a name within another.
+            others.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+            Granted { root, others }
+        }))
+    })
+}
+
+/// Returns `path` without what does not count: a `./` before it, and slashes before and behind it.
+fn plain(path: &str) -> &str {
+    let path = path.strip_prefix("./").unwrap_or(path);
+    if path == "." {
+        ""
+    } else {
+        path.trim_matches('/')
+    }
+}
+
+/// Returns what follows the directory `name` in `path`; `None` if the path does not lead there.
+fn rest_behind<'p>(path: &'p str, name: &str) -> Option<&'p str> {
+    let path = path.strip_prefix("./").unwrap_or(path);
+    let rest = path.trim_start_matches('/').strip_prefix(name)?;
+    match (rest, rest.strip_prefix('/')) {
+        ("" | "/", _) => Some("."),
+        (_, rest) => rest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_may_lead_into_a_further_directory() {
+        for (path, name, rest) in [
+            ("./photos", "photos", Some(".")),
+            ("./photos/", "photos", Some(".")),
+            ("./photos/a/b", "photos", Some("a/b")),
+            ("./photos/a/", "photos", Some("a/")),
+            ("photos/a", "photos", Some("a")),
+            ("./a/b/c", "a/b", Some("c")),
+            ("./photos2/a", "photos", None),
+            ("./a/photos/b", "photos", None),
+            ("./", "photos", None),
+        ] {
+            assert_eq!(rest_behind(path, name), rest, "{path}");
+        }
+        for (path, name) in [
+            ("./", ""),
+            (".", ""),
+            ("/", ""),
+            ("./a/", "a"),
+            ("/a/b", "a/b"),
+        ] {
+            assert_eq!(plain(path), name, "{path}");
+        }
+    }
 }

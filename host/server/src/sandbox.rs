@@ -1,7 +1,6 @@
 //! The sandbox: a component, what it may import, and instances of it.
 
 use std::fmt;
-use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -15,17 +14,17 @@ use wasmtime::{
     AsContextMut, Config, Enabled, Engine, Error, InstanceAllocationStrategy,
     PoolingAllocationConfig, Result, Store,
 };
-use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
 use crate::cgi::{self, Scripts};
-use crate::disk::Root;
+use crate::disk::{self, Storage};
 use crate::instance::burst::{Alike, Burst};
 use crate::instance::clock::Clock;
 use crate::instance::directory;
 use crate::instance::epochs;
 use crate::instance::filesystem;
+use crate::instance::granted::{self, Granted, Wanted};
 use crate::instance::linker;
 use crate::instance::stat_at;
 use crate::instance::state::{Bounds, Context, State};
@@ -93,12 +92,14 @@ pub struct Sandbox {
     clock: Arc<Clock>,
 }
 
-/// The directory and the environment that every instance is given.
+/// The directories and the environment that every instance is given.
 #[derive(Clone)]
 pub struct Grant {
-    files: WasiFilesystemCtx,
-    root: Root,
+    /// The root first.
+    directories: Vec<Wanted>,
     environment: Vec<(String, String)>,
+    /// The directories, as long as they are open.
+    granted: Arc<Mutex<Option<Arc<Granted>>>>,
 }
 
 impl Grant {
@@ -107,7 +108,8 @@ impl Grant {
     /// # Errors
     /// A directory that cannot be read.
     pub fn new(root: &Path, environment: Vec<(String, String)>) -> Result<Self> {
-        Grant::with_perms(root, FsPerms::ReadOnly, environment)
+        check(root)?;
+        Ok(Grant::by_name(root, FsPerms::ReadOnly, environment))
     }
 
     /// Grants the directory `root` for reading and writing, and the variables `environment`. An instance
@@ -117,25 +119,49 @@ impl Grant {
     /// # Errors
     /// A directory that cannot be read.
     pub fn read_write(root: &Path, environment: Vec<(String, String)>) -> Result<Self> {
-        Grant::with_perms(root, FsPerms::ReadWrite, environment)
+        check(root)?;
+        Ok(Grant::by_name(root, FsPerms::ReadWrite, environment))
     }
 
-    fn with_perms(root: &Path, perms: FsPerms, environment: Vec<(String, String)>) -> Result<Self> {
-        // Opening alone would also succeed for one that can be passed through but not listed.
-        std::fs::read_dir(root)?;
-        let place = Root::of(&File::open(root)?);
-        let files = WasiCtx::builder()
-            .allow_blocking_current_thread(true)
-            .preopened_dir(root, "/", perms)?
-            .build()
-            .filesystem()
-            .clone();
-        Ok(Grant {
-            files,
-            root: place,
-            environment,
-        })
+    /// Grants the directory `directory` too, read-only, by the `name` under which it is shown. A link that leads
+    /// from one directory into another is followed.
+    pub fn directory(mut self, directory: &Path, name: &str) -> Self {
+        self.directories.push(Wanted::more(directory, name));
+        self
     }
+
+    fn by_name(root: &Path, perms: FsPerms, environment: Vec<(String, String)>) -> Self {
+        Grant {
+            directories: vec![Wanted::root(root, perms)],
+            environment,
+            granted: Arc::default(),
+        }
+    }
+
+    /// Returns the directories, which are opened by their names if they are not open. While one is missing, it is looked for
+    /// each time.
+    ///
+    /// # Errors
+    /// [`Stalled`](disk::Stalled).
+    async fn granted(&self) -> Result<Arc<Granted>> {
+        if let Some(granted) = &*lock(&self.granted) {
+            return Ok(granted.clone());
+        }
+        let wanted = self.directories.clone();
+        let granted = Box::pin(disk::aside(Storage::Far, move || Granted::open(&wanted))).await?;
+        let granted = Arc::new(granted);
+        if granted.is_complete() {
+            *lock(&self.granted) = Some(granted.clone());
+        }
+        Ok(granted)
+    }
+}
+
+/// Checks that the directory `root` can be listed.
+fn check(root: &Path) -> Result<()> {
+    // Opening alone would also succeed for one that can be passed through but not listed.
+    std::fs::read_dir(root)?;
+    Ok(())
 }
 
 impl Sandbox {
@@ -193,6 +219,7 @@ impl Sandbox {
         let mut linker = Linker::new(engine);
         linker::add_to_linker(&mut linker)?;
         linker.allow_shadowing(true);
+        granted::add_to_linker(&mut linker)?;
         filesystem::add_to_linker(&mut linker)?;
         directory::add_to_linker(&mut linker)?;
         stat_at::add_to_linker(&mut linker)?;
@@ -337,10 +364,12 @@ impl Sandbox {
             Box::pin(instances.make_room(client, pace.instance, has_room)).await;
         }
         let permit = instances.take(client, pace.instance).await?;
+        let granted = self.grant.granted().await?;
         let recycled = lock(&self.contexts).pop();
         let Context { wasi, logged } = recycled.unwrap_or_else(|| self.new_context());
         let bounds = Bounds::Shared(Taken::new(self.memory.clone()));
-        let mut state = State::new(wasi, self.grant.root, self.clock.clone(), bounds);
+        let mut state = State::new(wasi, granted.root(), self.clock.clone(), bounds);
+        state.granted = Some(granted);
         state.logged = Some(logged);
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| state.bounds.limiter());
@@ -361,11 +390,10 @@ impl Sandbox {
 
     fn new_context(&self) -> Context {
         let logged = Arc::<Logged>::default();
-        let mut wasi = WasiCtx::builder()
+        let wasi = WasiCtx::builder()
             .envs(&self.grant.environment)
             .stderr(Log(logged.clone()))
             .build();
-        *wasi.filesystem() = self.grant.files.clone();
         Context { wasi, logged }
     }
 }

@@ -31,8 +31,31 @@ impl Entries {
         open_at: OpenAt,
     ) -> Result<Self, ErrorCode> {
         let mut entries = find(directory, path, open_at)?;
+        entries.add_granted(path, open_at).map_err(too_many)?;
         entries.sort().map_err(too_many)?;
         Ok(entries)
+    }
+
+    /// Adds the directories that the host has granted besides and that have a name here, in place of whatever else has
+    /// it.
+    fn add_granted(&mut self, path: &LocalPath, open_at: OpenAt) -> Result<(), TryReserveError> {
+        for name in open::granted_in(path, open_at) {
+            self.retain(|other| other != name);
+            let stat = open::stat(&path.join(&name), open_at);
+            let modified = stat.and_then(|stat| stat.data_modification_timestamp);
+            let start = self.names.len();
+            self.names.try_reserve(name.len())?;
+            self.entries.try_reserve(1)?;
+            self.names.push_str(&name);
+            self.entries.push(Entry {
+                name: start..self.names.len(),
+                is_link: false,
+                kind: Some(Kind::Directory),
+                size: None,
+                modified: modified.map(|time| time.seconds),
+            });
+        }
+        Ok(())
     }
 
     /// Puts the entries and their names in the order of the listing.

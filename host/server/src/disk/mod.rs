@@ -99,6 +99,11 @@ impl Root {
         Root(Storage::Far)
     }
 
+    /// Returns whether files beneath `other` wait for no more than those beneath this.
+    pub(crate) fn is_like(self, other: Root) -> bool {
+        self.0 == other.0
+    }
+
     /// Returns the storage of `file`, which a component has open.
     pub(crate) fn storage_of(self, file: &Arc<File>) -> Storage {
         match MARKED_COUNT.load(Ordering::Relaxed) {

@@ -118,6 +118,16 @@ pub(crate) fn find(
     Some(found.map_err(Into::into))
 }
 
+/// Finds what `path` names from `directory` on, wherever that is, as a descriptor that only stands for it.
+pub(crate) fn find_anywhere(
+    directory: &std::fs::File,
+    path_flags: PathFlags,
+    path: &str,
+) -> Option<std::fs::File> {
+    let anywhere = ResolveFlags::NO_MAGICLINKS;
+    resolve(directory, path_flags, path, OFlags::PATH, anywhere)?.ok()
+}
+
 /// Opens `path` beneath `directory`, and says why where that cannot be; `None` where this kernel
 /// cannot.
 pub(crate) fn open_file(

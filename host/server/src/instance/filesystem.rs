@@ -28,6 +28,8 @@ use crate::disk::{open_files, statx_now};
 use crate::instance::aside::{at_once, or_error_code, wait_for, wait_for_path, with_stock};
 #[cfg(target_os = "linux")]
 use crate::instance::beneath;
+#[cfg(target_os = "linux")]
+use crate::instance::granted::{self, Granted};
 use crate::instance::looks::LookedAt;
 use crate::instance::names::for_stock;
 use crate::instance::received::Received;
@@ -77,7 +79,7 @@ pub fn check_file(directory: &Path, path: &str) -> io::Result<()> {
 
 fn open_file(directory: &Path, path: &str) -> io::Result<File> {
     #[cfg(target_os = "linux")]
-    if let Some(opened) = beneath::open_file(&File::open(directory)?, path) {
+    if let Some(opened) = granted::open_file(directory, path) {
         return opened;
     }
     let resolved = directory.join(path).canonicalize()?;
@@ -126,6 +128,8 @@ async fn open_at(
         Now::InPlace => None,
     };
     let open = Open {
+        #[cfg(target_os = "linux")]
+        granted: state.granted.clone(),
         directory: beneath.clone(),
         storage,
         path_flags,
@@ -179,6 +183,8 @@ fn keep(directory: &Dir, path: &str, descriptor: &Descriptor, stat: Stat) {
 /// A path to be opened where that may wait.
 #[derive(Clone)]
 struct Open {
+    #[cfg(target_os = "linux")]
+    granted: Option<Arc<Granted>>,
     directory: Dir,
     storage: Storage,
     path_flags: PathFlags,
@@ -268,7 +274,12 @@ impl Open {
     fn open(self) -> Result<Result<OpenedPath, ErrorCode>> {
         #[cfg(target_os = "linux")]
         if self.opens_what_is_there()
-            && let Some(opened) = beneath::open(&self.directory, self.path_flags, &self.path)
+            && let Some(opened) = granted::open(
+                self.granted.as_deref(),
+                &self.directory,
+                self.path_flags,
+                &self.path,
+            )
         {
             return Ok(opened.and_then(|opened| self.accept(opened)));
         }

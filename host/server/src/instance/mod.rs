@@ -2,7 +2,7 @@
 //!
 //! 1. `state` is what belongs to it: what it has just looked at (`looks`), the files that it is receiving (`received`),
 //!    what it may take (`limits`), and the `clock` that it computes by.
-//! 2. `linker` defines what it may import: WASI, and where this host does better `filesystem`, `directory`, `stat_at`,
+//! 2. `granted` opens the directories that it has. `linker` defines what it may import: WASI, and where this host does better `filesystem`, `directory`, `stat_at`,
 //!    `stock` (files), `uploads` (files that it receives) and `streams` (its connection). Those of files resolve paths
 //!    `beneath` a directory, give and take `names` that are not UTF-8, make `aside` what may wait for a disk, and answer in
 //!    the `types` of WASI.
@@ -16,6 +16,7 @@ pub(crate) mod clock;
 pub(crate) mod directory;
 pub(crate) mod epochs;
 pub(crate) mod filesystem;
+pub(crate) mod granted;
 pub(crate) mod limits;
 pub(crate) mod linker;
 pub(crate) mod looks;

@@ -1,6 +1,8 @@
 //! A `descriptor.stat-at` better than the stock one, which opens each step of a path: a listing looks at
 //! every entry, so a name is looked at in one system call.
 
+use std::sync::Arc;
+
 use rustix::fs::{AtFlags, FileType, Stat, statat};
 use wasmtime::component::{Linker, Resource, WasmStr};
 use wasmtime::{Result, StoreContextMut};
@@ -12,6 +14,9 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use crate::instance::aside::{at_once, or_error_code, wait_for_path, with_stock};
 #[cfg(target_os = "linux")]
 use crate::instance::beneath;
+#[cfg(target_os = "linux")]
+use crate::instance::granted;
+use crate::instance::granted::Granted;
 use crate::instance::names::{for_stock, of_system};
 use crate::instance::state::State;
 use crate::instance::types::{Now, descriptor_stat};
@@ -53,7 +58,8 @@ async fn stat_at(
     };
     let (directory, path) = (directory.clone(), path.into_owned());
     let (to, way) = (directory.dir.clone(), (path_flags, path.clone()));
-    let stat = move || stat_waiting(directory, path_flags, path);
+    let granted = state.granted.clone();
+    let stat = move || stat_waiting(granted, directory, path_flags, path);
     let socket = state.socket();
     Ok((match aside {
         Some(storage) => {
@@ -67,10 +73,13 @@ async fn stat_at(
 
 /// Looks at what `path` in `directory` names. Waits for the disk if need be.
 fn stat_waiting(
+    granted: Option<Arc<Granted>>,
     directory: Dir,
     path_flags: PathFlags,
     path: String,
 ) -> Result<Result<DescriptorStat, ErrorCode>> {
+    #[cfg(not(target_os = "linux"))]
+    drop(granted);
     let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
     if is_name(&path) {
         let stat = of_system(&path)
@@ -82,7 +91,7 @@ fn stat_waiting(
         }
     }
     #[cfg(target_os = "linux")]
-    if let Some(stat) = beneath::stat(&directory.dir, path_flags, &path) {
+    if let Some(stat) = granted::stat(granted.as_deref(), &directory, path_flags, &path) {
         return Ok(stat.map(descriptor_stat));
     }
     with_stock(Descriptor::Dir(directory), |mut filesystem, directory| {

@@ -12,6 +12,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::disk::{Cursor, Root};
 use crate::instance::burst::Burst;
 use crate::instance::clock::Clock;
+use crate::instance::granted::Granted;
 use crate::instance::limits::Limits;
 use crate::instance::looks::{LookedAt, Told};
 use crate::instance::received::ReceivedFiles;
@@ -31,6 +32,8 @@ pub(crate) struct State {
     pub(crate) told: Told,
     /// The place of the files that the instance has.
     pub(crate) root: Root,
+    /// The directories that the instance is granted, unless its context has them.
+    pub(crate) granted: Option<Arc<Granted>>,
     pub(crate) received_files: ReceivedFiles,
     /// Time that the instance has computed since it last waited.
     pub(crate) computing: Duration,
@@ -95,6 +98,7 @@ impl State {
             looked_at: LookedAt::default(),
             told: Told::default(),
             root,
+            granted: None,
             received_files: ReceivedFiles::default(),
             computing: Duration::ZERO,
             clock,
