@@ -338,6 +338,27 @@ fn what_may_not_be_read_is_not_found() {
 }
 
 #[test]
+fn a_root_that_may_not_be_listed_is_served_all_the_same() {
+    let site = Site::empty();
+    site.write("file.txt", "file\n");
+    site.write("dir/file.txt", "deep\n");
+    let Some(server) = serve_unprivileged(&site, &[("", 0o711)]) else {
+        eprintln!("skipped: this user may read everything, and cannot become another");
+        return;
+    };
+    server.wait_for_log("cannot list directory");
+    for (target, status, text) in [
+        ("/", 404, "No permission to list directory"),
+        ("/file.txt", 200, "file\n"),
+        ("/dir/", 200, "href=\"file.txt\""),
+    ] {
+        let response = get(server.port, target, &[]);
+        assert_eq!(response.status, status, "{target}: {response:?}");
+        assert!(response.text().contains(text), "{target}: {response:?}");
+    }
+}
+
+#[test]
 fn a_directory_that_may_be_read_but_not_searched_is_listed() {
     let site = Site::empty();
     site.write("dir/file.txt", "file\n");

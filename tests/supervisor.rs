@@ -108,6 +108,97 @@ fn a_root_that_is_replaced_is_served_by_its_name() {
 }
 
 #[test]
+fn a_root_that_is_missing_is_served_once_it_is_there() {
+    let site = Site::empty();
+    let (root, more) = (site.root().join("later"), site.root().join("more"));
+    let dir = format!("{}::/more", more.display());
+    for arguments in [
+        &["--not-found", "404.html"][..],
+        &["--upload", "--dir", &dir],
+    ] {
+        let server = serve(&root, arguments);
+        let warning = server.wait_for_log("cannot open directory");
+        let wanted = format!(
+            "`{}`: No such file or directory; check the name",
+            root.display()
+        );
+        assert!(warning.contains(&wanted), "{warning}");
+        for target in ["/", "/file.txt", "/more/", "/more/file.txt"] {
+            let response = get(server.port, target, &[]);
+            assert_eq!(response.status, 404, "{target}: {response:?}");
+        }
+        fs::create_dir(&root).expect("a directory");
+        fs::write(root.join("404.html"), "none\n").expect("a file");
+        fs::write(root.join("file.txt"), "here\n").expect("a file");
+        wait_until("it is served", || {
+            get(server.port, "/file.txt", &[]).text() == "here\n"
+        });
+        site.write("more/file.txt", "more\n");
+        if arguments.contains(&"--dir") {
+            wait_until("the further one is served", || {
+                get(server.port, "/more/file.txt", &[]).text() == "more\n"
+            });
+        }
+        fs::remove_dir_all(&root).expect("removed");
+        fs::remove_dir_all(&more).expect("removed");
+    }
+    let file = site.write("file", "no directory\n");
+    let server = serve(&file, &[]);
+    let warning = server.wait_for_log("cannot open directory");
+    assert!(
+        warning.contains("Not a directory; name a directory"),
+        "{warning}"
+    );
+    assert_eq!(get(server.port, "/", &[]).status, 404);
+}
+
+/// A file system that is served can be unmounted once nobody has asked for anything for a few seconds. The
+/// server runs where it may mount one.
+#[test]
+fn a_file_system_that_nobody_reads_can_be_unmounted() {
+    const APART: [&str; 3] = ["--user", "--map-root-user", "--mount"];
+    let can = Command::new("unshare").args(APART).arg("true").status();
+    if !can.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: this user cannot mount anything");
+        return;
+    }
+    let site = Site::new();
+    let mounted = site.outside().join("mounted");
+    fs::create_dir(&mounted).expect("a directory");
+    fs::write(mounted.join("file.txt"), "beneath\n").expect("a file");
+    let script = "mount -t tmpfs none \"$1\" && echo mounted > \"$1/file.txt\" \
+                  && exec \"$0\" --bind 127.0.0.1 --directory \"$1\" --dir \"$1::/more\" 0";
+    let mut command = Command::new("unshare");
+    command
+        .args(APART)
+        .args(["sh", "-c", script, SANDSERVE])
+        .arg(&mounted)
+        .current_dir("/");
+    let server = Server::spawn(command);
+    for target in ["/file.txt", "/more/file.txt"] {
+        let response = get(server.port, target, &["Connection: keep-alive"]);
+        assert_eq!(response.text(), "mounted\n", "{response:?}");
+    }
+    get(server.port, "/", &[]);
+    let in_its_world = |program: &[&str]| {
+        let status = Command::new("nsenter")
+            .args(["--user", "--mount", "--preserve-credentials", "--target"])
+            .arg(server.id().to_string())
+            .args(program)
+            .arg(&mounted)
+            .stderr(Stdio::null())
+            .status();
+        status.expect("nsenter runs").success()
+    };
+    assert!(in_its_world(&["mountpoint", "-q"]), "it is mounted");
+    wait_until("it is unmounted", || in_its_world(&["umount"]));
+    // The name means another directory now.
+    wait_until("what is beneath is served", || {
+        get(server.port, "/file.txt", &[]).text() == "beneath\n"
+    });
+}
+
+#[test]
 fn an_upload_lands_in_the_directory_that_has_the_name() {
     let site = Site::empty();
     let root = site.root().join("inbox");
@@ -365,11 +456,11 @@ fn what_the_server_says_is_in_its_log_file_too() {
     let log = site.outside().join("failed");
     let output = Command::new(SANDSERVE)
         .args(["--log-file", log.to_str().expect("UTF-8")])
-        .args(["--bind", "127.0.0.1", "--directory", "/nonexistent", "0"])
+        .args(["--bind", "127.0.0.1", "--auth-file", "/nonexistent", "0"])
         .output()
         .expect("it runs");
     let message =
-        "cannot open directory `/nonexistent`: No such file or directory; check the name\n";
+        "cannot read auth file `/nonexistent`: No such file or directory; check the name\n";
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(stderr, format!("sandserve: {message}"));
     let logged = fs::read_to_string(&log).expect("a log");

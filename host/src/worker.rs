@@ -1,15 +1,15 @@
 //! The process that serves: it opens everything by name, and does as its supervisor says.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
-use std::{fs, io};
+use std::{fs, io, iter};
 
 use agreed::settings;
 use rustix::io::Errno;
@@ -32,6 +32,8 @@ const MUCH_MEMORY: u64 = 96 * 1024 * 1024;
 const FEW_INSTANCES: usize = 64;
 /// Looks that must find so little to do, one after the other.
 const CALM_LOOKS: u32 = 6;
+/// Looks that must find nobody who is served, one after the other, before directories are let go of.
+const IDLE_LOOKS: u32 = 4;
 /// Openings of a root whose name comes to mean another meanwhile. The supervisor hears of one that goes on.
 const MAX_ATTEMPTS: usize = 3;
 
@@ -65,13 +67,8 @@ pub(crate) fn work(
                     return Err(one_line("cannot run scripts")(error));
                 }
             };
-            serve(
-                &options.directory,
-                root_of_scripts,
-                make,
-                &stream,
-                &shutdown,
-            )
+            let directories = Directories::new(options, root_of_scripts);
+            serve(directories, make, &stream, &shutdown)
         });
     tidy_up(starter);
     match served {
@@ -83,22 +80,65 @@ pub(crate) fn work(
     }
 }
 
+/// Which directory a name means, as device and inode.
+type Identity = (u64, u64);
+
+/// The names of directories that are served, the root first, and which directories they mean.
+struct Directories {
+    names: Vec<PathBuf>,
+    meant: Vec<Option<Identity>>,
+    /// The root of the process that starts scripts.
+    root_of_scripts: Option<Identity>,
+}
+
+impl Directories {
+    fn new(options: &Options, root_of_scripts: Option<Identity>) -> Self {
+        let more = options.dirs.iter().map(|(path, _)| path);
+        let names: Vec<_> = iter::once(&options.directory)
+            .chain(more)
+            .cloned()
+            .collect();
+        Directories {
+            meant: names.iter().map(|name| identity(name)).collect(),
+            names,
+            root_of_scripts,
+        }
+    }
+
+    /// Looks at the names again. Returns whether they mean what they did.
+    fn look_again(&mut self) -> bool {
+        let now = self.now();
+        let are_the_same = now == self.meant;
+        self.meant = now;
+        are_the_same
+    }
+
+    /// Returns whether a name means another directory than it did. One that means none any more may come back.
+    fn have_moved(&self) -> bool {
+        let now = self.now();
+        let has_moved = |(now, meant): (&Option<_>, &Option<_>)| now.is_some() && now != meant;
+        let root = now.first().copied().flatten();
+        let root_of_scripts = self.root_of_scripts.or(root);
+        now.iter().zip(&self.meant).any(has_moved) || (root.is_some() && root != root_of_scripts)
+    }
+
+    fn now(&self) -> Vec<Option<Identity>> {
+        self.names.iter().map(|name| identity(name)).collect()
+    }
+}
+
 fn serve(
-    directory: &Path,
-    root_of_scripts: Option<(u64, u64)>,
+    mut directories: Directories,
     make: impl Fn() -> Result<HttpServer, String>,
     stream: &UnixStream,
     shutdown: &OnceLock<Shutdown>,
 ) -> Result<(), String> {
-    let mut root = identity(directory);
     let mut server = make()?;
     // Which directory was opened is known where its name has meant one all the while.
     for _ in 0..MAX_ATTEMPTS {
-        let now = identity(directory);
-        if now == root {
+        if directories.look_again() {
             break;
         }
-        root = now;
         server = make()?;
     }
     let _ = shutdown.set(server.shutdown_handle());
@@ -107,8 +147,7 @@ fn serve(
         // A supervisor that has gone is heeded by the end of the stream.
         let _ = (&*stream).write_all(&[READY]);
         if let Ok(stream) = stream.try_clone() {
-            let roots = [root, root_of_scripts].into_iter().flatten().collect();
-            watch(directory, roots, load, stream);
+            watch(directories, load, stream);
         }
     };
     server
@@ -116,20 +155,22 @@ fn serve(
         .map_err(one_line("cannot serve"))
 }
 
-/// Tells the supervisor when another worker should take over, from a thread of its own: where the name `path`
-/// means another directory than `roots`, and where a crowd has left much memory behind. A look at a file
-/// system that is far away may take long.
-fn watch(path: &Path, roots: Vec<(u64, u64)>, load: Load, mut stream: UnixStream) {
-    let path = path.to_path_buf();
+/// Tells the supervisor when another worker should take over, from a thread of its own: where the name of one of the
+/// `directories` means another, and where a crowd has left much memory behind. Lets go of the directories while nobody
+/// asks for anything. A look at a file system that is far away may take long.
+fn watch(directories: Directories, load: Load, mut stream: UnixStream) {
     // A worker that takes as much from the start, for a large handler say, is none to replace.
     let much_memory = own_memory() + MUCH_MEMORY;
     let watch = move || {
-        let mut calm = 0;
+        let (mut calm, mut idle) = (0, 0);
         loop {
             thread::sleep(LOOK);
-            // A root that is gone may come back.
-            let now = identity(&path);
-            let has_moved = now.is_some_and(|now| roots.iter().any(|&root| root != now));
+            idle = if load.instances() == 0 { idle + 1 } else { 0 };
+            let has_moved = directories.have_moved();
+            // What no longer has the name is served until another worker takes over.
+            if idle >= IDLE_LOOKS && !has_moved {
+                load.let_go();
+            }
             let left = own_memory().saturating_sub(load.buffers());
             let has_left = load.instances() <= FEW_INSTANCES && left > much_memory;
             calm = if has_left { calm + 1 } else { 0 };
@@ -153,8 +194,8 @@ fn own_memory() -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// Returns which directory `path` is now, as device and inode, if it is one.
-fn identity(path: &Path) -> Option<(u64, u64)> {
+/// Returns which directory `path` is now, if it is one.
+fn identity(path: &Path) -> Option<Identity> {
     let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_dir)?;
     Some((metadata.dev(), metadata.ino()))
 }
@@ -245,17 +286,17 @@ fn sandbox(options: &Options, starter: Option<&ToStarter>) -> Result<Sandbox, St
         let entries = auth_file::read(path).map_err(reason)?;
         environment.push((settings::AUTH_FILE.into(), entries));
     }
+    let grant = Grant::by_name(&options.directory, environment);
     let grant = match options.upload {
-        true => Grant::read_write(&options.directory, environment),
-        false => Grant::new(&options.directory, environment),
+        true => grant.writable(),
+        false => grant,
     };
     let dirs = options.dirs.iter();
-    let grant = grant.map_err(|error| {
-        let reason = causes(&error);
-        format!("cannot open directory `{directory}`: {reason}")
-    })?;
+    look_at(iter::once(&options.directory).chain(dirs.clone().map(|(path, _)| path)))?;
     let grant = dirs.fold(grant, |grant, (path, name)| grant.directory(path, name));
-    if let Some(name) = &options.not_found {
+    if let Some(name) = &options.not_found
+        && options.directory.is_dir()
+    {
         check_file(&options.directory, name).map_err(|error| {
             let reason = explain(&error);
             format!("cannot open `{name}` in directory `{directory}`: {reason}")
@@ -276,6 +317,32 @@ fn sandbox(options: &Options, starter: Option<&ToStarter>) -> Result<Sandbox, St
         Some(bytes) => sandbox.memory_budget(bytes),
         None => sandbox,
     })
+}
+
+/// Warns of directories that are missing or cannot be listed. What is in them is served as far as that can be done, and
+/// once it can be done.
+///
+/// # Errors
+/// Any other reason for which a directory cannot be opened.
+fn look_at<'o>(directories: impl Iterator<Item = &'o PathBuf>) -> Result<(), String> {
+    for path in directories {
+        let Err(error) = fs::read_dir(path) else {
+            continue;
+        };
+        let what = match path.is_dir() {
+            true => "list",
+            false => "open",
+        };
+        let reason = explain(&error);
+        let message = format!("cannot {what} directory `{}`: {reason}", path.display());
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied => {
+                say(message);
+            }
+            _ => return Err(message),
+        }
+    }
+    Ok(())
 }
 
 /// Returns the sandbox of the component that this host was built with: of the one that runs scripts only if

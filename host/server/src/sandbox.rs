@@ -14,17 +14,16 @@ use wasmtime::{
     AsContextMut, Config, Enabled, Engine, Error, InstanceAllocationStrategy,
     PoolingAllocationConfig, Result, Store,
 };
+use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
-use wasmtime_wasi::{FsPerms, WasiCtx};
 
 use crate::cgi::{self, Scripts};
-use crate::disk::{self, Storage};
 use crate::instance::burst::{Alike, Burst};
 use crate::instance::clock::Clock;
 use crate::instance::directory;
 use crate::instance::epochs;
 use crate::instance::filesystem;
-use crate::instance::granted::{self, Granted, Wanted};
+use crate::instance::granted::{self, Directories, Wanted};
 use crate::instance::linker;
 use crate::instance::stat_at;
 use crate::instance::state::{Bounds, Context, State};
@@ -74,7 +73,8 @@ pub struct Sandbox {
     name: String,
     pre: InstancePre<State>,
     serve: ComponentExportIndex,
-    grant: Grant,
+    directories: Arc<Directories>,
+    environment: Vec<(String, String)>,
     /// Field lines of responses that are not the component's own, as bytes.
     field_lines: Vec<u8>,
     terms: Arc<Terms>,
@@ -98,8 +98,6 @@ pub struct Grant {
     /// The root first.
     directories: Vec<Wanted>,
     environment: Vec<(String, String)>,
-    /// The directories, as long as they are open.
-    granted: Arc<Mutex<Option<Arc<Granted>>>>,
 }
 
 impl Grant {
@@ -109,7 +107,7 @@ impl Grant {
     /// A directory that cannot be read.
     pub fn new(root: &Path, environment: Vec<(String, String)>) -> Result<Self> {
         check(root)?;
-        Ok(Grant::by_name(root, FsPerms::ReadOnly, environment))
+        Ok(Grant::by_name(root, environment))
     }
 
     /// Grants the directory `root` for reading and writing, and the variables `environment`. An instance
@@ -120,7 +118,22 @@ impl Grant {
     /// A directory that cannot be read.
     pub fn read_write(root: &Path, environment: Vec<(String, String)>) -> Result<Self> {
         check(root)?;
-        Ok(Grant::by_name(root, FsPerms::ReadWrite, environment))
+        Ok(Grant::by_name(root, environment).writable())
+    }
+
+    /// Grants the directory that has the name `root` when an instance asks for it, read-only, and the variables
+    /// `environment`. There need not be one, nor one that can be listed: until then, nothing is found in it.
+    pub fn by_name(root: &Path, environment: Vec<(String, String)>) -> Self {
+        Grant {
+            directories: vec![Wanted::root(root)],
+            environment,
+        }
+    }
+
+    /// Grants the root for writing too, as [`Grant::read_write`] does.
+    pub fn writable(mut self) -> Self {
+        self.directories.iter_mut().take(1).for_each(Wanted::write);
+        self
     }
 
     /// Grants the directory `directory` too, read-only, by the `name` under which it is shown. A link that leads
@@ -128,32 +141,6 @@ impl Grant {
     pub fn directory(mut self, directory: &Path, name: &str) -> Self {
         self.directories.push(Wanted::more(directory, name));
         self
-    }
-
-    fn by_name(root: &Path, perms: FsPerms, environment: Vec<(String, String)>) -> Self {
-        Grant {
-            directories: vec![Wanted::root(root, perms)],
-            environment,
-            granted: Arc::default(),
-        }
-    }
-
-    /// Returns the directories, which are opened by their names if they are not open. While one is missing, it is looked for
-    /// each time.
-    ///
-    /// # Errors
-    /// [`Stalled`](disk::Stalled).
-    async fn granted(&self) -> Result<Arc<Granted>> {
-        if let Some(granted) = &*lock(&self.granted) {
-            return Ok(granted.clone());
-        }
-        let wanted = self.directories.clone();
-        let granted = Box::pin(disk::aside(Storage::Far, move || Granted::open(&wanted))).await?;
-        let granted = Arc::new(granted);
-        if granted.is_complete() {
-            *lock(&self.granted) = Some(granted.clone());
-        }
-        Ok(granted)
     }
 }
 
@@ -246,7 +233,8 @@ impl Sandbox {
             name: name.into(),
             pre,
             serve,
-            grant,
+            directories: Arc::new(Directories::open(grant.directories)),
+            environment: grant.environment,
             field_lines: Vec::new(),
             terms: Arc::new(Terms {
                 pace: Pace::default(),
@@ -317,6 +305,11 @@ impl Sandbox {
         self.isolation == Isolation::Client
     }
 
+    /// Returns the directories that every instance is granted.
+    pub(crate) fn directories(&self) -> &Arc<Directories> {
+        &self.directories
+    }
+
     /// Returns what every connection is served on.
     pub(crate) fn terms(&self) -> &Arc<Terms> {
         &self.terms
@@ -364,7 +357,7 @@ impl Sandbox {
             Box::pin(instances.make_room(client, pace.instance, has_room)).await;
         }
         let permit = instances.take(client, pace.instance).await?;
-        let granted = self.grant.granted().await?;
+        let granted = self.directories.granted().await?;
         let recycled = lock(&self.contexts).pop();
         let Context { wasi, logged } = recycled.unwrap_or_else(|| self.new_context());
         let bounds = Bounds::Shared(Taken::new(self.memory.clone()));
@@ -391,7 +384,7 @@ impl Sandbox {
     fn new_context(&self) -> Context {
         let logged = Arc::<Logged>::default();
         let wasi = WasiCtx::builder()
-            .envs(&self.grant.environment)
+            .envs(&self.environment)
             .stderr(Log(logged.clone()))
             .build();
         Context { wasi, logged }

@@ -1,5 +1,6 @@
 //! `HTTPServer` and `ThreadingHTTPServer`: accepts connections, and serves each in a sandbox.
 
+use std::fmt;
 use std::future::{pending, poll_fn, ready};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::connection::{Connection, Single};
+use crate::instance::granted::Directories;
 use crate::listen::connections::{self, Connections, Place, TooMany};
 use crate::listen::proxies::TrustedProxies;
 use crate::listen::{Address, listen_on};
@@ -82,19 +84,34 @@ impl Shutdown {
 }
 
 /// Tells how many instances a server has at the moment, and the memory of its connections.
-#[derive(Clone, Debug)]
-pub struct Load(Arc<Terms>);
+#[derive(Clone)]
+pub struct Load {
+    terms: Arc<Terms>,
+    directories: Arc<Directories>,
+}
 
 impl Load {
     /// Returns the number of instances that compute or wait.
     pub fn instances(&self) -> usize {
-        self.0.instances.taken()
+        self.terms.instances.taken()
     }
 
     /// Returns the memory, in bytes, of heads that have not yet come and of answers that have not yet left, as far as it
     /// counts in the budget.
     pub fn buffers(&self) -> u64 {
-        self.0.buffers.taken()
+        self.terms.buffers.taken()
+    }
+
+    /// Closes the directories of instances as soon as none has them, until an instance asks for them again: an open
+    /// directory keeps its file system from being unmounted.
+    pub fn let_go(&self) {
+        self.directories.let_go();
+    }
+}
+
+impl fmt::Debug for Load {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Load").finish_non_exhaustive()
     }
 }
 
@@ -210,7 +227,10 @@ impl HttpServer {
 
     /// Returns a handle that tells the load of this server from elsewhere.
     pub fn load(&self) -> Load {
-        Load(self.sandbox.terms().clone())
+        Load {
+            terms: self.sandbox.terms().clone(),
+            directories: self.sandbox.directories().clone(),
+        }
     }
 
     /// Ends [`Self::serve_forever`], which another thread is in (`shutdown`).

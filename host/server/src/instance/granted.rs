@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 #[cfg(target_os = "linux")]
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 #[cfg(target_os = "linux")]
 use agreed::file_names;
@@ -30,6 +30,7 @@ use crate::instance::beneath;
 use crate::instance::state::State;
 #[cfg(target_os = "linux")]
 use crate::instance::types::Opened;
+use crate::lock::lock;
 
 /// The name of the root.
 const ROOT: &str = "/";
@@ -53,13 +54,14 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// Returns the root, which has the name `path` on the host.
-    pub(crate) fn root(path: &Path, perms: FsPerms) -> Self {
-        Wanted {
-            path: path.to_owned(),
-            name: ROOT.into(),
-            perms,
-        }
+    /// Returns the root, which has the name `path` on the host, read-only.
+    pub(crate) fn root(path: &Path) -> Self {
+        Wanted::more(path, ROOT)
+    }
+
+    /// Has the directory granted for writing too.
+    pub(crate) fn write(&mut self) {
+        self.perms = FsPerms::ReadWrite;
     }
 
     /// Returns a further directory, read-only, which the component knows as `name`.
@@ -111,17 +113,12 @@ pub(crate) struct Granted {
 
 impl Granted {
     /// Opens the directories that have the names of `wanted`. May wait.
-    pub(crate) fn open(wanted: &[Wanted]) -> Self {
+    fn open(wanted: &[Wanted]) -> Self {
         let directories: Vec<_> = wanted.iter().flat_map(Wanted::open).collect();
         Granted {
             is_complete: directories.len() == wanted.len(),
             directories,
         }
-    }
-
-    /// Returns whether all are there.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.is_complete
     }
 
     /// Returns what is known of the root.
@@ -138,10 +135,51 @@ impl Granted {
     }
 }
 
-type Directories = Vec<(Resource<Descriptor>, String)>;
+/// The directories that instances are granted: open, or let go of while nobody asks for them.
+pub(crate) struct Directories {
+    wanted: Vec<Wanted>,
+    granted: Mutex<Option<Arc<Granted>>>,
+}
+
+impl Directories {
+    /// Opens the directories that have the names of `wanted`. May wait.
+    pub(crate) fn open(wanted: Vec<Wanted>) -> Self {
+        let granted = Granted::open(&wanted);
+        let granted = granted.is_complete.then(|| Arc::new(granted));
+        Directories {
+            wanted,
+            granted: Mutex::new(granted),
+        }
+    }
+
+    /// Returns the directories, which are opened by their names if they are not open. While one is missing, it is looked
+    /// for each time.
+    ///
+    /// # Errors
+    /// [`Stalled`](disk::Stalled).
+    pub(crate) async fn granted(&self) -> Result<Arc<Granted>> {
+        if let Some(granted) = &*lock(&self.granted) {
+            return Ok(granted.clone());
+        }
+        let wanted = self.wanted.clone();
+        let open = disk::aside(Storage::Far, move || Granted::open(&wanted));
+        let granted = Arc::new(Box::pin(open).await?);
+        if granted.is_complete {
+            *lock(&self.granted) = Some(granted.clone());
+        }
+        Ok(granted)
+    }
+
+    /// Closes the directories as soon as no instance has them any more, so that their file systems can be unmounted.
+    pub(crate) fn let_go(&self) {
+        lock(&self.granted).take();
+    }
+}
+
+type Preopens = Vec<(Resource<Descriptor>, String)>;
 
 /// Answers `get-directories`: scripts, which are granted nothing here, have a context of their own.
-fn get_directories(mut store: StoreContextMut<'_, State>, (): ()) -> Result<(Directories,)> {
+fn get_directories(mut store: StoreContextMut<'_, State>, (): ()) -> Result<(Preopens,)> {
     let state = store.data_mut();
     let Some(granted) = state.granted.clone() else {
         return Ok((preopens::Host::get_directories(&mut state.filesystem())?,));
