@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use harness::{Server, Site, ask, example, exchange, get, request, responses};
 use serde_json::{Value, json};
@@ -43,6 +45,66 @@ fn with_plain_date(line: &str) -> String {
     let date = date.replacen(month, "Mon", 1);
     let client = before.split('[').next().expect("what is before it");
     format!("{client}{date}]{after}")
+}
+
+/// Returns a zone that is on UTC, and two hours ahead from `moment` on, which is in seconds since the epoch.
+fn zone_that_changes(moment: u64) -> String {
+    let (mut day, second) = (moment / 86_400, moment % 86_400);
+    let days_of = |year: u64| {
+        let is_leap =
+            year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+        365 + u64::from(is_leap)
+    };
+    let mut year = 1970;
+    while day >= days_of(year) {
+        day -= days_of(year);
+        year += 1;
+    }
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let back = (day + 180) % 365;
+    format!("AAA0BBB-2,{day}/{hour}:{minute:02}:{second:02},{back}/0")
+}
+
+#[test]
+fn times_follow_a_change_of_the_clock_in_every_format() {
+    let site = Site::new();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after the epoch");
+    let zone = zone_that_changes(now.as_secs() + 5);
+    let hour = |seconds: u64| format!("{:02}", seconds / 3600 % 24);
+    let servers = ["python", "common", "combined", "json"].map(|format| {
+        let mut command = Command::new(SANDSERVE);
+        command.args(["--bind", "127.0.0.1", "--log-format", format, "--directory"]);
+        command.arg(site.root()).arg("0").env("TZ", &zone);
+        (format, Server::spawn(command))
+    });
+    for (format, server) in servers {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .expect("after the epoch");
+            let target = format!("/hello.txt?{}", now.as_nanos());
+            get(server.port, &target, &[]);
+            let line = server.wait_for_log(&target);
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .expect("after the epoch");
+            let hours = [0, 1].map(|ago| hour(now.as_secs() + 7200 - ago));
+            let (before, offset) = match format {
+                "python" => (" ", ""),
+                "json" => ("T", "+02:00"),
+                _ => (":", " +0200"),
+            };
+            let is_ahead = |hour: &String| line.contains(&format!("{before}{hour}:"));
+            if hours.iter().any(is_ahead) && line.contains(offset) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{format} {zone}: {line}");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //! | [`proxies`] | proxies that are trusted |
 //! | [`file_names`] | names of files that are not UTF-8, as text |
 //! | [`incomplete`] | names of files that are still being received |
+//! | [`local_time`] | offsets from UTC |
 //! | [`escape`] | text that cannot break out of where it is written |
 
 pub mod credentials;
@@ -19,6 +20,7 @@ pub mod fields;
 pub mod file_names;
 pub mod head;
 pub mod incomplete;
+pub mod local_time;
 pub mod proxies;
 pub mod settings;
 pub mod syntax;

@@ -12,8 +12,8 @@ pub const PROTOCOL: &str = "SANDSERVE_PROTOCOL";
 pub const QUIET: &str = "SANDSERVE_QUIET";
 /// The format of the log.
 pub const LOG_FORMAT: &str = "SANDSERVE_LOG_FORMAT";
-/// Seconds that local time is ahead of UTC. No option: the host knows its time zone, and WASI has none to
-/// ask for.
+/// Seconds that local time is ahead of UTC, now and after each change ([`local_time`](crate::local_time)). No option:
+/// the host knows its time zone, and WASI has none to ask for.
 pub const UTC_OFFSET: &str = "SANDSERVE_UTC_OFFSET";
 /// Fields of every response, one on a line.
 pub const HEADER: &str = "SANDSERVE_HEADER";

@@ -3,7 +3,7 @@
 //! 1. `command_line`, `options`: settings, from the table of `agreed`.
 //! 2. `bind`: listeners.
 //! 3. `supervisor`, `signals`: the process that stays, and `fork`s the others.
-//! 4. `worker`: the process that serves, with what `auth_file` and `https` read.
+//! 4. `worker`: the process that serves, with what `auth_file`, `https` and `local_time` read.
 //! 5. `scripts`: the process that starts scripts for it.
 //! 6. `reach`: ways to the server, for people.
 //!
@@ -15,6 +15,7 @@ mod command_line;
 mod fork;
 mod generate;
 mod https;
+mod local_time;
 mod new;
 mod options;
 mod reach;

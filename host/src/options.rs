@@ -88,9 +88,6 @@ impl Options {
     /// Returns what was `given` with its types. The settings were checked before, so that a value without
     /// meaning counts as not given here.
     pub(crate) fn new(given: &Given) -> Options {
-        let utc_offset = jiff::Zoned::now().offset().seconds();
-        let mut environment = given.environment();
-        environment.push((settings::UTC_OFFSET.into(), utc_offset.to_string()));
         let port = given.number(settings::PORT).unwrap_or_default();
         Options {
             port: u16::try_from(port).unwrap_or_default(),
@@ -133,7 +130,7 @@ impl Options {
             max_connections: count(given, "max-connections"),
             max_per_address: count(given, "max-per-address"),
             memory_budget: given.number("memory-budget"),
-            environment,
+            environment: given.environment(),
         }
     }
 

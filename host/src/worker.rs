@@ -21,7 +21,7 @@ use sandserve_host::{
 
 use crate::options::{Options, Tls};
 use crate::supervisor::{QUIT, READY, RENEW, REOPEN_LOG, RETIRE, STOP};
-use crate::{auth_file, https, one_line};
+use crate::{auth_file, https, local_time, one_line};
 
 /// The time between two looks at the name of the root and at the memory of this process.
 const LOOK: Duration = Duration::from_millis(500);
@@ -282,6 +282,7 @@ fn heed(stream: &UnixStream, starter: Option<&ToStarter>) -> io::Result<Arc<Once
 fn sandbox(options: &Options, starter: Option<&ToStarter>) -> Result<Sandbox, String> {
     let directory = options.directory.display();
     let mut environment = options.environment.clone();
+    environment.push((settings::UTC_OFFSET.into(), local_time::told()));
     if let Some(path) = &options.auth_file {
         let entries = auth_file::read(path).map_err(reason)?;
         environment.push((settings::AUTH_FILE.into(), entries));

@@ -203,7 +203,8 @@ pub trait BaseHttpRequestHandler {
 
     /// Returns the current local time as the log shows it.
     fn log_date_time_string(&self) -> String {
-        date::log_date(date::now(), Settings::get().utc_offset)
+        let now = date::now();
+        date::log_date(now, Settings::get().utc_offset(now))
     }
 
     /// Returns the address of the client as the log shows it; `-` where the host does not tell.
@@ -581,10 +582,13 @@ where
     H: BaseHttpRequestHandler + ?Sized,
 {
     let settings = Settings::get();
-    let stamp = || Stamp {
-        client: handler.address_string(http),
-        seconds: date::now(),
-        utc_offset: settings.utc_offset,
+    let stamp = || {
+        let seconds = date::now();
+        Stamp {
+            client: handler.address_string(http),
+            seconds,
+            utc_offset: settings.utc_offset(seconds),
+        }
     };
     let line = match (settings.log_format, http.access) {
         (Some(format), Access::Due(answer)) => stamp().access(format, &http.request, answer),

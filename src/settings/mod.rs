@@ -6,7 +6,7 @@ pub(crate) mod users;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
-use agreed::{fields, settings as names, syntax};
+use agreed::{fields, local_time, settings as names, syntax};
 
 use crate::files::conditions::EntityTags;
 use crate::http1::request::Version;
@@ -27,9 +27,9 @@ pub(crate) struct Settings {
     pub(crate) quiet: bool,
     /// `SANDSERVE_LOG_FORMAT`: `common`, `combined` or `json`; Python's for anything else.
     pub(crate) log_format: Option<Format>,
-    /// `SANDSERVE_UTC_OFFSET`: how far local time is ahead of UTC, in seconds. Only the log shows
+    /// `SANDSERVE_UTC_OFFSET`: how far local time is ahead of UTC, and when that changes. Only the log shows
     /// local time, and WASI has no time zone to ask for.
-    pub(crate) utc_offset: i32,
+    pub(crate) utc_offsets: String,
     /// The fields of every response, by `SANDSERVE_HEADER`, with one on a line, `SANDSERVE_CORS` and
     /// `SANDSERVE_CROSS_ORIGIN_ISOLATION`.
     pub(crate) fields: Vec<(String, String)>,
@@ -92,6 +92,11 @@ impl Settings {
         fields.any(|(replaced, _)| replaced.eq_ignore_ascii_case(name))
     }
 
+    /// Returns how far local time is ahead of UTC at `seconds` since the epoch, in seconds.
+    pub(crate) fn utc_offset(&self, seconds: u64) -> i32 {
+        local_time::offset_at(&self.utc_offsets, seconds)
+    }
+
     /// Returns the most bytes of content that a request to upload may have.
     pub(crate) fn upload_limit(&self) -> u64 {
         self.upload_limit.unwrap_or(UPLOAD_LIMIT)
@@ -106,7 +111,7 @@ impl Settings {
                 names::PROTOCOL if value == "HTTP/1.1" => settings.protocol = Version::Http11,
                 names::QUIET => settings.quiet = syntax::is_on(value),
                 names::LOG_FORMAT => settings.log_format = Format::from_name(value),
-                names::UTC_OFFSET => settings.utc_offset = value.parse().unwrap_or(0),
+                names::UTC_OFFSET => settings.utc_offsets = value.to_owned(),
                 names::HEADER => header_lines = value,
                 names::CORS => settings.cors = syntax::is_on(value),
                 names::CROSS_ORIGIN_ISOLATION => isolation = syntax::is_on(value),
@@ -187,7 +192,14 @@ mod tests {
             set(&[("SANDSERVE_PROTOCOL", "HTTP/1.1")]).protocol,
             Version::Http11
         );
-        assert_eq!(set(&[("SANDSERVE_UTC_OFFSET", "-3600")]).utc_offset, -3600);
+        for (value, offsets) in [
+            ("-3600", [-3600; 2]),
+            ("0 9=7200", [0, 7200]),
+            ("x", [0; 2]),
+        ] {
+            let settings = set(&[("SANDSERVE_UTC_OFFSET", value)]);
+            assert_eq!([8, 9].map(|at| settings.utc_offset(at)), offsets, "{value}");
+        }
         for (value, format) in [
             ("python", None),
             ("common", Some(Format::Common)),
