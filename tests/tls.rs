@@ -414,6 +414,7 @@ fn keys_of_every_kind_are_read() {
     for (key, pkcs8) in [
         ("rsa-pkcs8", "rsa-pkcs8"),
         ("rsa-pkcs1", "rsa-pkcs8"),
+        ("rsa-3072", "rsa-3072"),
         ("rsa-pbkdf2", "rsa-pkcs8"),
         ("p256-pkcs8", "p256-pkcs8"),
         ("p256-sec1", "p256-pkcs8"),
@@ -430,6 +431,33 @@ fn keys_of_every_kind_are_read() {
         command.arg("--tls-password-file").arg(&right);
         command.args(["--tls-key", &key_file(key), "0"]);
         assert_serves(&authority.client(), Server::spawn(command).port);
+    }
+}
+
+/// A certificate is for clients to judge: one of version 1, one with an extension that nobody knows and that is
+/// critical, and one with the purposes that OpenSSL trusts it for behind it.
+#[test]
+fn a_certificate_is_shown_as_it_is() {
+    let site = Site::new();
+    for name in ["cert-v1", "cert-unknown-extension", "cert-trusted"] {
+        let server = start(&site, &[key_file(name), key_file("p256-pkcs8")]);
+        let output = Command::new("curl")
+            .args([
+                "--disable",
+                "--noproxy",
+                "*",
+                "--silent",
+                "--show-error",
+                "--insecure",
+            ])
+            .arg(format!("https://127.0.0.1:{}/hello.txt", server.port))
+            .output()
+            .expect("curl runs");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "hello\n",
+            "{name}: {output:?}"
+        );
     }
 }
 
@@ -484,6 +512,13 @@ fn files_that_cannot_be_used_are_named_with_the_reason() {
     let (scrypt, pbkdf2) = (&key_file("p256-scrypt"), &key_file("rsa-pbkdf2"));
     let (des3, traditional) = (&key_file("p256-des3"), &key_file("rsa-traditional"));
     let other = &key_file("p256-pkcs8");
+    let (v1, other_kind) = (&key_file("cert-v1"), &key_file("ed25519-pkcs8"));
+    let (small, odd, large) = (
+        &key_file("rsa-1024"),
+        &key_file("rsa-2200"),
+        &key_file("rsa-8192"),
+    );
+    let (exponent, p521) = (&key_file("rsa-exponent-3"), &key_file("p521"));
     let missing = &"/nonexistent.pem".to_owned();
     for (certificate, key, password, named, reason) in [
         (missing, key, None, missing, "No such file"),
@@ -496,7 +531,7 @@ fn files_that_cannot_be_used_are_named_with_the_reason() {
             key,
             None,
             nothing,
-            "it does not begin with a valid certificate",
+            "it does not begin with a certificate",
         ),
         (certificate, missing, None, missing, "No such file"),
         (
@@ -519,6 +554,42 @@ fn files_that_cannot_be_used_are_named_with_the_reason() {
             None,
             other,
             "it is not the key of certificate `",
+        ),
+        (v1, other_kind, None, other_kind, "it is not the key of"),
+        (
+            certificate,
+            large,
+            None,
+            large,
+            "RSA of 8192 bits is not supported; make one of 2048, 3072 or 4096 bits",
+        ),
+        (
+            certificate,
+            small,
+            None,
+            small,
+            "RSA of 1024 bits is not supported",
+        ),
+        (
+            certificate,
+            odd,
+            None,
+            odd,
+            "RSA of 2200 bits is not supported",
+        ),
+        (
+            certificate,
+            exponent,
+            None,
+            exponent,
+            "RSA with this public exponent is not supported; make a key with 65537",
+        ),
+        (
+            certificate,
+            p521,
+            None,
+            p521,
+            "it is neither RSA, ECDSA on P-256 or P-384, nor Ed25519",
         ),
         (
             certificate,

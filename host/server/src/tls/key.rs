@@ -5,6 +5,8 @@ use pem::Pem;
 use pkcs8::{EncryptedPrivateKeyInfo, pkcs5};
 use rustls::pki_types::PrivateKeyDer;
 
+use crate::tls::der::{self, Rsa};
+
 /// Returns the first private key in `pem`, decrypted with `password` if it is encrypted.
 ///
 /// # Errors
@@ -19,6 +21,31 @@ pub(super) fn private_key(
         .filter_map(|section| decode(section, password));
     keys.next()
         .unwrap_or_else(|| Err("the file has no private key".into()))
+}
+
+/// Returns the reason for which `key` cannot be used, in words that say what to do.
+pub(super) fn why_not(key: &PrivateKeyDer) -> String {
+    let rsa = match key {
+        PrivateKeyDer::Pkcs1(key) => der::rsa_of_pkcs1(key.secret_pkcs1_der()),
+        PrivateKeyDer::Pkcs8(key) => der::rsa_of_pkcs8(key.secret_pkcs8_der()),
+        _ => None,
+    };
+    match rsa {
+        None => "it is neither RSA, ECDSA on P-256 or P-384, nor Ed25519".into(),
+        Some(rsa) => why_not_rsa(&rsa),
+    }
+}
+
+/// Returns the reason for which an RSA key cannot be used: the limits are those of `ring`.
+fn why_not_rsa(&Rsa { bits, exponent }: &Rsa) -> String {
+    if !(2048..=4096).contains(&bits) || !bits.is_multiple_of(1024) {
+        let what_to_do = "make one of 2048, 3072 or 4096 bits";
+        return format!("RSA of {bits} bits is not supported; {what_to_do}");
+    }
+    match exponent {
+        65_537..0x2_0000_0000 => "the numbers of the RSA key do not belong together".into(),
+        _ => "RSA with this public exponent is not supported; make a key with 65537".into(),
+    }
 }
 
 /// Returns the key in `section`, if it is one, or the reason for which it cannot be used.

@@ -1,6 +1,8 @@
 //! TLS as the host knows it: the certificate and the key that a server shows its clients. A connection speaks
-//! TLS in `transport::tls`; private keys are read in `key`.
+//! TLS in `transport::tls`; private keys are read in `key`. A certificate is shown as it is: whether it is any good is for
+//! clients to say, and no more than the public key is looked for in it (`der`).
 
+mod der;
 mod key;
 
 use std::fmt;
@@ -13,8 +15,10 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
 };
 use rustls::ServerConfig;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::crypto::ring::{Ticketer, default_provider};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 
 use crate::explain::explain;
 
@@ -22,6 +26,10 @@ use crate::explain::explain;
 /// client wants one for more than 398 days.
 const VALID_BEFORE: Duration = Duration::from_secs(24 * 60 * 60);
 const VALID_AFTER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Names of certificates in PEM: the one of RFC 7468, one that was before it, and that of OpenSSL for a certificate which
+/// it trusts for something.
+const CERTIFICATES: [&str; 3] = ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"];
 
 /// A private key for HTTPS, and the certificates that vouch for it. TLS 1.2 and 1.3 are spoken, and HTTP/1.1
 /// or HTTP/1.0 over them (ALPN, RFC 7301).
@@ -62,16 +70,24 @@ impl TlsConfig {
         let certificates = certificates(certfile).map_err(bad_certificate)?;
         let key = read(keyfile).and_then(|pem| key::private_key(pem, password));
         let key = key.map_err(bad_key)?;
-        TlsConfig::new(certificates, key).map_err(|error| match error {
-            rustls::Error::InvalidCertificate(_) => {
-                bad_certificate("it does not begin with a valid certificate".into())
-            }
-            rustls::Error::InconsistentKeys(_) => bad_key(format!(
+        let first = certificates
+            .first()
+            .and_then(|first| der::public_key_of(first));
+        let Some(of_certificate) = first.map(<[u8]>::to_vec) else {
+            return Err(bad_certificate(
+                "it does not begin with a certificate".into(),
+            ));
+        };
+        let signing = any_supported_type(&key).map_err(|_| bad_key(key::why_not(&key)))?;
+        let of_key = signing.public_key();
+        let of_key = of_key.as_deref().and_then(|info| der::public_key(info));
+        if of_key.is_some_and(|of_key| of_key != of_certificate) {
+            return Err(bad_key(format!(
                 "it is not the key of certificate `{}`; name the one that the certificate was made with",
                 certfile.display()
-            )),
-            _ => bad_key("it is neither RSA, ECDSA on P-256 or P-384, nor Ed25519".into()),
-        })
+            )));
+        }
+        TlsConfig::new(certificates, signing).map_err(|error| bad_certificate(error.to_string()))
     }
 
     /// Makes a key, and a certificate for it that is its own authority and names `names`: host names
@@ -97,6 +113,7 @@ impl TlsConfig {
         let failed = |error: &dyn fmt::Display| TlsError::SelfSigned(error.to_string());
         let (certificate, key) = made().map_err(|error| failed(&error))?;
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let key = any_supported_type(&key).map_err(|error| failed(&error))?;
         TlsConfig::new(vec![certificate.into()], key).map_err(|error| failed(&error))
     }
 
@@ -108,13 +125,14 @@ impl TlsConfig {
 
     fn new(
         certificates: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
+        key: Arc<dyn SigningKey>,
     ) -> Result<Self, rustls::Error> {
         let fingerprint = certificates.first().map(fingerprint).unwrap_or_default();
+        let shown = SingleCertAndKey::from(CertifiedKey::new(certificates, key));
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(certificates, key)?;
+            .with_cert_resolver(Arc::new(shown));
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         // A client keeps its session in its ticket: sessions kept here would be as few as there is room for, and
         // every core would wait for the others to look into them.
@@ -151,8 +169,12 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let sections = pem::parse_many(read(path)?).map_err(|error| error.to_string())?;
     let certificates: Vec<_> = sections
         .into_iter()
-        .filter(|section| section.tag() == "CERTIFICATE")
-        .map(|section| section.into_contents().into())
+        .filter(|section| CERTIFICATES.contains(&section.tag()))
+        .map(|section| {
+            let der = section.into_contents();
+            let certificate = der::certificate(&der).map(<[u8]>::to_vec);
+            certificate.unwrap_or(der).into()
+        })
         .collect();
     match certificates.is_empty() {
         true => Err("the file has no certificate".into()),
