@@ -659,10 +659,9 @@ fn a_log_that_takes_nothing_holds_up_neither_a_reload_nor_the_end() {
     assert_eq!(child.wait().expect("a child").code(), Some(0));
 }
 
-#[test]
-fn a_terminal_that_closes_ends_the_server() {
+/// Returns the two ends of a terminal, that of who sits there first.
+fn open_terminal() -> (std::os::fd::OwnedFd, File) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    let site = Site::new();
     let master =
         openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
     grantpt(&master).expect("ours");
@@ -673,6 +672,51 @@ fn a_terminal_that_closes_ends_the_server() {
         .write(true)
         .open(name.to_str().expect("UTF-8"))
         .expect("the terminal");
+    (master, terminal)
+}
+
+#[test]
+fn hup_reloads_while_the_terminal_is_there() {
+    let site = Site::new();
+    let (_master, terminal) = open_terminal();
+    let mut child = Command::new("setsid")
+        .args(["--ctty", SANDSERVE, "-b", "127.0.0.1", "-d"])
+        .arg(site.root())
+        .arg("0")
+        .stdin(terminal)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it runs");
+    let mut banner = String::new();
+    let stdout = child.stdout.take().expect("piped");
+    BufReader::new(stdout)
+        .read_line(&mut banner)
+        .expect("a banner");
+    let port = banner
+        .split(" port ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next()?.parse().ok());
+    let workers = || {
+        let id = child.id().to_string();
+        let found = Command::new("pgrep").args(["--parent", &id]).output();
+        String::from_utf8_lossy(&found.expect("pgrep runs").stdout).into_owned()
+    };
+    let before = workers();
+    kill("HUP", child.id());
+    wait_until("another worker serves", || {
+        let now = workers();
+        now.lines().count() == 1 && now != before
+    });
+    assert_eq!(get(port.expect("a port"), "/hello.txt", &[]).status, 200);
+    kill("TERM", child.id());
+    assert_eq!(child.wait().expect("a child").code(), Some(0));
+}
+
+#[test]
+fn a_terminal_that_closes_ends_the_server() {
+    let site = Site::new();
+    let (master, terminal) = open_terminal();
     let socket = site.outside().join("socket");
     let mut child = Command::new("setsid")
         .args(["--ctty", SANDSERVE, "-d"])

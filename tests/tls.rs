@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use harness::{
     CROWD, Server, Site, connect, example, exchange, expect_crowd, read_head, read_response,
@@ -459,6 +460,32 @@ fn a_certificate_is_shown_as_it_is() {
             "{name}: {output:?}"
         );
     }
+}
+
+#[test]
+fn hup_reads_certificate_and_key_anew() {
+    let (site, first, second) = (Site::new(), Authority::new(), Authority::new());
+    let files = first.pair();
+    let server = start(&site, &files);
+    assert_serves(&first.client(), server.port);
+    for (from, to) in second.pair().iter().zip(&files) {
+        fs::copy(from, to).expect("copied");
+    }
+    server.signal("HUP");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while second
+        .client()
+        .connect_as(server.port, "localhost")
+        .is_err()
+    {
+        assert!(Instant::now() < deadline, "{}", server.log());
+    }
+    assert_serves(&second.client(), server.port);
+    // One that is no good leaves the other in place.
+    fs::write(&files[0], "no PEM").expect("a file");
+    server.signal("HUP");
+    server.wait_for_log("the server goes on as before");
+    assert_serves(&second.client(), server.port);
 }
 
 #[test]

@@ -142,6 +142,81 @@ fn the_socket_goes_with_its_server() {
 }
 
 #[test]
+fn the_socket_goes_where_the_server_cannot_start() {
+    let site = Site::new();
+    let path = socket_in(&site);
+    for arguments in [
+        &["--tls-cert", "/nonexistent.pem"][..],
+        &["--auth-file", "/nonexistent"],
+        &["--handler", "/nonexistent.wasm"],
+        &["--not-found", "missing.html"],
+        &["--cgi", "--cgi-dir-access", "/nonexistent"],
+    ] {
+        let output = refused(arguments, &path);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+        assert!(!path.exists(), "{arguments:?}: {stderr}");
+    }
+    // Wherever descriptors run out. With fewer, not even the libraries of the program can be opened.
+    for limit in 4..=20 {
+        let script = format!(
+            "ulimit -n {limit}; exec \"$0\" --unix-socket \"$1\" -d /nonexistent/x --not-found x --tls-cert x"
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, SANDSERVE]).arg(&path);
+        let output = command.output().expect("it runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{limit}: {stderr}");
+        assert!(!path.exists(), "{limit}: {stderr}");
+    }
+}
+
+#[test]
+fn the_socket_goes_though_workers_die_again_and_again() {
+    let site = Site::new();
+    let path = socket_in(&site);
+    let page = site.write("404.html", "none\n");
+    for signal in ["TERM", "INT"] {
+        let server = unix_server(&site, &path, &["--not-found", "404.html"]);
+        // From now on none can start.
+        fs::remove_file(&page).expect("removed");
+        let id = server.child.id().to_string();
+        let killed = Command::new("pkill")
+            .args(["-KILL", "--parent", &id])
+            .status();
+        assert!(killed.expect("pkill runs").success());
+        let (status, log) = server.end(signal);
+        assert!(status.success(), "{signal}: {log}");
+        assert!(!path.exists(), "{signal}: {log}");
+        site.write("404.html", "none\n");
+    }
+}
+
+#[test]
+fn the_socket_goes_when_the_server_ends_at_once() {
+    let site = Site::empty();
+    let path = socket_in(&site);
+    // More than the buffers of both ends of a connection take.
+    let large = fs::File::create(site.root().join("large.bin")).expect("a file");
+    large.set_len(256 * 1024 * 1024).expect("a sparse file");
+    let server = unix_server(&site, &path, &[]);
+    let mut slow = UnixStream::connect(&path).expect("the server accepts");
+    slow.write_all(&request("GET", "/large.bin", &[]))
+        .expect("sent");
+    slow.read_exact(&mut [0; 1000]).expect("the head");
+    let id = server.child.id().to_string();
+    let sent = Command::new("kill").args(["-s", "TERM", &id]).status();
+    assert!(sent.expect("kill runs").success());
+    // The listener goes first.
+    while UnixStream::connect(&path).is_ok() {
+        std::thread::yield_now();
+    }
+    let (status, log) = server.end("TERM");
+    assert!(status.success(), "{log}");
+    assert!(!path.exists(), "{log}");
+}
+
+#[test]
 fn what_a_dead_server_left_is_replaced_and_nothing_else() {
     let site = Site::new();
     let path = socket_in(&site);

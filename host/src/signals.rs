@@ -17,7 +17,7 @@ pub(crate) enum Signal {
     Interrupt,
     /// The ways to ask for an end: TERM and QUIT.
     Terminate,
-    /// The terminal is gone; or, where there is none, settings are to be read anew.
+    /// The terminal is gone; or, where it is there or there is none, settings are to be read anew.
     HangUp,
     /// The log is to be opened anew.
     User1,

@@ -88,8 +88,8 @@ pub(crate) struct Supervisor<'w> {
     workers: Vec<Worker>,
     starters: Vec<Starter>,
     scripts: Option<Plan>,
-    /// This process belongs to a terminal. One that is gone cannot be asked for any more.
-    has_terminal: bool,
+    /// This process belonged to a terminal when it started.
+    had_terminal: bool,
     renews: bool,
     grace: Duration,
     ending: Option<Ended>,
@@ -140,7 +140,7 @@ impl<'w> Supervisor<'w> {
             workers: Vec::new(),
             starters: Vec::new(),
             scripts: kept.scripts.clone(),
-            has_terminal: fs::File::open("/dev/tty").is_ok(),
+            had_terminal: has_terminal(),
             renews: kept.renews,
             grace: kept.grace,
             kept: Some(kept),
@@ -217,7 +217,9 @@ impl<'w> Supervisor<'w> {
     fn handle(&mut self, signal: Signal) {
         match signal {
             Signal::Interrupt => self.ending = Some(Ended::Interrupted),
-            Signal::HangUp if self.has_terminal => self.ending = Some(Ended::HungUp),
+            Signal::HangUp if self.had_terminal && !has_terminal() => {
+                self.ending = Some(Ended::HungUp);
+            }
             Signal::HangUp => {
                 self.is_stale |= self.renews;
                 self.failed = None;
@@ -514,6 +516,11 @@ impl Worker {
         // One that has died is reaped.
         let _ = self.stream.write_all(&[word]);
     }
+}
+
+/// Returns whether this process belongs to a terminal that is there.
+fn has_terminal() -> bool {
+    fs::File::open("/dev/tty").is_ok()
 }
 
 fn reason(status: WaitStatus) -> String {

@@ -51,13 +51,22 @@ pub fn listen_unix(path: &Path, count: usize) -> io::Result<(Vec<TcpListener>, S
         }
         bound => bound?,
     }
-    socket.listen(BACKLOG)?;
     let file = SocketFile {
         path: path.into(),
         identity: identity(path)?,
     };
-    // std has one type for listeners that do not say where they listen; this is it.
-    Ok((clones(socket.into(), count)?, file))
+    let listen = || {
+        socket.listen(BACKLOG)?;
+        // std has one type for listeners that do not say where they listen; this is it.
+        clones(socket.into(), count)
+    };
+    match listen() {
+        Ok(listeners) => Ok((listeners, file)),
+        Err(error) => {
+            file.remove();
+            Err(error)
+        }
+    }
 }
 
 /// Returns whether the file in the way was left by a server that has gone.
