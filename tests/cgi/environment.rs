@@ -6,7 +6,7 @@ use std::process::Command;
 
 use harness::{Server, Site};
 
-use super::{ask, get, script, serve};
+use super::{ask, get, script, serve, set_mode};
 
 const ENV: &str = "printf 'Content-Type: text/plain\\n\\n'; env -u PWD -u SHLVL -u OLDPWD -u _";
 
@@ -171,4 +171,59 @@ fn standard_error_and_the_exit_status_are_logged() {
     }
     assert_eq!(get(server.port, "/cgi-bin/fine").text(), "fine");
     assert_eq!(server.log().matches("exit code").count(), 1);
+}
+
+/// Lets everybody in who looks for the scripts of `site`.
+fn open_to_all(site: &Site) {
+    let root = site.root();
+    for directory in [root.parent().expect("a directory"), &root] {
+        set_mode(directory, 0o755);
+    }
+}
+
+#[test]
+fn a_script_knows_its_real_path_and_finds_its_neighbours() {
+    let site = Site::empty();
+    open_to_all(&site);
+    let head = "printf 'Content-Type: text/plain\\n\\n'";
+    script(
+        &site,
+        "scripts/tell",
+        &format!("{head}; . \"$(dirname \"$0\")/neighbour\"; echo \"$0\""),
+    );
+    site.write("scripts/neighbour", "echo found");
+    let python = "import os, sys\n\
+        print('Content-Type: text/plain\\n')\n\
+        print(open(os.path.dirname(sys.argv[0]) + '/neighbour').read(), __file__, sep='\\n')\n";
+    site.write("scripts/tell.py", python);
+    std::fs::create_dir(site.root().join("cgi-bin")).expect("a directory");
+    for name in ["tell", "tell.py"] {
+        let link = site.root().join("cgi-bin").join(name);
+        std::os::unix::fs::symlink(format!("../scripts/{name}"), link).expect("a link");
+    }
+    let server = serve(
+        &site,
+        &["--cgi-directory", "/cgi-bin", "--cgi-directory", "/scripts"],
+    );
+    let path = site.root().canonicalize().expect("a directory");
+    for directory in ["/cgi-bin", "/scripts"] {
+        let found = get(server.port, &format!("{directory}/tell")).text();
+        let expected = format!("found\n{}\n", path.join("scripts/tell").display());
+        assert_eq!(found, expected);
+        let found = get(server.port, &format!("{directory}/tell.py")).text();
+        let expected = format!("echo found\n{}\n", path.join("scripts/tell.py").display());
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn a_script_whose_name_others_may_give_away_has_none() {
+    let site = Site::empty();
+    open_to_all(&site);
+    let text = "printf 'Content-Type: text/plain\\n\\n'; echo \"$0\"";
+    script(&site, "cgi-bin/tell", text);
+    set_mode(&site.root().join("cgi-bin"), 0o777);
+    let server = serve(&site, &[]);
+    let found = get(server.port, "/cgi-bin/tell").text();
+    assert!(found.starts_with("/proc/self/fd/"), "{found}");
 }

@@ -3,11 +3,12 @@
 //!
 //! 1. `open` finds the file of a script that is asked for beneath the root, where no link leads out.
 //! 2. The script waits for a slot (`slots`).
-//! 3. A program is started by the `starter`, a small process, or by this one where there is none (`program`); a script
-//!    that is WebAssembly runs in a sandbox of its own (`wasm`).
+//! 3. A program is started by the `starter`, a small process, or by this one where there is none (`program`), by its
+//!    `name` where that is safe; a script that is WebAssembly runs in a sandbox of its own (`wasm`).
 //! 4. `script` watches it until it ends, or is ended; its streams are in `pipe`, and what it says of errors in `errors`.
 
 mod errors;
+mod name;
 mod open;
 mod pipe;
 mod program;

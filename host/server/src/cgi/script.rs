@@ -161,7 +161,8 @@ async fn begin(
         None => {
             let limits = scripts.limits.clone();
             // As root it takes 20 ms, and more for a process with more memory: nobody but its client waits.
-            let start = move || program::start_here(file, &order, ends, &limits);
+            let root = scripts.root.clone();
+            let start = move || program::start_here((&root, file), &order, ends, &limits);
             let started = spawn_blocking(start).await;
             with(
                 slot,
