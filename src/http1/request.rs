@@ -153,6 +153,17 @@ impl<'a> Headers<'a> {
         })
     }
 
+    /// Returns every field line in order, as (name, value), with values as they came.
+    #[cfg(feature = "cgi")]
+    pub(crate) fn lines(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        let Headers(request) = self;
+        let line = |field: &'a Field| {
+            let value = &request.bytes[field.value.clone()];
+            (request.ascii(&field.name), value)
+        };
+        request.fields.iter().map(line)
+    }
+
     /// Returns whether one of the comma-separated members of the fields `name` is `token`.
     pub fn has_token(self, name: &str, token: &str) -> bool {
         self.values(name)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use harness::{Server, Site};
+use harness::{Server, Site, exchange, transcript};
 
 use super::{ask, get, script, serve, set_mode};
 
@@ -226,4 +226,19 @@ fn a_script_whose_name_others_may_give_away_has_none() {
     let server = serve(&site, &[]);
     let found = get(server.port, "/cgi-bin/tell").text();
     assert!(found.starts_with("/proc/self/fd/"), "{found}");
+}
+
+#[test]
+fn bytes_that_are_no_ascii_reach_a_script_as_they_came() {
+    let site = Site::empty();
+    let text = "printf 'Content-Type: text/plain\\n\\n'; printf '%s|%s|%s' \
+        \"$HTTP_X_NAME\" \"$PATH_INFO\" \"${PATH_TRANSLATED##*/}\"";
+    script(&site, "cgi-bin/tell", text);
+    let server = serve(&site, &[]);
+    let mut raw = b"GET /cgi-bin/tell/%C3%BC/%FF HTTP/1.0\r\nX-Name: \xc3\xbc \xff\r\n".to_vec();
+    raw.extend(b"X-Name: \xfe\r\n\r\n");
+    let bytes = exchange(server.port, &raw);
+    let expected = b"\xc3\xbc \xff, \xfe|/\xc3\xbc/\xff|\xff";
+    let found = bytes.strip_prefix(&bytes[..bytes.len() - expected.len()]);
+    assert_eq!(found, Some(&expected[..]), "{}", transcript(&raw, &bytes));
 }

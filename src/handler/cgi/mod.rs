@@ -102,10 +102,11 @@ where
     let kind = |path: &str| Some(open::stat(&local(path))?.type_);
     let script = locate::script(directory, rest, |path| {
         kind(path) == Some(DescriptorType::Directory)
-    });
+    })
+    .with_path_info_of(http.request.path());
     let (path, name) = (local(&script.name), repr(&script.name));
     // No variable and no argument can hold a NUL.
-    let is_hidden = dotfiles::hides(files, path.beneath()) || script.path_info.contains('\0');
+    let is_hidden = dotfiles::hides(files, path.beneath()) || script.path_info.contains(&0);
     match kind(&script.name).filter(|_| !is_hidden) {
         Some(DescriptorType::RegularFile) => {}
         Some(_) => {
@@ -164,9 +165,9 @@ where
 
 /// Returns the query as an argument, unless it looks like a form (RFC 3875 4.4). As in Python, an empty
 /// query is an argument too.
-fn arguments(query: &str) -> Vec<String> {
+fn arguments(query: &str) -> Vec<Vec<u8>> {
     match query.contains('=') {
         true => Vec::new(),
-        false => vec![query.replace('+', " ")],
+        false => vec![query.replace('+', " ").into()],
     }
 }

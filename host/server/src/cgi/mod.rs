@@ -17,9 +17,11 @@ mod slots;
 mod starter;
 mod wasm;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -38,6 +40,7 @@ use crate::instance::aside::wait_for_path;
 use crate::instance::state::{Attached, State};
 use script::Script;
 use slots::Slots;
+use starter::Order;
 use wasm::Programs;
 
 pub use program::{ScriptLimits, end_all};
@@ -243,7 +246,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>, scripts: &Arc<Scripts>) 
     })
 }
 
-type Start = (String, Vec<String>, Vec<(String, String)>);
+/// Path, arguments and environment.
+type Start = (String, Vec<Vec<u8>>, Vec<(String, Vec<u8>)>);
 
 async fn start(
     mut store: StoreContextMut<'_, State>,
@@ -263,14 +267,15 @@ async fn start(
         Ok(file) => file,
         Err(refusal) => return Ok((Err(refusal),)),
     };
-    let started = script::start(
-        &scripts,
-        (file, &path),
-        &arguments,
-        &environment,
-        &socket,
-        client,
-    );
+    let order = Order {
+        path,
+        arguments: arguments.into_iter().map(OsString::from_vec).collect(),
+        environment: environment
+            .into_iter()
+            .map(|(name, value)| (name.into(), OsString::from_vec(value)))
+            .collect(),
+    };
+    let started = script::start(&scripts, file, order, &socket, client);
     let (script, stdin, stdout) = match started.await {
         Ok(started) => started,
         Err(refusal) => return Ok((Err(refusal),)),

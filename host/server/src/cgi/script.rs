@@ -93,12 +93,11 @@ pub(super) type Work = Pin<Box<dyn Future<Output = End> + Send>>;
 /// A script that was started, as its caller sees it: the resource, its input and its output.
 pub(super) type Started = (Script, Input, Output);
 
-/// Starts the script at `path`, which is in `file`, for the client of `socket`, which the log calls `client`.
+/// Starts the script of `order`, which is in `file`, for the client of `socket`, which the log calls `client`.
 pub(super) async fn start(
     scripts: &Scripts,
-    (file, path): (Opened, &str),
-    arguments: &[String],
-    environment: &[(String, String)],
+    file: Opened,
+    order: Order,
     socket: &Socket,
     client: Arc<str>,
 ) -> Result<Started, Refusal> {
@@ -106,12 +105,13 @@ pub(super) async fn start(
         strike(&client, Limit::Scripts);
         return Err(Refusal::Busy);
     };
-    let (work, pipes) = begin(scripts, (file, path), arguments, environment, slot).await?;
+    let path = order.path.clone();
+    let (work, pipes) = begin(scripts, file, order, slot).await?;
     let activity = Arc::new(Activity::new());
     let (held, dropped) = oneshot::channel();
     let (tell, ended) = watch::channel(None);
     let ended = Ended(ended);
-    let errors = Errors::new(pipes.errors, client, path);
+    let errors = Errors::new(pipes.errors, client, &path);
     let client = TcpStream::from_std(socket.duplicate()?)?;
     let (timeout, max_time) = (scripts.timeout, scripts.max_time);
     let (output, input) = (Arc::new(pipes.output), Arc::new(pipes.input));
@@ -138,23 +138,14 @@ pub(super) async fn start(
 /// Begins the work of a script that there is room for. The room is free when it has ended.
 async fn begin(
     scripts: &Scripts,
-    (file, path): (Opened, &str),
-    arguments: &[String],
-    environment: &[(String, String)],
+    file: Opened,
+    order: Order,
     slot: Slot,
 ) -> Result<(Work, Pipes), Refusal> {
     if file.start() == Some(wasm::MAGIC) {
-        let name = path.trim_start_matches('.');
-        let programs = scripts.programs()?;
-        let (work, pipes) = wasm::start(programs, file, name, arguments, environment).await?;
+        let (work, pipes) = wasm::start(scripts.programs()?, file, &order).await?;
         return Ok((with(slot, work), pipes));
     }
-    let own = |(name, value): &(String, String)| (name.into(), value.into());
-    let order = Order {
-        path: path.to_owned(),
-        arguments: arguments.iter().map(Into::into).collect(),
-        environment: environment.iter().map(own).collect(),
-    };
     let (pipes, ends) = pipes()?;
     let work = match &scripts.starter {
         Some(starter) => starter.start(&order, ends, slot).await?,
