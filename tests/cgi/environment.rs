@@ -56,6 +56,7 @@ fn the_variables_are_those_of_python_and_nothing_else() {
     let expected = BTreeMap::from([
         ("CONTENT_LENGTH", "4"),
         ("CONTENT_TYPE", "text/x-body"),
+        ("DOCUMENT_ROOT", &root),
         ("GATEWAY_INTERFACE", "CGI/1.1"),
         ("HTTP_ACCEPT", "text/html,*/*"),
         ("HTTP_COOKIE", "a=b, c=d"),
@@ -67,8 +68,10 @@ fn the_variables_are_those_of_python_and_nothing_else() {
         ("PATH_TRANSLATED", &translated),
         ("QUERY_STRING", "query=1"),
         ("REMOTE_ADDR", "127.0.0.1"),
+        ("REDIRECT_STATUS", "200"),
         ("REMOTE_HOST", ""),
         ("REQUEST_METHOD", "POST"),
+        ("REQUEST_URI", target),
         ("SCRIPT_FILENAME", &filename),
         ("SCRIPT_NAME", "/cgi-bin/env"),
         ("SERVER_NAME", "127.0.0.1"),
@@ -241,4 +244,23 @@ fn bytes_that_are_no_ascii_reach_a_script_as_they_came() {
     let expected = b"\xc3\xbc \xff, \xfe|/\xc3\xbc/\xff|\xff";
     let found = bytes.strip_prefix(&bytes[..bytes.len() - expected.len()]);
     assert_eq!(found, Some(&expected[..]), "{}", transcript(&raw, &bytes));
+}
+
+#[test]
+fn the_words_of_a_query_are_arguments() {
+    let site = Site::empty();
+    let text = "printf 'Content-Type: text/plain\\n\\n'; echo $#; printf '<%s>' \"$@\"";
+    script(&site, "cgi-bin/tell", text);
+    let server = serve(&site, &[]);
+    for (method, target, expected) in [
+        ("GET", "/cgi-bin/tell", "0\n<>"),
+        ("GET", "/cgi-bin/tell?", "0\n<>"),
+        ("GET", "/cgi-bin/tell?a+b%20c", "2\n<a><b c>"),
+        ("GET", "/cgi-bin/tell?a=b+c", "0\n<>"),
+        ("GET", "/cgi-bin/tell?a%3Db", "1\n<a=b>"),
+        ("POST", "/cgi-bin/tell?a", "1\n<a>"),
+    ] {
+        let response = ask(server.port, method, target, &[], b"");
+        assert_eq!(response.text(), expected, "{target}");
+    }
 }

@@ -51,7 +51,7 @@ fn a_component_is_told_what_a_program_is() {
     let response = ask(server.port, "POST", target, &[], b"body");
     assert_eq!(status_line(&response), "HTTP/1.0 200 Script output follows");
     let expected = "POST /cgi-bin/cgi_script.wasm\npath info: /path\nquery: two+words\n\
-        arguments: [\"two words\"]\ncontent: body\n";
+        arguments: [\"two\", \"words\"]\ncontent: body\n";
     assert_eq!(response.text(), expected);
 
     let headers = ["X-A: 1", "Cookie: a=b", "Proxy: x"];

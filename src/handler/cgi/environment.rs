@@ -60,6 +60,10 @@ pub(super) fn environment(
         [server.root.as_bytes(), &*script.path_info].concat(),
     );
     variables.set("QUERY_STRING", query);
+    // The RFC does not name the next three, but PHP asks for them.
+    variables.set("DOCUMENT_ROOT", &*server.root);
+    variables.set("REQUEST_URI", http.request.path());
+    variables.set("REDIRECT_STATUS", "200");
     variables.set("REMOTE_ADDR", http.client_address.address.as_str());
     variables.set("REMOTE_HOST", "");
     if http.is_encrypted {
