@@ -597,6 +597,9 @@ pub mod exports {
                     /// Send what was written, and close when the peer has stopped sending: it may not have sent all
                     /// of its request yet, and closing under it could take the answer away (RFC 9112 9.6).
                     Linger,
+                    /// Send what was written and, once it has arrived, reset the connection: the answer is not whole, and closing would
+                    /// say that it is.
+                    Reset,
                 }
                 impl ::core::fmt::Debug for Next {
                     fn fmt(
@@ -610,6 +613,7 @@ pub mod exports {
                             }
                             Next::Close => f.debug_tuple("Next::Close").finish(),
                             Next::Linger => f.debug_tuple("Next::Linger").finish(),
+                            Next::Reset => f.debug_tuple("Next::Reset").finish(),
                         }
                     }
                 }
@@ -741,6 +745,9 @@ pub mod exports {
                             }
                             Next::Linger => {
                                 *ptr5.add(0).cast::<u8>() = (3i32) as u8;
+                            }
+                            Next::Reset => {
+                                *ptr5.add(0).cast::<u8>() = (4i32) as u8;
                             }
                         }
                         *ptr5.add(16).cast::<u8>() = (password6.clone() as i32) as u8;
@@ -1013,9 +1020,9 @@ macro_rules! __export_cgi_server_impl {
         (link_section =
         "component-type:wit-bindgen:0.57.1:sandserve:http@0.2.0:cgi-server:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 10632] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 10640] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x87R\x01A\x02\x01A$\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x8fR\x01A\x02\x01A$\x01\
 B\x04\x04\0\x05error\x03\x01\x01h\0\x01@\x01\x04self\x01\0s\x04\0\x1d[method]err\
 or.to-debug-string\x01\x02\x03\0\x14wasi:io/error@0.2.12\x05\0\x01B\x0a\x04\0\x08\
 pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\x16[method]pollable.rea\
@@ -1215,18 +1222,18 @@ h\x07\x01k\x1b\x01@\x01\x03err\x8b\x01\0\x8c\x01\x04\0\x0fhttp-error-code\x01\x8
 input-stream\x03\0\0\x02\x03\x02\x01\x06\x04\0\x0doutput-stream\x03\0\x02\x01r\x02\
 \x07addresss\x04port{\x04\0\x08endpoint\x03\0\x04\x01r\x04\x06client\x05\x06serv\
 er\x05\x09encrypted\x7f\x04waity\x04\0\x04info\x03\0\x06\x01m\x02\x05whole\x0aun\
-finished\x04\0\x04head\x03\0\x08\x01q\x04\x0akeep-alive\0\0\x04skip\x01w\0\x05cl\
-ose\0\0\x06linger\0\0\x04\0\x04next\x03\0\x0a\x01m\x03\x04none\x05right\x05wrong\
-\x04\0\x08password\x03\0\x0c\x01r\x02\x04next\x0b\x08password\x0d\x04\0\x06serve\
-d\x03\0\x0e\x01h\x01\x01h\x03\x01@\x04\x04info\x07\x04head\x09\x05input\x10\x06o\
-utput\x11\0\x0f\x04\0\x05serve\x01\x12\x04\0\x1fsandserve:http/connection@0.2.0\x05\
-\x13\x02\x03\0\x0a\x10incoming-request\x02\x03\0\x0a\x11response-outparam\x01B\x08\
-\x02\x03\x02\x01\x14\x04\0\x10incoming-request\x03\0\0\x02\x03\x02\x01\x15\x04\0\
-\x11response-outparam\x03\0\x02\x01i\x01\x01i\x03\x01@\x02\x07request\x04\x0cres\
-ponse-out\x05\x01\0\x04\0\x06handle\x01\x06\x04\0!wasi:http/incoming-handler@0.2\
-.12\x05\x16\x04\0\x1fsandserve:http/cgi-server@0.2.0\x04\0\x0b\x10\x01\0\x0acgi-\
-server\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.247\
-.0\x10wit-bindgen-rust\x060.57.1";
+finished\x04\0\x04head\x03\0\x08\x01q\x05\x0akeep-alive\0\0\x04skip\x01w\0\x05cl\
+ose\0\0\x06linger\0\0\x05reset\0\0\x04\0\x04next\x03\0\x0a\x01m\x03\x04none\x05r\
+ight\x05wrong\x04\0\x08password\x03\0\x0c\x01r\x02\x04next\x0b\x08password\x0d\x04\
+\0\x06served\x03\0\x0e\x01h\x01\x01h\x03\x01@\x04\x04info\x07\x04head\x09\x05inp\
+ut\x10\x06output\x11\0\x0f\x04\0\x05serve\x01\x12\x04\0\x1fsandserve:http/connec\
+tion@0.2.0\x05\x13\x02\x03\0\x0a\x10incoming-request\x02\x03\0\x0a\x11response-o\
+utparam\x01B\x08\x02\x03\x02\x01\x14\x04\0\x10incoming-request\x03\0\0\x02\x03\x02\
+\x01\x15\x04\0\x11response-outparam\x03\0\x02\x01i\x01\x01i\x03\x01@\x02\x07requ\
+est\x04\x0cresponse-out\x05\x01\0\x04\0\x06handle\x01\x06\x04\0!wasi:http/incomi\
+ng-handler@0.2.12\x05\x16\x04\0\x1fsandserve:http/cgi-server@0.2.0\x04\0\x0b\x10\
+\x01\0\x0acgi-server\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-comp\
+onent\x070.247.0\x10wit-bindgen-rust\x060.57.1";
         };
     };
 }

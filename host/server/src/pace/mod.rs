@@ -18,6 +18,7 @@
 //! | a connection | a disk that has more of its answer | [`Pace::handler`], then a reset |
 //! | a connection | a client that takes its answer | [`Pace::reading`], then a reset |
 //! | a connection | the end of a client that was closed on | [`Pace::linger`] |
+//! | a connection | a client that takes the last of an answer which was cut off | [`Pace::linger`], then a reset in any case |
 //! | a connection | its first request, or the rest of one, when the server stops | [`Pace::farewell`], silently |
 //!
 //! Everything else computes. An instance that others need is taken back from who is furthest behind
