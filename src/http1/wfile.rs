@@ -136,6 +136,12 @@ impl<'a> Wfile<'a> {
         self.is_cut
     }
 
+    /// Returns whether all of a response was written whose end is known before that of the connection.
+    #[cfg(feature = "cgi")]
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.content, Content::None | Content::Length(0))
+    }
+
     /// Leaves the content as it is, short.
     pub(crate) fn fail(&mut self) {
         self.close_chunk();

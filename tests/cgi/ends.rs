@@ -5,7 +5,7 @@ use std::net::Shutdown;
 
 use harness::{Server, Site, connect, read_head, request};
 
-use super::{children, get, script, serve, status_line, wait_for_end, wait_until};
+use super::{children, get, script, serve, set_mode, status_line, wait_for_end, wait_until};
 
 /// The text of a script that tells the log its process and that of a child, and goes on for ever.
 const ENDLESS: &str = "sleep 1000 & echo \"pids $$ $!\" >&2; trap '' TERM HUP; wait";
@@ -200,6 +200,44 @@ fn scripts_end_with_their_server() {
         server.signal(signal);
         assert_eq!(server.wait().code(), Some(0), "{signal}");
         processes.iter().for_each(|id| wait_for_end(id));
+    }
+}
+
+#[test]
+fn a_script_whose_whole_answer_is_delivered_finishes_though_its_client_leaves() {
+    // Longer than a client that has left is waited for.
+    let work = "sleep 4; echo over > \"$PATH_TRANSLATED\"";
+    for (name, text) in [
+        (
+            "length",
+            format!("printf 'Content-Length: 3\\n\\nall'; {work}"),
+        ),
+        (
+            "beyond",
+            format!("printf 'Content-Length: 3\\n\\nall'; sleep 1; echo more; {work}"),
+        ),
+        (
+            "closed",
+            format!("printf 'Content-Type: a/b\\n\\nall'; exec >&-; {work}"),
+        ),
+    ] {
+        let site = Site::empty();
+        let root = site.root();
+        script(&site, "cgi-bin/works", &text);
+        set_mode(&site.write("file", ""), 0o666);
+        for directory in [root.parent().expect("a directory"), &root] {
+            set_mode(directory, 0o755);
+        }
+        let server = serve(&site, &[]);
+        let mut stream = connect(server.port);
+        let raw = request("GET", "/cgi-bin/works/file", &[]);
+        stream.write_all(&raw).expect("sent");
+        assert_eq!(read_head(&mut stream).status, 200);
+        stream.read_exact(&mut [0; 3]).expect("the answer");
+        drop(stream);
+        wait_until(name, || {
+            std::fs::read_to_string(root.join("file")).is_ok_and(|text| text == "over\n")
+        });
     }
 }
 

@@ -60,22 +60,30 @@ where
     let mut stdin = Some(stdin).filter(|_| http.request.framing() != Framing::None);
     let mut output_so_far = Output::Head(HeadReader::default(), Vec::new());
     let mut is_flushed = true;
+    // The client has all of the answer.
+    let mut is_answered = false;
     loop {
         let output = match stdout.read(PIECE_SIZE as u64) {
             Ok(output) => output,
             Err(_) => break,
         };
         if !output.is_empty() {
-            is_flushed = false;
+            is_flushed = is_answered;
             let script_of = (name, form);
             if let Err(reason) = pass_on(handler, http, script_of, &mut output_so_far, &output)? {
                 drop(script);
                 return send_failure(handler, http, name, reason).map(|()| None);
             }
         }
-        let input = match &stdin {
-            Some(stdin) => feed(&mut http.rfile, stdin)?,
+        if !is_answered && http.wfile.is_whole() {
+            http.wfile.flush()?;
+            script.answered();
+            (is_answered, is_flushed) = (true, true);
+        }
+        let input = match stdin.as_ref().map(|stdin| feed(&mut http.rfile, stdin)) {
             None => Input::Ended,
+            Some(Err(_)) if is_answered => Input::Ended,
+            Some(input) => input?,
         };
         if matches!(input, Input::Ended) {
             stdin = None;
@@ -228,12 +236,20 @@ fn finish<H>(
 where
     H: CgiHttpRequestHandler + ?Sized,
 {
-    if has_head {
-        // The script may go on for a while without a word.
+    let mut goes_on = false;
+    if has_head && !http.wfile.is_whole() {
         http.wfile.flush()?;
+        // It has closed its output, if it has not ended.
+        goes_on = script.answered();
     }
     let end = script.wait();
-    let is_whole = has_head && matches!(end, End::Exited(_));
+    let is_whole = match end {
+        _ if has_head && http.wfile.is_whole() => true,
+        End::Exited(_) => has_head,
+        // One that is killed has its output closed by that, a moment before its end is known.
+        End::TimedOut => goes_on,
+        _ => false,
+    };
     match &end {
         End::Exited(0) => {}
         // As in Python, a signal is a negative code.

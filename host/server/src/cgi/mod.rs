@@ -237,6 +237,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>, scripts: &Arc<Scripts>) 
     cgi.func_wrap_async("[method]script.wait", |store, (script,)| {
         Box::new(wait(store, script))
     })?;
+    cgi.func_wrap("[method]script.answered", answered)?;
     let here = scripts.clone();
     cgi.func_wrap("root", move |_, ()| Ok((here.path.clone(),)))?;
     let here = scripts.clone();
@@ -287,6 +288,14 @@ async fn start(
         stdin: table.push(stdin)?,
         stdout: table.push(stdout)?,
     }),))
+}
+
+fn answered(
+    mut store: StoreContextMut<'_, State>,
+    (script,): (Resource<Script>,),
+) -> Result<(bool,)> {
+    let script = store.data_mut().table.get(&script)?;
+    Ok((script.note_answered(),))
 }
 
 async fn wait(mut store: StoreContextMut<'_, State>, script: Resource<Script>) -> Result<(End,)> {

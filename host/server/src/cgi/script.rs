@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -32,10 +32,17 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// The resource `script`. Dropping it ends the script.
 pub(crate) struct Script {
     ended: Ended,
+    activity: Arc<Activity>,
     _held: oneshot::Sender<Infallible>,
 }
 
 impl Script {
+    /// Notes that the client has all of the answer. Returns whether the script still runs.
+    pub(crate) fn note_answered(&self) -> bool {
+        self.activity.is_answered.store(true, Ordering::Relaxed);
+        !self.ended.is_told()
+    }
+
     /// Returns a handle that tells the end of the script.
     pub(crate) fn ended(&self) -> Ended {
         self.ended.clone()
@@ -61,11 +68,13 @@ impl Ended {
     }
 }
 
-/// The moment at which bytes were moved last between a script and its caller.
+/// The moment at which bytes were moved last between a script and its caller, and whether the caller waits for more.
 pub(super) struct Activity {
     began: Instant,
     /// Milliseconds since then.
     last: AtomicU64,
+    /// The client has all of the answer.
+    is_answered: AtomicBool,
 }
 
 impl Activity {
@@ -73,6 +82,7 @@ impl Activity {
         Activity {
             began: Instant::now(),
             last: AtomicU64::new(0),
+            is_answered: AtomicBool::new(false),
         }
     }
 
@@ -118,6 +128,7 @@ pub(super) async fn start(
     let (from_script, to_script) = (output.clone(), Arc::downgrade(&input));
     let output = Output::new(output, ended.clone(), activity.clone());
     let input = Input::new(input).telling(activity.clone());
+    let told = activity.clone();
     tokio::spawn(async move {
         let mut errors = errors;
         let end = tokio::select! {
@@ -131,7 +142,11 @@ pub(super) async fn start(
         errors.log_rest();
         tell.send_replace(Some(end));
     });
-    let script = Script { ended, _held: held };
+    let script = Script {
+        ended,
+        activity: told,
+        _held: held,
+    };
     Ok((script, input, output))
 }
 
@@ -211,9 +226,16 @@ async fn over(time: Option<Duration>) {
     }
 }
 
-/// Waits until the client has gone: until its connection fails, or it has sent its last byte and the
-/// script has nothing to say to it.
+/// Waits until the client has gone that waits for more of the answer.
 async fn has_gone(client: &TcpStream, activity: &Activity) {
+    says_no_more(client, activity).await;
+    if activity.is_answered.load(Ordering::Relaxed) {
+        pending().await
+    }
+}
+
+/// Waits until the connection of the client fails, or it has sent its last byte and the script has nothing to say to it.
+async fn says_no_more(client: &TcpStream, activity: &Activity) {
     // The end of what it sends, whatever has come before and not been read.
     if client.ready(Interest::PRIORITY).await.is_err() {
         return;
