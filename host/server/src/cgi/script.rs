@@ -108,13 +108,14 @@ pub(super) async fn start(
     scripts: &Scripts,
     file: Opened,
     order: Order,
-    socket: &Socket,
+    socket: &Arc<Socket>,
     client: Arc<str>,
 ) -> Result<Started, Refusal> {
     let Some(slot) = scripts.slots.take(&client).await else {
         strike(&client, Limit::Scripts);
         return Err(Refusal::Busy);
     };
+    slot.is_for(socket);
     let path = order.path.clone();
     let (work, pipes) = begin(scripts, file, order, slot).await?;
     let activity = Arc::new(Activity::new());

@@ -27,7 +27,7 @@ use crate::lock::lock;
 use crate::memory::{Budget, Taken};
 use crate::pace::CHANCE;
 use crate::pace::client::Client;
-use crate::pace::instances::{Holding, Instances, TakenBack};
+use crate::pace::instances::{Holding, Instances, TakenBack, Waiter};
 use crate::pace::watch::{Abandoned, Call};
 use crate::pace::{Allowance, PRESSED, Pace};
 use crate::strikes::Limit;
@@ -692,6 +692,22 @@ impl Socket {
         let mut state = self.lock();
         let (holding, moved) = self.holding(&mut state);
         holding.poll_taken_back(cx, moved)
+    }
+
+    /// Returns how far the client is behind that the instance of the connection waits for; `None` if it waits for none.
+    pub(crate) fn waiter(&self) -> Option<Waiter> {
+        let state = self.lock();
+        state
+            .holding
+            .as_ref()
+            .and_then(|(holding, _)| holding.waiter())
+    }
+
+    /// Takes the instance of the connection back.
+    pub(crate) fn take_back_instance(&self) {
+        if let Some((holding, _)) = &self.lock().holding {
+            holding.take_back();
+        }
     }
 
     /// Forgets the instance of the connection, which waits no more.
