@@ -1,9 +1,9 @@
 //! Handlers that fail: one connection ends, the log says why, and nothing else notices.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::process::Command;
 
-use harness::{Server, connect, example, exchange, get, request, responses};
+use harness::{Server, connect, example, exchange, get, request, responses, try_exchange};
 
 fn start_faulty() -> Server {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandserve"));
@@ -46,9 +46,12 @@ fn a_fault_before_the_head_is_answered_with_500_and_logged() {
 }
 
 #[test]
-fn a_fault_after_the_head_closes_the_connection_short() {
+fn a_fault_after_the_head_resets_the_connection() {
     let server = start_faulty();
-    let bytes = exchange(server.port, &request("GET", "/panic-late", &[]));
+    let raw = request("GET", "/panic-late", &[]);
+    let (bytes, end) = try_exchange(connect(server.port), &raw);
+    let kind = end.map_err(|error| error.kind());
+    assert_eq!(kind, Err(ErrorKind::ConnectionReset));
     assert!(
         bytes.starts_with(b"HTTP/1.1 200 OK\r\n"),
         "{}",

@@ -161,6 +161,9 @@ pub mod exports {
                     /// Send what was written, and close when the peer has stopped sending: it may not have sent all
                     /// of its request yet, and closing under it could take the answer away (RFC 9112 9.6).
                     Linger,
+                    /// Send what was written and, once it has arrived, reset the connection: the answer is not whole, and closing would
+                    /// say that it is.
+                    Reset,
                 }
                 impl ::core::fmt::Debug for Next {
                     fn fmt(
@@ -174,6 +177,7 @@ pub mod exports {
                             }
                             Next::Close => f.debug_tuple("Next::Close").finish(),
                             Next::Linger => f.debug_tuple("Next::Linger").finish(),
+                            Next::Reset => f.debug_tuple("Next::Reset").finish(),
                         }
                     }
                 }
@@ -305,6 +309,9 @@ pub mod exports {
                             }
                             Next::Linger => {
                                 *ptr5.add(0).cast::<u8>() = (3i32) as u8;
+                            }
+                            Next::Reset => {
+                                *ptr5.add(0).cast::<u8>() = (4i32) as u8;
                             }
                         }
                         *ptr5.add(16).cast::<u8>() = (password6.clone() as i32) as u8;
@@ -495,9 +502,9 @@ macro_rules! __export_file_server_impl {
         (link_section =
         "component-type:wit-bindgen:0.57.1:sandserve:http@0.2.0:file-server:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 10247] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 10255] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x85O\x01A\x02\x01A\"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x8dO\x01A\x02\x01A\"\
 \x01B\x0a\x01o\x02ss\x01p\0\x01@\0\0\x01\x04\0\x0fget-environment\x01\x02\x01ps\x01\
 @\0\0\x03\x04\0\x0dget-arguments\x01\x04\x01ks\x01@\0\0\x05\x04\0\x0binitial-cwd\
 \x01\x06\x03\0\x1bwasi:cli/environment@0.2.12\x05\0\x01B\x04\x04\0\x05error\x03\x01\
@@ -687,18 +694,19 @@ ture-incoming-response.get\x01\x8a\x01\x01h\x07\x01k\x1b\x01@\x01\x03err\x8b\x01
 \x11\x01B\x14\x02\x03\x02\x01\x09\x04\0\x0cinput-stream\x03\0\0\x02\x03\x02\x01\x06\
 \x04\0\x0doutput-stream\x03\0\x02\x01r\x02\x07addresss\x04port{\x04\0\x08endpoin\
 t\x03\0\x04\x01r\x04\x06client\x05\x06server\x05\x09encrypted\x7f\x04waity\x04\0\
-\x04info\x03\0\x06\x01m\x02\x05whole\x0aunfinished\x04\0\x04head\x03\0\x08\x01q\x04\
-\x0akeep-alive\0\0\x04skip\x01w\0\x05close\0\0\x06linger\0\0\x04\0\x04next\x03\0\
-\x0a\x01m\x03\x04none\x05right\x05wrong\x04\0\x08password\x03\0\x0c\x01r\x02\x04\
-next\x0b\x08password\x0d\x04\0\x06served\x03\0\x0e\x01h\x01\x01h\x03\x01@\x04\x04\
-info\x07\x04head\x09\x05input\x10\x06output\x11\0\x0f\x04\0\x05serve\x01\x12\x04\
-\0\x1fsandserve:http/connection@0.2.0\x05\x12\x02\x03\0\x09\x10incoming-request\x02\
-\x03\0\x09\x11response-outparam\x01B\x08\x02\x03\x02\x01\x13\x04\0\x10incoming-r\
-equest\x03\0\0\x02\x03\x02\x01\x14\x04\0\x11response-outparam\x03\0\x02\x01i\x01\
-\x01i\x03\x01@\x02\x07request\x04\x0cresponse-out\x05\x01\0\x04\0\x06handle\x01\x06\
-\x04\0!wasi:http/incoming-handler@0.2.12\x05\x15\x04\0\x20sandserve:http/file-se\
-rver@0.2.0\x04\0\x0b\x11\x01\0\x0bfile-server\x03\0\0\0G\x09producers\x01\x0cpro\
-cessed-by\x02\x0dwit-component\x070.247.0\x10wit-bindgen-rust\x060.57.1";
+\x04info\x03\0\x06\x01m\x02\x05whole\x0aunfinished\x04\0\x04head\x03\0\x08\x01q\x05\
+\x0akeep-alive\0\0\x04skip\x01w\0\x05close\0\0\x06linger\0\0\x05reset\0\0\x04\0\x04\
+next\x03\0\x0a\x01m\x03\x04none\x05right\x05wrong\x04\0\x08password\x03\0\x0c\x01\
+r\x02\x04next\x0b\x08password\x0d\x04\0\x06served\x03\0\x0e\x01h\x01\x01h\x03\x01\
+@\x04\x04info\x07\x04head\x09\x05input\x10\x06output\x11\0\x0f\x04\0\x05serve\x01\
+\x12\x04\0\x1fsandserve:http/connection@0.2.0\x05\x12\x02\x03\0\x09\x10incoming-\
+request\x02\x03\0\x09\x11response-outparam\x01B\x08\x02\x03\x02\x01\x13\x04\0\x10\
+incoming-request\x03\0\0\x02\x03\x02\x01\x14\x04\0\x11response-outparam\x03\0\x02\
+\x01i\x01\x01i\x03\x01@\x02\x07request\x04\x0cresponse-out\x05\x01\0\x04\0\x06ha\
+ndle\x01\x06\x04\0!wasi:http/incoming-handler@0.2.12\x05\x15\x04\0\x20sandserve:\
+http/file-server@0.2.0\x04\0\x0b\x11\x01\0\x0bfile-server\x03\0\0\0G\x09producer\
+s\x01\x0cprocessed-by\x02\x0dwit-component\x070.247.0\x10wit-bindgen-rust\x060.5\
+7.1";
         };
     };
 }

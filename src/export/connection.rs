@@ -25,8 +25,13 @@ impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
         );
         http.guesses.wait = info.wait;
         let mut handler = H::default();
-        // An error here is a connection that has failed: there is nobody left to tell.
-        let next = match handler.handle(&mut http) {
+        let handled = handler.handle(&mut http);
+        if handled.is_err() {
+            http.wfile.fail();
+        }
+        let next = match handled {
+            _ if http.wfile.is_cut() => Next::Reset,
+            // A connection that has failed: there is nobody left to tell.
             Err(_) => Next::Linger,
             Ok(()) => match (http.close_connection, http.rfile.left_to_skip()) {
                 (false, Some(0)) => Next::KeepAlive,

@@ -134,6 +134,8 @@ impl<'a> Parser<'a> {
             fields,
             framing: Framing::None,
             user: None,
+            #[cfg(feature = "cgi")]
+            redirects: 0,
         };
         request.path = self.origin_form(&mut request, target)?;
         request.target = Ends::of(&request.bytes[request.path.clone()]);

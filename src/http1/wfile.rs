@@ -18,6 +18,8 @@ pub struct Wfile<'a> {
     content: Content,
     /// The bytes that were written beyond `Content-Length`, and not sent.
     excess: u64,
+    /// A response was left short whose end is that of the connection.
+    is_cut: bool,
 }
 
 /// The progress of a response, and the way its content is delimited (RFC 9112 6.3).
@@ -73,6 +75,7 @@ impl<'a> Wfile<'a> {
             buffer: Vec::new(),
             content: Content::Awaited,
             excess: 0,
+            is_cut: false,
         }
     }
 
@@ -128,9 +131,21 @@ impl<'a> Wfile<'a> {
         self.content = content;
     }
 
+    /// Returns whether a response was left short that closing the connection would end.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// Returns whether all of a response was written whose end is known before that of the connection.
+    #[cfg(feature = "cgi")]
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.content, Content::None | Content::Length(0))
+    }
+
     /// Leaves the content as it is, short.
     pub(crate) fn fail(&mut self) {
         self.close_chunk();
+        self.is_cut |= self.content == Content::AsWritten;
         self.content = Content::Failed;
     }
 

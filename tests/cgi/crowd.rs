@@ -1,7 +1,7 @@
 //! More scripts than may run at once.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 use harness::{Response, Site, connect, read_head, request};
@@ -89,4 +89,28 @@ fn a_script_that_is_given_up_makes_room() {
         let target = "/cgi-bin/fine";
         wait_until("there is room", || get(server.port, target).status == 200);
     }
+}
+
+#[test]
+fn a_client_that_is_slow_to_take_its_answer_gives_way_to_who_waits() {
+    let site = Site::empty();
+    // More than connections and pipes hold.
+    let large = "printf '\\n'; exec head -c 100000000 /dev/zero";
+    script(&site, "cgi-bin/large", large);
+    script(&site, "cgi-bin/fine", "printf '\\nfine'");
+    let server = serve(&site, &["--cgi-max-scripts", "1"]);
+    let mut slow = ask_for(server.port, "/cgi-bin/large");
+    assert_eq!(read_head(&mut slow).status, 200);
+    wait_until("there is room", || {
+        // As one that is asked to keep a least rate.
+        let _ = (&slow).read(&mut [0; 600]);
+        get(server.port, "/cgi-bin/fine").status == 200
+    });
+    server.wait_for_log("others needed");
+    // It is not told that this was all.
+    let end = slow.read_to_end(&mut Vec::new());
+    assert_eq!(
+        end.map_err(|error| error.kind()),
+        Err(ErrorKind::ConnectionReset)
+    );
 }

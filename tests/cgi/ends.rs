@@ -1,11 +1,11 @@
 //! Tests of scripts that do not end by themselves.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 
 use harness::{Server, Site, connect, read_head, request};
 
-use super::{children, get, script, serve, status_line, wait_for_end, wait_until};
+use super::{children, get, script, serve, set_mode, status_line, wait_for_end, wait_until};
 
 /// The text of a script that tells the log its process and that of a child, and goes on for ever.
 const ENDLESS: &str = "sleep 1000 & echo \"pids $$ $!\" >&2; trap '' TERM HUP; wait";
@@ -201,4 +201,88 @@ fn scripts_end_with_their_server() {
         assert_eq!(server.wait().code(), Some(0), "{signal}");
         processes.iter().for_each(|id| wait_for_end(id));
     }
+}
+
+#[test]
+fn a_script_whose_whole_answer_is_delivered_finishes_though_its_client_leaves() {
+    // Longer than a client that has left is waited for.
+    let work = "sleep 4; echo over > \"$PATH_TRANSLATED\"";
+    for (name, text) in [
+        (
+            "length",
+            format!("printf 'Content-Length: 3\\n\\nall'; {work}"),
+        ),
+        (
+            "beyond",
+            format!("printf 'Content-Length: 3\\n\\nall'; sleep 1; echo more; {work}"),
+        ),
+        (
+            "closed",
+            format!("printf 'Content-Type: a/b\\n\\nall'; exec >&-; {work}"),
+        ),
+    ] {
+        let site = Site::empty();
+        let root = site.root();
+        script(&site, "cgi-bin/works", &text);
+        set_mode(&site.write("file", ""), 0o666);
+        for directory in [root.parent().expect("a directory"), &root] {
+            set_mode(directory, 0o755);
+        }
+        let server = serve(&site, &[]);
+        let mut stream = connect(server.port);
+        let raw = request("GET", "/cgi-bin/works/file", &[]);
+        stream.write_all(&raw).expect("sent");
+        assert_eq!(read_head(&mut stream).status, 200);
+        stream.read_exact(&mut [0; 3]).expect("the answer");
+        drop(stream);
+        wait_until(name, || {
+            std::fs::read_to_string(root.join("file")).is_ok_and(|text| text == "over\n")
+        });
+    }
+}
+
+#[test]
+fn an_answer_whose_end_is_that_of_the_connection_is_reset_where_it_is_cut_off() {
+    let site = Site::empty();
+    let head = "printf 'Content-Type: a/b\\n\\npart'";
+    script(&site, "cgi-bin/killed", &format!("{head}; kill -9 $$"));
+    script(&site, "cgi-bin/silent", &format!("{head}; sleep 1000"));
+    script(
+        &site,
+        "cgi-bin/nph-killed",
+        "printf 'HTTP/1.0 200 OK\\r\\n\\r\\npart'; kill -9 $$",
+    );
+    // More than is sent at once, and the client is slow to take it.
+    let large = format!("{head}; head -c 1000000 /dev/zero; kill -9 $$");
+    script(&site, "cgi-bin/large", &large);
+    let server = serve(&site, &["--cgi-timeout", "1"]);
+    for (name, size) in [
+        ("killed", 4),
+        ("silent", 4),
+        ("nph-killed", 4),
+        ("large", 1_000_004),
+    ] {
+        let mut stream = connect(server.port);
+        let raw = request("GET", &format!("/cgi-bin/{name}"), &[]);
+        stream.write_all(&raw).expect("sent");
+        assert_eq!(read_head(&mut stream).status, 200);
+        let mut content = Vec::new();
+        let end = stream.read_to_end(&mut content);
+        let kind = end.map_err(|error| error.kind());
+        assert_eq!(kind, Err(ErrorKind::ConnectionReset), "{name}");
+        assert_eq!(content.len(), size, "{name}");
+    }
+    let mut server = serve(&site, &["--grace", "0"]);
+    let mut stream = connect(server.port);
+    let raw = request("GET", "/cgi-bin/silent", &[]);
+    stream.write_all(&raw).expect("sent");
+    assert_eq!(read_head(&mut stream).status, 200);
+    stream.read_exact(&mut [0; 4]).expect("a part");
+    server.signal("TERM");
+    let end = stream.read_to_end(&mut Vec::new());
+    assert_eq!(
+        end.map_err(|error| error.kind()),
+        Err(ErrorKind::ConnectionReset)
+    );
+    assert_eq!(server.wait().code(), Some(0));
 }

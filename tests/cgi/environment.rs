@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use harness::{Server, Site};
+use harness::{Server, Site, exchange, transcript};
 
-use super::{ask, get, script, serve};
+use super::{ask, get, script, serve, set_mode};
 
 const ENV: &str = "printf 'Content-Type: text/plain\\n\\n'; env -u PWD -u SHLVL -u OLDPWD -u _";
 
@@ -56,6 +56,7 @@ fn the_variables_are_those_of_python_and_nothing_else() {
     let expected = BTreeMap::from([
         ("CONTENT_LENGTH", "4"),
         ("CONTENT_TYPE", "text/x-body"),
+        ("DOCUMENT_ROOT", &root),
         ("GATEWAY_INTERFACE", "CGI/1.1"),
         ("HTTP_ACCEPT", "text/html,*/*"),
         ("HTTP_COOKIE", "a=b, c=d"),
@@ -67,8 +68,10 @@ fn the_variables_are_those_of_python_and_nothing_else() {
         ("PATH_TRANSLATED", &translated),
         ("QUERY_STRING", "query=1"),
         ("REMOTE_ADDR", "127.0.0.1"),
+        ("REDIRECT_STATUS", "200"),
         ("REMOTE_HOST", ""),
         ("REQUEST_METHOD", "POST"),
+        ("REQUEST_URI", target),
         ("SCRIPT_FILENAME", &filename),
         ("SCRIPT_NAME", "/cgi-bin/env"),
         ("SERVER_NAME", "127.0.0.1"),
@@ -171,4 +174,93 @@ fn standard_error_and_the_exit_status_are_logged() {
     }
     assert_eq!(get(server.port, "/cgi-bin/fine").text(), "fine");
     assert_eq!(server.log().matches("exit code").count(), 1);
+}
+
+/// Lets everybody in who looks for the scripts of `site`.
+fn open_to_all(site: &Site) {
+    let root = site.root();
+    for directory in [root.parent().expect("a directory"), &root] {
+        set_mode(directory, 0o755);
+    }
+}
+
+#[test]
+fn a_script_knows_its_real_path_and_finds_its_neighbours() {
+    let site = Site::empty();
+    open_to_all(&site);
+    let head = "printf 'Content-Type: text/plain\\n\\n'";
+    script(
+        &site,
+        "scripts/tell",
+        &format!("{head}; . \"$(dirname \"$0\")/neighbour\"; echo \"$0\""),
+    );
+    site.write("scripts/neighbour", "echo found");
+    let python = "import os, sys\n\
+        print('Content-Type: text/plain\\n')\n\
+        print(open(os.path.dirname(sys.argv[0]) + '/neighbour').read(), __file__, sep='\\n')\n";
+    site.write("scripts/tell.py", python);
+    std::fs::create_dir(site.root().join("cgi-bin")).expect("a directory");
+    for name in ["tell", "tell.py"] {
+        let link = site.root().join("cgi-bin").join(name);
+        std::os::unix::fs::symlink(format!("../scripts/{name}"), link).expect("a link");
+    }
+    let server = serve(
+        &site,
+        &["--cgi-directory", "/cgi-bin", "--cgi-directory", "/scripts"],
+    );
+    let path = site.root().canonicalize().expect("a directory");
+    for directory in ["/cgi-bin", "/scripts"] {
+        let found = get(server.port, &format!("{directory}/tell")).text();
+        let expected = format!("found\n{}\n", path.join("scripts/tell").display());
+        assert_eq!(found, expected);
+        let found = get(server.port, &format!("{directory}/tell.py")).text();
+        let expected = format!("echo found\n{}\n", path.join("scripts/tell.py").display());
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn a_script_whose_name_others_may_give_away_has_none() {
+    let site = Site::empty();
+    open_to_all(&site);
+    let text = "printf 'Content-Type: text/plain\\n\\n'; echo \"$0\"";
+    script(&site, "cgi-bin/tell", text);
+    set_mode(&site.root().join("cgi-bin"), 0o777);
+    let server = serve(&site, &[]);
+    let found = get(server.port, "/cgi-bin/tell").text();
+    assert!(found.starts_with("/proc/self/fd/"), "{found}");
+}
+
+#[test]
+fn bytes_that_are_no_ascii_reach_a_script_as_they_came() {
+    let site = Site::empty();
+    let text = "printf 'Content-Type: text/plain\\n\\n'; printf '%s|%s|%s' \
+        \"$HTTP_X_NAME\" \"$PATH_INFO\" \"${PATH_TRANSLATED##*/}\"";
+    script(&site, "cgi-bin/tell", text);
+    let server = serve(&site, &[]);
+    let mut raw = b"GET /cgi-bin/tell/%C3%BC/%FF HTTP/1.0\r\nX-Name: \xc3\xbc \xff\r\n".to_vec();
+    raw.extend(b"X-Name: \xfe\r\n\r\n");
+    let bytes = exchange(server.port, &raw);
+    let expected = b"\xc3\xbc \xff, \xfe|/\xc3\xbc/\xff|\xff";
+    let found = bytes.strip_prefix(&bytes[..bytes.len() - expected.len()]);
+    assert_eq!(found, Some(&expected[..]), "{}", transcript(&raw, &bytes));
+}
+
+#[test]
+fn the_words_of_a_query_are_arguments() {
+    let site = Site::empty();
+    let text = "printf 'Content-Type: text/plain\\n\\n'; echo $#; printf '<%s>' \"$@\"";
+    script(&site, "cgi-bin/tell", text);
+    let server = serve(&site, &[]);
+    for (method, target, expected) in [
+        ("GET", "/cgi-bin/tell", "0\n<>"),
+        ("GET", "/cgi-bin/tell?", "0\n<>"),
+        ("GET", "/cgi-bin/tell?a+b%20c", "2\n<a><b c>"),
+        ("GET", "/cgi-bin/tell?a=b+c", "0\n<>"),
+        ("GET", "/cgi-bin/tell?a%3Db", "1\n<a=b>"),
+        ("POST", "/cgi-bin/tell?a", "1\n<a>"),
+    ] {
+        let response = ask(server.port, method, target, &[], b"");
+        assert_eq!(response.text(), expected, "{target}");
+    }
 }

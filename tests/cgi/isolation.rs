@@ -61,6 +61,11 @@ fn a_script_that_turns_into_a_link_lets_nobody_out() {
     fs::write(&outside, format!("#!/bin/sh\n{SAY} outside\n")).expect("a script");
     set_mode(&outside, 0o755);
     symlink("../../outside/script", site.root().join("cgi-bin/other")).expect("a link");
+    // Where others may do that.
+    for directory in [site.root().parent().expect("a directory"), &site.root()] {
+        set_mode(directory, 0o755);
+    }
+    set_mode(&site.root().join("cgi-bin"), 0o777);
     let server = serve(&site, &[]);
     let is_over = AtomicBool::new(false);
     let (here, there) = ("cgi-bin/swapped", "cgi-bin/other");

@@ -18,7 +18,12 @@ fn status_location_and_other_headers_are_honoured() {
             "gone",
         ),
         (r"Status: 410\n\n", "410 Gone", &[], ""),
-        (r"Location: /hello.txt\n\n", "302 Found", &[("Location", "/hello.txt")], ""),
+        (
+            r"Location: /hello.txt\nSet-Cookie: a=b\n\n",
+            "302 Found",
+            &[("Location", "/hello.txt")],
+            "",
+        ),
         (
             r"Status: 303 Look\r\nLocation: https://a.example/\r\n\r\nthere",
             "303 Look",
@@ -67,7 +72,12 @@ fn what_is_no_answer_is_502_and_logged() {
     let server = serve(&site, &[]);
     for (name, text, reason) in [
         ("nothing", "true", "no header in its output"),
-        ("text", "echo hello world", "no header where one should be"),
+        ("text", "echo hello world", "no header in its output"),
+        (
+            "text-and-more",
+            "printf 'hello world\\n\\nmore'",
+            "no header where one should be",
+        ),
         (
             "no-end",
             "echo 'Content-Type: text/plain'",
@@ -81,12 +91,7 @@ fn what_is_no_answer_is_502_and_logged() {
         (
             "name",
             "printf 'Bad Name: x\\n\\n'",
-            "a header whose name is none",
-        ),
-        (
-            "folded",
-            "printf 'X: a\\n b: c\\n\\n'",
-            "a header whose name is none",
+            "no header where one should be",
         ),
         (
             "split",
@@ -242,4 +247,84 @@ fn flags_apply_to_what_scripts_say_too() {
     assert_eq!(response.headers("X-A").collect::<Vec<_>>(), ["flag"]);
     // That is for files.
     assert_eq!(response.header("Cache-Control"), None);
+}
+
+#[test]
+fn headers_that_are_a_little_off_are_understood() {
+    let site = Site::empty();
+    let output = r"Content-Type : a/b\nX-A: 1\n  2\nwarning at line 3\nX-B: 3\n\nbody";
+    script(&site, "cgi-bin/off", &format!("printf '{output}'"));
+    let status_line = r"HTTP/1.1 404 Not Here\nContent-Type: a/b\n\nbody";
+    script(&site, "cgi-bin/line", &format!("printf '{status_line}'"));
+    let server = serve(&site, &[]);
+    let response = get(server.port, "/cgi-bin/off");
+    assert_eq!(response.status, 200, "{response:?}");
+    for (name, value) in [("Content-Type", "a/b"), ("X-A", "1 2"), ("X-B", "3")] {
+        assert_eq!(response.header(name), Some(value), "{response:?}");
+    }
+    assert_eq!(response.text(), "body");
+    server.wait_for_log("lines that are no header: 1, the first 'warning at line 3'");
+    let response = get(server.port, "/cgi-bin/line");
+    assert_eq!(super::status_line(&response), "HTTP/1.0 404 Not Here");
+    assert_eq!(response.text(), "body");
+}
+
+#[test]
+fn the_output_of_an_nph_script_is_the_response_as_it_is() {
+    let site = Site::empty();
+    let answer = "HTTP/1.1 299 My Own\r\nServer: mine\r\nTransfer-Encoding: chunked\r\n\r\n\
+        2\r\nab\r\n0\r\n\r\n";
+    let text = answer.replace('\r', "\\r").replace('\n', "\\n");
+    script(&site, "cgi-bin/nph-a", &format!("printf '{text}'"));
+    script(&site, "cgi-bin/nph-b", "printf 'X-A: 1\\n\\nbody'");
+    let server = serve(&site, &["--protocol", "HTTP/1.1"]);
+    let raw = request("GET", "/cgi-bin/nph-a", &[]);
+    let bytes = exchange(server.port, &raw);
+    assert_eq!(String::from_utf8_lossy(&bytes), answer);
+    server.wait_for_log("\"GET /cgi-bin/nph-a HTTP/1.1\" 299 -");
+    assert_eq!(get(server.port, "/cgi-bin/nph-b").status, 502);
+}
+
+#[test]
+fn a_location_of_this_server_is_answered_with_what_is_there() {
+    let site = Site::empty();
+    site.write("page.html", "the page");
+    for (name, text) in [
+        ("page", "printf 'Location: /page.html\\n\\n'"),
+        (
+            "other",
+            "cat > /dev/null; printf 'Location: /cgi-bin/tell/x?b+c\\n\\n'",
+        ),
+        ("missing", "printf 'Location: /missing\\n\\n'"),
+        ("ring", "printf 'Location: /cgi-bin/ring\\n\\n'"),
+        ("wrong", "printf 'Location: /a b\\n\\n'"),
+        (
+            "tell",
+            "printf 'Content-Type: a/b\\n\\n'; cat; \
+            echo \"$REQUEST_METHOD $PATH_INFO $QUERY_STRING $1 $2 [$CONTENT_LENGTH] $HTTP_X_A\"",
+        ),
+    ] {
+        script(&site, &format!("cgi-bin/{name}"), text);
+    }
+    let server = serve(&site, &[]);
+    for (method, name, status, text) in [
+        ("GET", "page", 200, "the page"),
+        ("HEAD", "page", 200, ""),
+        ("POST", "other", 200, "GET /x b+c b c [] 1\n"),
+        ("GET", "missing", 404, "Error code: 404"),
+        ("GET", "ring", 502, "Error code: 502"),
+        ("GET", "wrong", 502, "Error code: 502"),
+    ] {
+        let body = if method == "POST" {
+            &b"content"[..]
+        } else {
+            b""
+        };
+        let target = format!("/cgi-bin/{name}");
+        let response = ask(server.port, method, &target, &["X-A: 1"], body);
+        assert_eq!(response.status, status, "{name}: {response:?}");
+        assert!(response.text().contains(text), "{name}: {response:?}");
+    }
+    server.wait_for_log("\"GET /cgi-bin/page HTTP/1.1\" 200 -");
+    server.wait_for_log("CGI script '/cgi-bin/ring': too many local redirects");
 }

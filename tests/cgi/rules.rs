@@ -17,9 +17,9 @@ fn scripts_answer_get_head_and_post() {
     script(&site, "cgi-bin/tell", TELL);
     let server = serve(&site, &[]);
     for (method, body, expected) in [
-        ("GET", "", "GET /cgi-bin/tell|||1||\n"),
+        ("GET", "", "GET /cgi-bin/tell|||0||\n"),
         ("HEAD", "", ""),
-        ("POST", "a=b", "POST /cgi-bin/tell|||1||a=b\n"),
+        ("POST", "a=b", "POST /cgi-bin/tell|||0||a=b\n"),
     ] {
         let response = ask(server.port, method, "/cgi-bin/tell", &[], body.as_bytes());
         let line = status_line(&response);
@@ -53,7 +53,7 @@ fn everything_else_is_served_as_usual_but_for_post() {
 }
 
 #[test]
-fn the_path_and_the_query_are_taken_apart_as_in_python() {
+fn the_path_and_the_query_are_taken_apart() {
     let site = Site::empty();
     for name in [
         "cgi-bin/tell",
@@ -65,23 +65,23 @@ fn the_path_and_the_query_are_taken_apart_as_in_python() {
     }
     let server = serve(&site, &[]);
     for (target, expected) in [
-        ("/cgi-bin/tell/more/path", "/cgi-bin/tell|/more/path||1|"),
-        ("/cgi-bin/tell/", "/cgi-bin/tell|/||1|"),
+        ("/cgi-bin/tell/more/path", "/cgi-bin/tell|/more/path||0|"),
+        ("/cgi-bin/tell/", "/cgi-bin/tell|/||0|"),
         ("/cgi-bin/tell?a=b&c", "/cgi-bin/tell||a=b&c|0|"),
         (
             "/cgi-bin/tell?two+words%20",
-            "/cgi-bin/tell||two+words%20|1|two words%20",
+            "/cgi-bin/tell||two+words%20|2|two",
         ),
         ("/cgi-bin/tell/x?y?z/..", "/cgi-bin/tell|/x|y?z/..|1|y?z/.."),
-        ("/cgi-bin/sub/tell/x", "/cgi-bin/sub/tell|/x||1|"),
-        ("//cgi-bin//./tell//x/../%2e/y", "/cgi-bin/tell|/y||1|"),
-        ("/x/../cgi-bin/tell", "/cgi-bin/tell|||1|"),
-        ("/cgi%2dbin%2ftell%2Fx", "/cgi-bin/tell|/x||1|"),
-        ("/htbin/a%20b%25/%c3%bc", "/htbin/a b%|/\u{fc}||1|"),
+        ("/cgi-bin/sub/tell/x", "/cgi-bin/sub/tell|/x||0|"),
+        ("//cgi-bin//./tell//x/../%2e/y", "/cgi-bin/tell|/y||0|"),
+        ("/x/../cgi-bin/tell", "/cgi-bin/tell|||0|"),
+        ("/cgi%2dbin%2ftell%2Fx", "/cgi-bin/tell|/x||0|"),
+        ("/htbin/a%20b%25/%c3%bc", "/htbin/a b%|/\u{fc}||0|"),
         ("/cgi-bin/q%3f?a", "/cgi-bin/q?||a|1|a"),
         // Python fails on these: an exception, and one decoding too many.
-        ("/../../cgi-bin/tell", "/cgi-bin/tell|||1|"),
-        ("/cgi-bin/tell/%2561", "/cgi-bin/tell|/%61||1|"),
+        ("/../../cgi-bin/tell", "/cgi-bin/tell|||0|"),
+        ("/cgi-bin/tell/%2561", "/cgi-bin/tell|/%61||0|"),
     ] {
         let response = get(server.port, target);
         assert_eq!(response.text(), format!("GET {expected}|\n"), "{target}");
@@ -197,7 +197,7 @@ fn other_directories_take_the_place_of_the_usual_ones() {
         assert!(text.starts_with(expected), "{target}: {text}");
     }
     let server = serve(&site, &["--cgi-directory", "/"]);
-    assert_eq!(get(server.port, "/tell").text(), "GET /tell|||1||\n");
+    assert_eq!(get(server.port, "/tell").text(), "GET /tell|||0||\n");
     assert!(get(server.port, "/a/tell").text().starts_with("#!"));
 }
 

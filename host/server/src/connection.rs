@@ -165,6 +165,7 @@ impl Connection {
                 }
                 Err(_) => return,
             };
+            let in_hand = InHand(Some(&self.socket));
             let outcome = match (head, self.learn_from_head(head.ok(), &mut behind)) {
                 (_, Err(TooMany)) => {
                     self.strike(self.party(&behind), Limit::PerAddress);
@@ -206,6 +207,7 @@ impl Connection {
                 Ok(_) => Box::pin(self.socket.send()).await,
                 Err(error) => Err(error),
             };
+            in_hand.end();
             if let Err(error) = sent {
                 self.tell_struck(self.party(&behind));
                 // Nor does it wait for what is on its way to a client that takes nothing.
@@ -231,8 +233,10 @@ impl Connection {
                     self.end().await;
                     return Box::pin(self.socket.linger()).await;
                 }
-                // Without an end, so that the client does not take what it got for the whole.
-                Outcome::Cut => return Box::pin(self.socket.linger()).await,
+                // So that the client does not take what it got for the whole.
+                Outcome::Cut | Outcome::Next(Next::Reset) => {
+                    return Box::pin(self.socket.reset_once_taken()).await;
+                }
                 Outcome::Reset => return self.socket.reset(),
             }
         }
@@ -588,6 +592,24 @@ impl Connection {
             },
         };
         instance.serve(&self.socket, info, head, burst).await
+    }
+}
+
+/// An answer that is made or sent. Where it is dropped before it has ended, as the server ends, the client is not to take what
+/// it got for the whole.
+struct InHand<'s>(Option<&'s Socket>);
+
+impl InHand<'_> {
+    fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        if let Some(socket) = self.0.filter(|socket| socket.is_answered()) {
+            socket.reset();
+        }
     }
 }
 

@@ -615,4 +615,7 @@ pub(crate) enum Next {
     /// Close when the peer has stopped sending.
     #[component(name = "linger")]
     Linger,
+    /// Reset the connection, as the answer is not whole.
+    #[component(name = "reset")]
+    Reset,
 }

@@ -37,29 +37,33 @@ pub(super) struct Server {
     pub(super) root: String,
 }
 
-/// Returns the variables for `script`, as (name, value).
+/// Returns the variables for `script`, as (name, value). Values are bytes: what the client has sent is told as it came.
 pub(super) fn environment(
     http: &Exchange,
     server: Server,
     script: &Script,
     query: &str,
-) -> Vec<(String, String)> {
+) -> Vec<(String, Vec<u8>)> {
     let headers = http.request.headers();
     let mut variables = Variables(Vec::new());
     variables.set("GATEWAY_INTERFACE", "CGI/1.1");
     variables.set("SERVER_SOFTWARE", server.software);
-    variables.set("SERVER_NAME", host_name(&http.server.address));
+    variables.set("SERVER_NAME", &*host_name(&http.server.address));
     variables.set("SERVER_PORT", http.server.port.to_string());
     variables.set("SERVER_PROTOCOL", server.protocol.as_str());
     variables.set("REQUEST_METHOD", http.request.command());
     variables.set("SCRIPT_NAME", script.name.as_str());
     variables.set("SCRIPT_FILENAME", [&server.root, &*script.name].concat());
-    variables.set("PATH_INFO", script.path_info.as_str());
+    variables.set("PATH_INFO", &*script.path_info);
     variables.set(
         "PATH_TRANSLATED",
-        [&server.root, &*script.path_info].concat(),
+        [server.root.as_bytes(), &*script.path_info].concat(),
     );
     variables.set("QUERY_STRING", query);
+    // The RFC does not name the next three, but PHP asks for them.
+    variables.set("DOCUMENT_ROOT", &*server.root);
+    variables.set("REQUEST_URI", http.request.path());
+    variables.set("REDIRECT_STATUS", "200");
     variables.set("REMOTE_ADDR", http.client_address.address.as_str());
     variables.set("REMOTE_HOST", "");
     if http.is_encrypted {
@@ -71,33 +75,38 @@ pub(super) fn environment(
         variables.set("AUTH_TYPE", "Basic");
         variables.set("REMOTE_USER", user.as_str());
     }
-    let content_type = headers.get("Content-Type");
-    variables.set("CONTENT_TYPE", content_type.unwrap_or("text/plain".into()));
-    let length = headers.get("Content-Length").unwrap_or_default();
-    variables.set("CONTENT_LENGTH", length);
-    variables.set("HTTP_ACCEPT", joined(headers, "Accept", ","));
-    variables.set("HTTP_COOKIE", joined(headers, "Cookie", ", "));
+    let first = |name| headers.values(name).next();
+    variables.set(
+        "CONTENT_TYPE",
+        first("Content-Type").unwrap_or(b"text/plain"),
+    );
+    variables.set(
+        "CONTENT_LENGTH",
+        first("Content-Length").unwrap_or_default(),
+    );
+    variables.set("HTTP_ACCEPT", joined(headers, "Accept", b","));
+    variables.set("HTTP_COOKIE", joined(headers, "Cookie", b", "));
     variables.set("HTTP_USER_AGENT", "");
     variables.set("HTTP_REFERER", "");
-    for (name, value) in headers.iter().filter(|(name, _)| is_passed(name)) {
+    for (name, value) in headers.lines().filter(|(name, _)| is_passed(name)) {
         let name = format!("HTTP_{}", name.to_ascii_uppercase().replace('-', "_"));
-        variables.add(&name, &value);
+        variables.add(&name, value);
     }
     variables.0
 }
 
-struct Variables(Vec<(String, String)>);
+struct Variables(Vec<(String, Vec<u8>)>);
 
 impl Variables {
-    fn set<'v>(&mut self, name: &str, value: impl Into<Cow<'v, str>>) {
-        self.0.push((name.into(), value.into().into_owned()));
+    fn set(&mut self, name: &str, value: impl Into<Vec<u8>>) {
+        self.0.push((name.into(), value.into()));
     }
 
     /// Adds one of maybe several field lines of this name, which are one list (RFC 9110 5.3).
-    fn add(&mut self, name: &str, value: &str) {
+    fn add(&mut self, name: &str, value: &[u8]) {
         match self.0.iter_mut().find(|(known, _)| known == name) {
-            Some((_, list)) if list.is_empty() => list.push_str(value),
-            Some((_, list)) => list.extend([", ", value]),
+            Some((_, list)) if list.is_empty() => list.extend(value),
+            Some((_, list)) => list.extend([b", ", value].concat()),
             None => self.set(name, value),
         }
     }
@@ -110,8 +119,8 @@ fn is_passed(name: &str) -> bool {
     name.bytes().all(is_plain) && !NOT_PASSED.iter().any(|no| name.eq_ignore_ascii_case(no))
 }
 
-fn joined(headers: Headers, name: &str, separator: &str) -> String {
-    let values: Vec<_> = headers.get_all(name).collect();
+fn joined(headers: Headers, name: &str, separator: &[u8]) -> Vec<u8> {
+    let values: Vec<_> = headers.values(name).collect();
     values.join(separator)
 }
 

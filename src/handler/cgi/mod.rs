@@ -11,6 +11,7 @@ mod response;
 use std::borrow::Cow;
 use std::io;
 
+use percent_encoding::percent_decode_str;
 use wasi::filesystem::types::DescriptorType;
 
 use crate::base;
@@ -23,10 +24,14 @@ use crate::handler::simple::{self, Content, SimpleHttpRequestHandler};
 use crate::http1::parse::repr;
 
 use environment::{Server, environment};
+use relay::Form;
 
 /// The directories of scripts unless others are named (`cgi_directories`).
 pub const CGI_DIRECTORIES: [Cow<'static, str>; 2] =
     [Cow::Borrowed("/cgi-bin"), Cow::Borrowed("/htbin")];
+
+/// Scripts that may refer to each other for one answer, as many as Apache lets.
+const MAX_REDIRECTS: u8 = 10;
 
 /// The seconds after which a client is to ask again where no script could run: crowds pass, and a client
 /// that has waited in vain is not to come back at once.
@@ -105,10 +110,11 @@ where
     let kind = |path: &str| Some(open::stat(&local(path), open_at)?.type_);
     let script = locate::script(directory, rest, |path| {
         kind(path) == Some(DescriptorType::Directory)
-    });
+    })
+    .with_path_info_of(http.request.path());
     let (path, name) = (local(&script.name), repr(&script.name));
     // No variable and no argument can hold a NUL.
-    let is_hidden = dotfiles::hides(files, path.beneath()) || script.path_info.contains('\0');
+    let is_hidden = dotfiles::hides(files, path.beneath()) || script.path_info.contains(&0);
     match kind(&script.name).filter(|_| !is_hidden) {
         Some(DescriptorType::RegularFile) => {}
         Some(_) => {
@@ -120,7 +126,13 @@ where
     let query = http.request.target().query.unwrap_or_default();
     let variables = environment(http, server(handler), &script, query);
     match start(path.as_str(), &arguments(query), &variables) {
-        Ok(running) => relay::relay(handler, http, &name, running),
+        Ok(running) => {
+            let form = Form::of(&script.name);
+            match relay::relay(handler, http, (&name, form), running)? {
+                Some(location) => answer_instead(handler, http, &name, &location),
+                None => Ok(()),
+            }
+        }
         Err(Refusal::NotFound) => send_missing(handler, http, &name),
         Err(Refusal::NotExecutable) => {
             let message = format!("CGI script is not executable ({name})");
@@ -139,6 +151,28 @@ where
             let message = format!("CGI script does not start ({name})");
             handler.send_error(http, 403, Some(&message), None)
         }
+    }
+}
+
+/// Answers with what is at `location`, as the script called `name` wants it (RFC 3875 6.2.2).
+fn answer_instead<H>(
+    handler: &mut H,
+    http: &mut Exchange,
+    name: &str,
+    location: &str,
+) -> io::Result<()>
+where
+    H: CgiHttpRequestHandler + ?Sized,
+{
+    let elsewhere = match http.request.at(location) {
+        Some(request) if request.redirects <= MAX_REDIRECTS => request,
+        Some(_) => return relay::send_failure(handler, http, name, "too many local redirects"),
+        None => return relay::send_failure(handler, http, name, "a location that is none"),
+    };
+    http.request = elsewhere;
+    match http.request.command() {
+        "HEAD" => handler.do_head(http),
+        _ => handler.do_get(http),
     }
 }
 
@@ -165,11 +199,42 @@ where
     }
 }
 
-/// Returns the query as an argument, unless it looks like a form (RFC 3875 4.4). As in Python, an empty
-/// query is an argument too.
-fn arguments(query: &str) -> Vec<String> {
-    match query.contains('=') {
+/// Returns the words of a query as arguments, unless it looks like a form (RFC 3875 4.4). A query that is not made of
+/// words is none.
+fn arguments(query: &str) -> Vec<Vec<u8>> {
+    if query.contains('=') {
+        return Vec::new();
+    }
+    let words = query
+        .split('+')
+        .map(|word| Vec::from(Cow::from(percent_decode_str(word))));
+    let words: Vec<_> = words.collect();
+    match words
+        .iter()
+        .any(|word| word.is_empty() || word.contains(&0))
+    {
         true => Vec::new(),
-        false => vec![query.replace('+', " ")],
+        false => words,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_query_are_arguments() {
+        for (query, expected) in [
+            ("a", &[&b"a"[..]][..]),
+            ("a+b", &[b"a", b"b"]),
+            ("a%20b+%2B%3D+%ff", &[b"a b", b"+=", b"\xff"]),
+            ("", &[]),
+            ("a=b", &[]),
+            ("a+b=c", &[]),
+            ("a++b", &[]),
+            ("a+%00", &[]),
+        ] {
+            assert_eq!(arguments(query), expected, "{query}");
+        }
     }
 }

@@ -7,6 +7,8 @@ use wasi::io::streams::{OutputStream, StreamError};
 
 use crate::bindings::sandserve::http::cgi::{End, Running, Script};
 use crate::handler::exchange::Exchange;
+use crate::http1::parse::repr;
+use crate::http1::request::Framing;
 use crate::http1::rfile::Rfile;
 
 use super::CgiHttpRequestHandler;
@@ -15,16 +17,37 @@ use super::response::{Head, HeadReader, Parsed};
 /// The most that is moved at once, in bytes.
 const PIECE_SIZE: usize = 64 * 1024;
 
-/// Answers with the output of the script called `name`, which gets the content of the request.
+/// The form in which a script writes its response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A head of CGI, which the server makes one of HTTP from, and content (RFC 3875 6).
+    Parsed,
+    /// The response itself, which is passed on as it is (RFC 3875 5).
+    NotParsed,
+}
+
+impl Form {
+    /// Returns the form for the script that is called `name`.
+    pub(super) fn of(name: &str) -> Form {
+        let base_name = name.rsplit('/').next().unwrap_or_default();
+        match base_name.starts_with("nph-") {
+            true => Form::NotParsed,
+            false => Form::Parsed,
+        }
+    }
+}
+
+/// Answers with the output of the script called `name`, which gets the content of the request. Returns the target that
+/// is to be answered instead, if the script says one.
 ///
 /// # Errors
 /// Failures of the connection, with which the script ends.
 pub(super) fn relay<H>(
     handler: &mut H,
     http: &mut Exchange,
-    name: &str,
+    (name, form): (&str, Form),
     running: Running,
-) -> io::Result<()>
+) -> io::Result<Option<String>>
 where
     H: CgiHttpRequestHandler + ?Sized,
 {
@@ -33,25 +56,34 @@ where
         stdin,
         stdout,
     } = running;
-    let mut stdin = Some(stdin);
-    // The head of the output, as far as it has come.
-    let mut head = Some(HeadReader::default());
+    // Content of the request that a script has sent the client elsewhere from is not for the next.
+    let mut stdin = Some(stdin).filter(|_| http.request.framing() != Framing::None);
+    let mut output_so_far = Output::Head(HeadReader::default(), Vec::new());
     let mut is_flushed = true;
+    // The client has all of the answer.
+    let mut is_answered = false;
     loop {
         let output = match stdout.read(PIECE_SIZE as u64) {
             Ok(output) => output,
             Err(_) => break,
         };
         if !output.is_empty() {
-            is_flushed = false;
-            if let Err(reason) = pass_on(handler, http, &mut head, &output)? {
+            is_flushed = is_answered;
+            let script_of = (name, form);
+            if let Err(reason) = pass_on(handler, http, script_of, &mut output_so_far, &output)? {
                 drop(script);
-                return send_failure(handler, http, name, reason);
+                return send_failure(handler, http, name, reason).map(|()| None);
             }
         }
-        let input = match &stdin {
-            Some(stdin) => feed(&mut http.rfile, stdin)?,
+        if !is_answered && http.wfile.is_whole() {
+            http.wfile.flush()?;
+            script.answered();
+            (is_answered, is_flushed) = (true, true);
+        }
+        let input = match stdin.as_ref().map(|stdin| feed(&mut http.rfile, stdin)) {
             None => Input::Ended,
+            Some(Err(_)) if is_answered => Input::Ended,
+            Some(input) => input?,
         };
         if matches!(input, Input::Ended) {
             stdin = None;
@@ -71,7 +103,24 @@ where
             _ => poll(&[&is_readable]),
         };
     }
-    finish(handler, http, name, &script, head.is_none())
+    let is_begun = matches!(output_so_far, Output::Content);
+    match output_so_far {
+        // A script that fails behind that has said all the same.
+        Output::Elsewhere(location) => {
+            script.wait();
+            Ok(Some(location))
+        }
+        _ => finish(handler, http, name, &script, is_begun).map(|()| None),
+    }
+}
+
+/// The part of its output that a script is at.
+enum Output {
+    /// The head, and what was kept of it to be passed on as it is.
+    Head(HeadReader, Vec<u8>),
+    Content,
+    /// Nothing that anybody wants: another document is the answer.
+    Elsewhere(String),
 }
 
 /// Passes a piece of the output on, as a head or as content. The inner error is the reason why the head is
@@ -79,25 +128,55 @@ where
 fn pass_on<H>(
     handler: &mut H,
     http: &mut Exchange,
-    head: &mut Option<HeadReader>,
+    (name, form): (&str, Form),
+    so_far: &mut Output,
     output: &[u8],
 ) -> io::Result<Result<(), &'static str>>
 where
     H: CgiHttpRequestHandler + ?Sized,
 {
-    let Some(reader) = head else {
-        return http.wfile.write_all(output).map(Ok);
+    let (reader, kept) = match so_far {
+        Output::Content => return http.wfile.write_all(output).map(Ok),
+        Output::Elsewhere(_) => return Ok(Ok(())),
+        Output::Head(reader, kept) => (reader, kept),
     };
-    match reader.read(output) {
-        Parsed::Partial => Ok(Ok(())),
-        Parsed::Broken(reason) => Ok(Err(reason)),
-        Parsed::Complete(parsed, length) => {
-            send_head(handler, http, &parsed)?;
+    let parsed = reader.read(output);
+    if form == Form::NotParsed {
+        kept.extend_from_slice(output);
+    }
+    let (head, length) = match parsed {
+        Parsed::Partial => return Ok(Ok(())),
+        Parsed::Broken(reason) => return Ok(Err(reason)),
+        Parsed::Complete(head, length) => (head, length),
+    };
+    match form {
+        Form::NotParsed => {
+            let (Some(code), true) = (head.status, head.has_status_line) else {
+                return Ok(Err("no status line where one should be"));
+            };
+            handler.log_request(http, code, None);
+            // How the content ends is the script's to say.
+            http.close_connection = true;
+            http.wfile.write_all(kept)?;
+        }
+        Form::Parsed => {
+            if let Some((line, count)) = &head.left_out {
+                let what = format!(
+                    "lines that are no header: {count}, the first {}",
+                    repr(line)
+                );
+                handler.log_error(http, &format!("CGI script {name}: {what}"));
+            }
+            if let Some(location) = head.local_location() {
+                *so_far = Output::Elsewhere(location.to_owned());
+                return Ok(Ok(()));
+            }
+            send_head(handler, http, &head)?;
             http.wfile.write_all(&output[length..])?;
-            *head = None;
-            Ok(Ok(()))
         }
     }
+    *so_far = Output::Content;
+    Ok(Ok(()))
 }
 
 fn send_head<H>(handler: &mut H, http: &mut Exchange, head: &Head) -> io::Result<()>
@@ -157,12 +236,20 @@ fn finish<H>(
 where
     H: CgiHttpRequestHandler + ?Sized,
 {
-    if has_head {
-        // The script may go on for a while without a word.
+    let mut goes_on = false;
+    if has_head && !http.wfile.is_whole() {
         http.wfile.flush()?;
+        // It has closed its output, if it has not ended.
+        goes_on = script.answered();
     }
     let end = script.wait();
-    let is_whole = has_head && matches!(end, End::Exited(_));
+    let is_whole = match end {
+        _ if has_head && http.wfile.is_whole() => true,
+        End::Exited(_) => has_head,
+        // One that is killed has its output closed by that, a moment before its end is known.
+        End::TimedOut => goes_on,
+        _ => false,
+    };
     match &end {
         End::Exited(0) => {}
         // As in Python, a signal is a negative code.
@@ -187,7 +274,12 @@ where
     }
 }
 
-fn send_failure<H>(handler: &mut H, http: &mut Exchange, name: &str, reason: &str) -> io::Result<()>
+pub(super) fn send_failure<H>(
+    handler: &mut H,
+    http: &mut Exchange,
+    name: &str,
+    reason: &str,
+) -> io::Result<()>
 where
     H: CgiHttpRequestHandler + ?Sized,
 {

@@ -3,11 +3,12 @@
 //!
 //! 1. `open` finds the file of a script that is asked for beneath the root, where no link leads out.
 //! 2. The script waits for a slot (`slots`).
-//! 3. A program is started by the `starter`, a small process, or by this one where there is none (`program`); a script
-//!    that is WebAssembly runs in a sandbox of its own (`wasm`).
+//! 3. A program is started by the `starter`, a small process, or by this one where there is none (`program`), by its
+//!    `name` where that is safe; a script that is WebAssembly runs in a sandbox of its own (`wasm`).
 //! 4. `script` watches it until it ends, or is ended; its streams are in `pipe`, and what it says of errors in `errors`.
 
 mod errors;
+mod name;
 mod open;
 mod pipe;
 mod program;
@@ -16,9 +17,11 @@ mod slots;
 mod starter;
 mod wasm;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -37,6 +40,7 @@ use crate::instance::aside::wait_for_path;
 use crate::instance::state::{Attached, State};
 use script::Script;
 use slots::Slots;
+use starter::Order;
 use wasm::Programs;
 
 pub use program::{ScriptLimits, end_all};
@@ -233,6 +237,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>, scripts: &Arc<Scripts>) 
     cgi.func_wrap_async("[method]script.wait", |store, (script,)| {
         Box::new(wait(store, script))
     })?;
+    cgi.func_wrap("[method]script.answered", answered)?;
     let here = scripts.clone();
     cgi.func_wrap("root", move |_, ()| Ok((here.path.clone(),)))?;
     let here = scripts.clone();
@@ -242,7 +247,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>, scripts: &Arc<Scripts>) 
     })
 }
 
-type Start = (String, Vec<String>, Vec<(String, String)>);
+/// Path, arguments and environment.
+type Start = (String, Vec<Vec<u8>>, Vec<(String, Vec<u8>)>);
 
 async fn start(
     mut store: StoreContextMut<'_, State>,
@@ -262,14 +268,15 @@ async fn start(
         Ok(file) => file,
         Err(refusal) => return Ok((Err(refusal),)),
     };
-    let started = script::start(
-        &scripts,
-        (file, &path),
-        &arguments,
-        &environment,
-        &socket,
-        client,
-    );
+    let order = Order {
+        path,
+        arguments: arguments.into_iter().map(OsString::from_vec).collect(),
+        environment: environment
+            .into_iter()
+            .map(|(name, value)| (name.into(), OsString::from_vec(value)))
+            .collect(),
+    };
+    let started = script::start(&scripts, file, order, &socket, client);
     let (script, stdin, stdout) = match started.await {
         Ok(started) => started,
         Err(refusal) => return Ok((Err(refusal),)),
@@ -281,6 +288,14 @@ async fn start(
         stdin: table.push(stdin)?,
         stdout: table.push(stdout)?,
     }),))
+}
+
+fn answered(
+    mut store: StoreContextMut<'_, State>,
+    (script,): (Resource<Script>,),
+) -> Result<(bool,)> {
+    let script = store.data_mut().table.get(&script)?;
+    Ok((script.note_answered(),))
 }
 
 async fn wait(mut store: StoreContextMut<'_, State>, script: Resource<Script>) -> Result<(End,)> {

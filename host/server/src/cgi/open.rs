@@ -73,6 +73,11 @@ impl Opened {
         &self.file
     }
 
+    /// Returns what was known of the file when it was opened.
+    pub(super) fn stat(&self) -> &Stat {
+        &self.stat
+    }
+
     /// Returns the name that this process and those that inherit the descriptor have for the file, which
     /// leads to the same file whatever happens in the directory.
     pub(super) fn path(&self) -> String {

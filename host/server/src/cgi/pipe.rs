@@ -30,6 +30,17 @@ pub(super) struct Ends {
     pub(super) stderr: OwnedFd,
 }
 
+impl Ends {
+    /// Returns the same ends, to be given to a process that may not start.
+    pub(super) fn duplicate(&self) -> io::Result<Ends> {
+        Ok(Ends {
+            stdin: self.stdin.try_clone()?,
+            stdout: self.stdout.try_clone()?,
+            stderr: self.stderr.try_clone()?,
+        })
+    }
+}
+
 /// Returns the pipes of a script, as the two ends of each.
 pub(super) fn pipes() -> io::Result<(Pipes, Ends)> {
     let (stdin, input) = io::pipe()?;

@@ -1,13 +1,16 @@
-//! Scripts that are programs of this system: run as what was opened beneath the root, whatever has the
-//! name by then, in a process group of their own.
+//! Scripts that are programs of this system: run as what was opened beneath the root, whatever others have given the
+//! name to by then, in a process group of their own.
 
-use std::fs;
+use std::ffi::CString;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
+use rustix::fs::{Access, access};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, geteuid, getppid, getrlimit, kill_process, kill_process_group,
@@ -15,6 +18,7 @@ use rustix::process::{
 };
 use tokio::process::Child;
 
+use super::name;
 use super::open::Opened;
 use super::pipe::Ends;
 use super::script::Work;
@@ -85,71 +89,62 @@ impl ScriptLimits {
     }
 }
 
-/// Starts the program `file` as `order` says, with `start`. If it `dies_with` its parent, that is the process of this
-/// number, and calls from its only thread.
+/// Starts the program `file`, which is beneath `root`, as `order` says, with `start`. If it `dies_with` its parent, that is
+/// the process of this number, and calls from its only thread.
 pub(super) fn start<C>(
-    file: Opened,
+    (root, file): (&File, Opened),
     order: &Order,
     ends: Ends,
     limits: &ScriptLimits,
     dies_with: Option<Pid>,
-    start: impl FnOnce(Command) -> io::Result<C>,
+    start: impl Fn(Command) -> io::Result<C>,
 ) -> Result<C, Refusal> {
-    let path = &*order.path;
-    let interpreter = match file.is_executable() && is_program(&file) {
-        true => None,
-        false if is_python(path) => Some(PYTHON),
-        false if file.is_executable() => return Err(io::Error::from(Errno::NOEXEC).into()),
-        false => return Err(Refusal::NotExecutable),
-    };
-    let itself = file.path();
-    let mut command = match interpreter {
-        None => {
-            let mut program = Command::new(&itself);
-            program.arg0(path.rsplit('/').next().unwrap_or_default());
-            program
-        }
-        Some(interpreter) => {
-            let mut python = Command::new(interpreter);
-            python.arg("-u").arg(&itself);
-            python
-        }
-    };
-    command
-        .args(&order.arguments)
-        .env_clear()
-        .envs(order.environment.iter().map(|(name, value)| (name, value)))
-        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-        .stdin(ends.stdin)
-        .stdout(ends.stdout)
-        .stderr(ends.stderr)
-        .process_group(0);
-    if geteuid().is_root() {
-        let (user, group) = nobody();
-        command.uid(user).gid(group);
-    }
-    if dies_with.is_some() || !limits.are_none() {
-        let limits = limits.clone();
-        let prepare = move || {
-            if dies_with.is_some() {
-                set_parent_process_death_signal(Some(Signal::KILL))?;
-                // It may have died before.
-                if getppid() != dies_with {
-                    return Err(Errno::SRCH.into());
-                }
+    let kind = Kind::of(&file, &order.path)?;
+    let name = name::real_path(root, &file);
+    let base_name = Path::new(&order.path).file_name().unwrap_or_default();
+    let arg0 = name.as_deref().map_or(base_name, Path::as_os_str);
+    let start_as = |path: &Path, ends: Ends| {
+        let mut command = match kind {
+            Kind::Binary | Kind::Text => {
+                let mut program = Command::new(path);
+                program.arg0(arg0);
+                program
             }
-            limits.apply()
+            Kind::Python => {
+                let mut python = Command::new(PYTHON);
+                python.arg("-u").arg(path);
+                python
+            }
         };
-        // SAFETY: it makes system calls and does nothing else, neither allocates nor takes a lock.
-        #[allow(unsafe_code)]
-        unsafe {
-            command.pre_exec(prepare)
-        };
+        command
+            .args(&order.arguments)
+            .env_clear()
+            .envs(order.environment.iter().map(|(name, value)| (name, value)))
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .stdin(ends.stdin)
+            .stdout(ends.stdout)
+            .stderr(ends.stderr)
+            .process_group(0);
+        if geteuid().is_root() {
+            let (user, group) = nobody();
+            command.uid(user).gid(group);
+        }
+        let to_read = (kind == Kind::Python)
+            .then(|| CString::new(path.as_os_str().as_bytes()))
+            .transpose()?;
+        prepare(&mut command, limits, dies_with, to_read);
+        start(command)
+    };
+    // The user that scripts run as may have no way there. Then the descriptor is.
+    if let (Kind::Text | Kind::Python, Some(name)) = (kind, &name)
+        && let Ok(started) = start_as(name, ends.duplicate()?)
+    {
+        return Ok(started);
     }
     let started = {
         let _starting = lock(&STARTING);
         fcntl_setfd(file.file(), FdFlags::empty()).map_err(io::Error::from)?;
-        let started = start(command);
+        let started = start_as(Path::new(&file.path()), ends);
         // No other program may inherit it.
         drop(file);
         started
@@ -160,24 +155,75 @@ pub(super) fn start<C>(
     })
 }
 
+/// Has the process of `command` prepared before it runs its program: by the limits, and so that it dies with its parent
+/// if it `dies_with` one. One that may not read the file `to_read` does not run.
+fn prepare(
+    command: &mut Command,
+    limits: &ScriptLimits,
+    dies_with: Option<Pid>,
+    to_read: Option<CString>,
+) {
+    if dies_with.is_none() && limits.are_none() && to_read.is_none() {
+        return;
+    }
+    let limits = limits.clone();
+    let prepare = move || {
+        if dies_with.is_some() {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // It may have died before.
+            if getppid() != dies_with {
+                return Err(Errno::SRCH.into());
+            }
+        }
+        if let Some(path) = &to_read {
+            access(&**path, Access::READ_OK)?;
+        }
+        limits.apply()
+    };
+    // SAFETY: it makes system calls and does nothing else, neither allocates nor takes a lock.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(prepare)
+    };
+}
+
 /// Starts a program as a child of this process, where there is no other that could.
 pub(super) fn start_here(
-    file: Opened,
+    script: (&File, Opened),
     order: &Order,
     ends: Ends,
     limits: &ScriptLimits,
 ) -> Result<Work, Refusal> {
     let spawn = |command| tokio::process::Command::from(command).spawn();
-    let child = start(file, order, ends, limits, None, spawn)?;
+    let child = start(script, order, ends, limits, None, spawn)?;
     Ok(Box::pin(Process::new(child).wait()))
 }
 
-/// Returns whether the system can run `file`. The system is asked only if so: some of its ways to run a
-/// program take everything else for a shell script.
-fn is_program(file: &Opened) -> bool {
-    // What cannot be read may be run all the same.
-    let start = file.start().unwrap_or(ELF);
-    start.starts_with(b"#!") || start == ELF
+/// The way in which a program is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// By the system, as it is. It is not opened again.
+    Binary,
+    /// By the interpreter that its first line names, which opens it by the name that it was given.
+    Text,
+    /// By Python, as Text is.
+    Python,
+}
+
+impl Kind {
+    /// Returns how `file` is run, whose path is `path`. The system is asked only to run what it can: some of its ways to
+    /// run a program take everything else for a shell script.
+    fn of(file: &Opened, path: &str) -> Result<Kind, Refusal> {
+        // What cannot be read may be run all the same.
+        let start = file.start().unwrap_or(ELF);
+        match file.is_executable() {
+            true if start.starts_with(b"#!") => Ok(Kind::Text),
+            true if start == ELF => Ok(Kind::Binary),
+            _ if is_python(path) => Ok(Kind::Python),
+            true => Err(io::Error::from(Errno::NOEXEC).into()),
+            false => Err(Refusal::NotExecutable),
+        }
+    }
 }
 
 /// Returns whether `path` is a Python script by its name (`is_python`).

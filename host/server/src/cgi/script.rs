@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -32,10 +32,17 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// The resource `script`. Dropping it ends the script.
 pub(crate) struct Script {
     ended: Ended,
+    activity: Arc<Activity>,
     _held: oneshot::Sender<Infallible>,
 }
 
 impl Script {
+    /// Notes that the client has all of the answer. Returns whether the script still runs.
+    pub(crate) fn note_answered(&self) -> bool {
+        self.activity.is_answered.store(true, Ordering::Relaxed);
+        !self.ended.is_told()
+    }
+
     /// Returns a handle that tells the end of the script.
     pub(crate) fn ended(&self) -> Ended {
         self.ended.clone()
@@ -61,11 +68,13 @@ impl Ended {
     }
 }
 
-/// The moment at which bytes were moved last between a script and its caller.
+/// The moment at which bytes were moved last between a script and its caller, and whether the caller waits for more.
 pub(super) struct Activity {
     began: Instant,
     /// Milliseconds since then.
     last: AtomicU64,
+    /// The client has all of the answer.
+    is_answered: AtomicBool,
 }
 
 impl Activity {
@@ -73,6 +82,7 @@ impl Activity {
         Activity {
             began: Instant::now(),
             last: AtomicU64::new(0),
+            is_answered: AtomicBool::new(false),
         }
     }
 
@@ -93,31 +103,33 @@ pub(super) type Work = Pin<Box<dyn Future<Output = End> + Send>>;
 /// A script that was started, as its caller sees it: the resource, its input and its output.
 pub(super) type Started = (Script, Input, Output);
 
-/// Starts the script at `path`, which is in `file`, for the client of `socket`, which the log calls `client`.
+/// Starts the script of `order`, which is in `file`, for the client of `socket`, which the log calls `client`.
 pub(super) async fn start(
     scripts: &Scripts,
-    (file, path): (Opened, &str),
-    arguments: &[String],
-    environment: &[(String, String)],
-    socket: &Socket,
+    file: Opened,
+    order: Order,
+    socket: &Arc<Socket>,
     client: Arc<str>,
 ) -> Result<Started, Refusal> {
     let Some(slot) = scripts.slots.take(&client).await else {
         strike(&client, Limit::Scripts);
         return Err(Refusal::Busy);
     };
-    let (work, pipes) = begin(scripts, (file, path), arguments, environment, slot).await?;
+    slot.is_for(socket);
+    let path = order.path.clone();
+    let (work, pipes) = begin(scripts, file, order, slot).await?;
     let activity = Arc::new(Activity::new());
     let (held, dropped) = oneshot::channel();
     let (tell, ended) = watch::channel(None);
     let ended = Ended(ended);
-    let errors = Errors::new(pipes.errors, client, path);
+    let errors = Errors::new(pipes.errors, client, &path);
     let client = TcpStream::from_std(socket.duplicate()?)?;
     let (timeout, max_time) = (scripts.timeout, scripts.max_time);
     let (output, input) = (Arc::new(pipes.output), Arc::new(pipes.input));
     let (from_script, to_script) = (output.clone(), Arc::downgrade(&input));
     let output = Output::new(output, ended.clone(), activity.clone());
     let input = Input::new(input).telling(activity.clone());
+    let told = activity.clone();
     tokio::spawn(async move {
         let mut errors = errors;
         let end = tokio::select! {
@@ -131,37 +143,33 @@ pub(super) async fn start(
         errors.log_rest();
         tell.send_replace(Some(end));
     });
-    let script = Script { ended, _held: held };
+    let script = Script {
+        ended,
+        activity: told,
+        _held: held,
+    };
     Ok((script, input, output))
 }
 
 /// Begins the work of a script that there is room for. The room is free when it has ended.
 async fn begin(
     scripts: &Scripts,
-    (file, path): (Opened, &str),
-    arguments: &[String],
-    environment: &[(String, String)],
+    file: Opened,
+    order: Order,
     slot: Slot,
 ) -> Result<(Work, Pipes), Refusal> {
     if file.start() == Some(wasm::MAGIC) {
-        let name = path.trim_start_matches('.');
-        let programs = scripts.programs()?;
-        let (work, pipes) = wasm::start(programs, file, name, arguments, environment).await?;
+        let (work, pipes) = wasm::start(scripts.programs()?, file, &order).await?;
         return Ok((with(slot, work), pipes));
     }
-    let own = |(name, value): &(String, String)| (name.into(), value.into());
-    let order = Order {
-        path: path.to_owned(),
-        arguments: arguments.iter().map(Into::into).collect(),
-        environment: environment.iter().map(own).collect(),
-    };
     let (pipes, ends) = pipes()?;
     let work = match &scripts.starter {
         Some(starter) => starter.start(&order, ends, slot).await?,
         None => {
             let limits = scripts.limits.clone();
             // As root it takes 20 ms, and more for a process with more memory: nobody but its client waits.
-            let start = move || program::start_here(file, &order, ends, &limits);
+            let root = scripts.root.clone();
+            let start = move || program::start_here((&root, file), &order, ends, &limits);
             let started = spawn_blocking(start).await;
             with(
                 slot,
@@ -219,9 +227,16 @@ async fn over(time: Option<Duration>) {
     }
 }
 
-/// Waits until the client has gone: until its connection fails, or it has sent its last byte and the
-/// script has nothing to say to it.
+/// Waits until the client has gone that waits for more of the answer.
 async fn has_gone(client: &TcpStream, activity: &Activity) {
+    says_no_more(client, activity).await;
+    if activity.is_answered.load(Ordering::Relaxed) {
+        pending().await
+    }
+}
+
+/// Waits until the connection of the client fails, or it has sent its last byte and the script has nothing to say to it.
+async fn says_no_more(client: &TcpStream, activity: &Activity) {
     // The end of what it sends, whatever has come before and not been read.
     if client.ready(Interest::PRIORITY).await.is_err() {
         return;

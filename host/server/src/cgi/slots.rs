@@ -1,19 +1,27 @@
-//! Room for scripts: so many run at once, a few more wait for a moment, and who would wait longer is told so.
+//! Room for scripts: so many run at once, a few more wait for a moment, and who would wait longer is told so. A client
+//! that is slow to take what its script says, or to send what that reads, gives way to those who wait.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::lock::lock;
 use crate::pace::client::Client;
+use crate::pace::instances::choose;
+use crate::transport::socket::Socket;
 
 /// The time that a request waits for room. An instance waits with it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Time between two looks at clients that might give way, while others wait.
+const LOOK: Duration = Duration::from_secs(1);
+/// Time by which a client is behind ([`PRESSED`](crate::pace::PRESSED)) that gives way: one that is a little slow is done
+/// sooner.
+const BEHIND: Duration = Duration::from_secs(2);
 /// Requests that may wait, for each script that may run.
 const MAX_WAITING: usize = 3;
 
@@ -36,6 +44,12 @@ struct Ledger {
     held: HashMap<Client, usize>,
     /// The first come first.
     waiting: VecDeque<Waiting>,
+    /// The connections that scripts run for, by a number for each.
+    sockets: HashMap<u64, Weak<Socket>>,
+    next: u64,
+    /// Scripts that are about to end, as their clients give way.
+    promised: usize,
+    last_look: Option<Instant>,
 }
 
 struct Waiting {
@@ -48,6 +62,7 @@ pub(super) struct Slot {
     /// `None` when it was given back.
     slots: Option<Arc<Slots>>,
     client: Client,
+    number: u64,
 }
 
 impl Slots {
@@ -69,11 +84,19 @@ impl Slots {
     pub(super) async fn take(self: &Arc<Self>, address: &str) -> Option<Slot> {
         let address = address.parse::<IpAddr>().ok();
         let client = Client::of(address.map(|ip| (ip, 0).into()));
-        let told = match self.take_or_wait(client) {
+        let mut told = match self.take_or_wait(client) {
             Ok(slot) => return Some(slot),
             Err(told) => told,
         };
-        timeout(PATIENCE, told).await.ok()?.ok()
+        let due = Instant::now() + PATIENCE;
+        loop {
+            let look = due.min(Instant::now() + LOOK);
+            match timeout_at(look, &mut told).await {
+                Ok(told) => return told.ok(),
+                Err(_) if Instant::now() >= due => return None,
+                Err(_) => lock(&self.ledger).have_give_way(self.max),
+            }
+        }
     }
 
     fn take_or_wait(self: &Arc<Self>, client: Client) -> Result<Slot, oneshot::Receiver<Slot>> {
@@ -100,19 +123,47 @@ impl Ledger {
     fn give(&mut self, slots: &Arc<Slots>, client: Client) -> Slot {
         self.running += 1;
         *self.held.entry(client).or_default() += 1;
+        self.next += 1;
         Slot {
             slots: Some(slots.clone()),
             client,
+            number: self.next,
         }
     }
 
     fn take_back(&mut self, client: Client) {
         self.running -= 1;
+        self.promised = self.promised.saturating_sub(1);
         if let Some(held) = self.held.get_mut(&client) {
             *held -= 1;
             if *held == 0 {
                 self.held.remove(&client);
             }
+        }
+    }
+
+    /// Ends scripts whose clients are behind, for those that wait: there is room for `max`.
+    fn have_give_way(&mut self, max: usize) {
+        let now = Instant::now();
+        if self.last_look.is_some_and(|last| now < last + LOOK) {
+            return;
+        }
+        self.last_look = Some(now);
+        self.waiting.retain(|waiting| !waiting.tell.is_closed());
+        let asking: Vec<_> = self.waiting.iter().map(|waiting| waiting.client).collect();
+        let sockets = self.sockets.iter();
+        let waiters = sockets.filter_map(|(&number, socket)| {
+            let socket = socket.upgrade()?;
+            let waiter = socket.waiter().filter(|waiter| waiter.late >= BEHIND)?;
+            Some(((number, socket), waiter))
+        });
+        let (sockets, waiters): (Vec<_>, Vec<_>) = waiters.unzip();
+        let wanted = asking.len().saturating_sub(self.promised);
+        for index in choose(&waiters, self.held.clone(), &asking, max, wanted) {
+            let (number, socket) = &sockets[index];
+            self.sockets.remove(number);
+            self.promised += 1;
+            socket.take_back_instance();
         }
     }
 
@@ -135,10 +186,21 @@ impl Ledger {
     }
 }
 
+impl Slot {
+    /// Notes that the script is run for the client of `socket`.
+    pub(super) fn is_for(&self, socket: &Arc<Socket>) {
+        if let Some(slots) = &self.slots {
+            let socket = Arc::downgrade(socket);
+            lock(&slots.ledger).sockets.insert(self.number, socket);
+        }
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(slots) = self.slots.take() {
             let mut ledger = lock(&slots.ledger);
+            ledger.sockets.remove(&self.number);
             ledger.take_back(self.client);
             ledger.pass_on(&slots);
         }
@@ -176,6 +238,8 @@ fn gives_way(waiting: impl Iterator<Item = Client>, client: Client) -> Option<us
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     const A: Client = Client::V4([1; 4]);

@@ -41,7 +41,7 @@ const NEXT_STEPS: Duration = ROUND.saturating_mul(4);
 pub(crate) struct Waiter {
     client: Client,
     /// Time that it has waited, beyond what the bytes that were moved meanwhile may take ([`PRESSED`]).
-    late: Duration,
+    pub(crate) late: Duration,
     /// The instance does not wait for its client, but has computed or slept for long.
     works: bool,
 }
@@ -462,6 +462,18 @@ impl Holding {
             state.waited += now.saturating_sub(since);
         }
         state.moved = moved;
+    }
+
+    /// Returns how far the client is behind that the instance waits for; `None` if it waits for none.
+    pub(crate) fn waiter(&self) -> Option<Waiter> {
+        let waiter = self.wait.waiter(self.instances.began.elapsed());
+        waiter.filter(|waiter| !waiter.works)
+    }
+
+    /// Takes the instance back.
+    pub(crate) fn take_back(&self) {
+        lock(&self.instances.ledger).waits.remove(&self.id);
+        self.wait.end();
     }
 
     /// Returns whether the instance waits for its client.

@@ -13,11 +13,13 @@
 //! | an instance | anything else, such as a clock | [`Pace::handler`], then 504; 2 s if the client has gone (`watch`) |
 //! | an instance | others that compute, or nothing that comes of itself | until others need it, if its client has more than they |
 //! | an instance | a disk that has what is not in memory (`disk`) | [`Pace::handler`], then 504, or 2 s and until others need it, then 503 |
+//! | an instance | room for a script (`cgi::slots`) | 5 s, then 503 |
 //! | an instance | another request, between two that follow closely | a round or a few (`idle`) |
 //! | a connection | content that nobody reads | [`Pace::content`], up to [`Pace::skip`] bytes |
 //! | a connection | a disk that has more of its answer | [`Pace::handler`], then a reset |
 //! | a connection | a client that takes its answer | [`Pace::reading`], then a reset |
 //! | a connection | the end of a client that was closed on | [`Pace::linger`] |
+//! | a connection | a client that takes the last of an answer which was cut off | [`Pace::linger`], then a reset in any case |
 //! | a connection | its first request, or the rest of one, when the server stops | [`Pace::farewell`], silently |
 //!
 //! Everything else computes. An instance that others need is taken back from who is furthest behind

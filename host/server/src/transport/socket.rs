@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::time;
 
 use bytes::{Bytes, BytesMut};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
@@ -27,7 +27,7 @@ use crate::lock::lock;
 use crate::memory::{Budget, Taken};
 use crate::pace::CHANCE;
 use crate::pace::client::Client;
-use crate::pace::instances::{Holding, Instances, TakenBack};
+use crate::pace::instances::{Holding, Instances, TakenBack, Waiter};
 use crate::pace::watch::{Abandoned, Call};
 use crate::pace::{Allowance, PRESSED, Pace};
 use crate::strikes::Limit;
@@ -42,6 +42,8 @@ use crate::transport::tls::Spoken;
 /// Time in which a healthy disk answers, however busy it is. An instance that waits for the disk is not taken
 /// back meanwhile.
 const PROMPT: time::Duration = time::Duration::from_secs(2);
+/// Time between two looks at what the peer has taken, which no event tells.
+const TAKEN: time::Duration = time::Duration::from_millis(10);
 /// Bytes of a connection that are read at once.
 const READ_SIZE: usize = 64 * 1024;
 /// Bytes that were received and not yet read which do not count as memory: more than most heads have.
@@ -569,6 +571,19 @@ impl Socket {
         state.transport.reset();
     }
 
+    /// Waits until the peer's system has taken all that was sent, for no longer than it is lingered for, and then resets
+    /// the connection.
+    pub(crate) async fn reset_once_taken(&self) {
+        let taken = async {
+            while self.lock().transport.unacknowledged() > 0 {
+                sleep(TAKEN).await;
+            }
+        };
+        // What is not taken by then is lost.
+        let _ = timeout(self.pace().linger, taken).await;
+        self.reset();
+    }
+
     /// Hands the next `length` bytes of the file of `cursor` from `offset` over to be sent; returns how many
     /// of them there are, 0 at the end of the file. Waits while too much waits to leave.
     ///
@@ -677,6 +692,22 @@ impl Socket {
         let mut state = self.lock();
         let (holding, moved) = self.holding(&mut state);
         holding.poll_taken_back(cx, moved)
+    }
+
+    /// Returns how far the client is behind that the instance of the connection waits for; `None` if it waits for none.
+    pub(crate) fn waiter(&self) -> Option<Waiter> {
+        let state = self.lock();
+        state
+            .holding
+            .as_ref()
+            .and_then(|(holding, _)| holding.waiter())
+    }
+
+    /// Takes the instance of the connection back.
+    pub(crate) fn take_back_instance(&self) {
+        if let Some((holding, _)) = &self.lock().holding {
+            holding.take_back();
+        }
     }
 
     /// Forgets the instance of the connection, which waits no more.

@@ -363,8 +363,9 @@ impl ScriptStarter {
     fn start(&self, order: &Order, ends: Ends) -> Result<Pid, Refusal> {
         let file = open::open(&self.root, &order.path)?;
         let dies_with = Some(getpid());
+        let script = (&self.root, file);
         let start = |mut command: std::process::Command| command.spawn();
-        let child = program::start(file, order, ends, &self.limits, dies_with, start)?;
+        let child = program::start(script, order, ends, &self.limits, dies_with, start)?;
         let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         id.ok_or_else(|| io::Error::from(Errno::CHILD).into())
     }

@@ -18,6 +18,7 @@ use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiView};
 use super::open::Opened;
 use super::pipe::{Input, Pipes, Source, pipes};
 use super::script::Work;
+use super::starter::Order;
 use super::{End, Refusal};
 use crate::disk::Root;
 use crate::instance::clock::Clock;
@@ -33,20 +34,25 @@ pub(super) use programs::Programs;
 /// The first bytes of WebAssembly.
 pub(super) const MAGIC: &[u8] = b"\0asm";
 
-/// Starts the script `file`, which is called `name`.
+/// Starts the script `file` as `order` says. WASI has text only: bytes that are none are replaced.
 pub(super) async fn start(
     programs: &Programs,
     file: Opened,
-    name: &str,
-    arguments: &[String],
-    environment: &[(String, String)],
+    order: &Order,
 ) -> Result<(Work, Pipes), Refusal> {
     let program = programs.get(file).await?;
     let (pipes, ends) = pipes()?;
     let mut wasi = WasiCtx::builder();
-    wasi.arg(name)
-        .args(arguments)
-        .envs(environment)
+    let variables = order.environment.iter();
+    let variables =
+        variables.map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()));
+    let arguments = order
+        .arguments
+        .iter()
+        .map(|argument| argument.to_string_lossy());
+    wasi.arg(order.path.trim_start_matches('.'))
+        .args(&arguments.collect::<Vec<_>>())
+        .envs(&variables.collect::<Vec<_>>())
         .stdin(Stdin(Arc::new(pipe::Receiver::from_owned_fd(ends.stdin)?)))
         .stdout(Stdout(Arc::new(pipe::Sender::from_owned_fd(ends.stdout)?)))
         .stderr(Stdout(Arc::new(pipe::Sender::from_owned_fd(ends.stderr)?)));
