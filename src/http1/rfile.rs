@@ -26,6 +26,8 @@ pub(crate) enum Head {
 }
 
 /// The content of the request in hand: [`Read`] gives exactly that, and 0 bytes at its end.
+///
+/// After a response with 101, [`Read`] gives whatever comes on the connection instead.
 pub struct Rfile<'a> {
     source: Source<'a>,
     buffer: Vec<u8>,
@@ -48,6 +50,8 @@ enum Content {
     Chunked(Decoder),
     /// Up to the end of the stream: the host has already taken the framing off.
     Stream,
+    /// Whatever comes until the connection ends: it has been upgraded, and brings no more requests.
+    Raw,
     /// Nobody can tell: its framing is broken, or the head before it.
     Broken,
 }
@@ -57,7 +61,7 @@ impl Content {
         match self {
             Content::Length(left) => *left == 0,
             Content::Chunked(decoder) => decoder.is_finished(),
-            Content::Stream | Content::Broken => false,
+            Content::Stream | Content::Raw | Content::Broken => false,
         }
     }
 
@@ -66,7 +70,7 @@ impl Content {
         match self {
             Content::Length(left) => *left,
             Content::Chunked(decoder) => decoder.least_left(),
-            Content::Stream | Content::Broken => u64::MAX,
+            Content::Stream | Content::Raw | Content::Broken => u64::MAX,
         }
     }
 }
@@ -112,6 +116,9 @@ impl<'a> Rfile<'a> {
     /// # Errors
     /// Any failure of the connection; a head that breaks the rules is not an error but refused.
     pub(crate) fn read_head(&mut self) -> io::Result<Head> {
+        if let Content::Raw = self.content {
+            return Ok(Head::End);
+        }
         let mut ended = false;
         loop {
             // A head is parsed when it is whole, so that one sent byte by byte costs no more.
@@ -169,8 +176,19 @@ impl<'a> Rfile<'a> {
             }
             Content::Chunked(_) => self.skip_chunks(),
             Content::Stream => true,
-            Content::Broken => false,
+            Content::Raw | Content::Broken => false,
         }
+    }
+
+    /// Gives whatever comes from now on, behind the content in hand, which is read to its end before: a client has
+    /// sent all of its request before it speaks another protocol (RFC 9110 7.8).
+    ///
+    /// # Errors
+    /// Content that does not come, or that is framed as no content can be.
+    pub(crate) fn upgrade(&mut self) -> io::Result<()> {
+        io::copy(self, &mut io::sink())?;
+        self.content = Content::Raw;
+        Ok(())
     }
 
     /// Reads chunks that have come. False if the last of them is not among them.
@@ -193,7 +211,7 @@ impl<'a> Rfile<'a> {
             Content::Length(left) => Some(*left),
             Content::Chunked(decoder) if decoder.is_finished() => Some(0),
             Content::Stream => Some(0),
-            Content::Chunked(_) | Content::Broken => None,
+            Content::Chunked(_) | Content::Raw | Content::Broken => None,
         }
     }
 
@@ -292,12 +310,12 @@ impl<'a> Rfile<'a> {
                 }
                 Content::Chunked(_) if unread.is_empty() => return Err(ended()),
                 Content::Chunked(decoder) => decoder.decode(unread, out)?,
-                Content::Stream | Content::Broken => {
+                Content::Stream | Content::Raw | Content::Broken => {
                     let length = copy(unread, out, u64::MAX);
                     (length, length)
                 }
             };
-            let at_end = matches!(content, Content::Stream) && used == 0;
+            let at_end = matches!(content, Content::Stream | Content::Raw) && used == 0;
             self.content = content;
             self.start += used;
             if written > 0 || at_end {

@@ -497,7 +497,8 @@ impl Connection {
         };
         *instance = None;
         let is_answered = self.socket.is_answered();
-        if let Some(Abandoned::Gone) = error.downcast_ref() {
+        // Who has taken the connection from its client has said so.
+        if let Some(Abandoned::Gone | Abandoned::Slow) = error.downcast_ref() {
             return Outcome::Reset;
         }
         if let Some((limit, refusal)) = struck(&error) {

@@ -293,7 +293,8 @@ impl HttpServer {
 
     fn connections(&self) -> Arc<Connections> {
         let cores = self.listeners.len();
-        Connections::new(self.max_connections, self.max_per_address, cores)
+        let stopping = self.stopping.subscribe();
+        Connections::new(self.max_connections, self.max_per_address, cores, stopping)
     }
 
     /// Takes a place on `core` for a connection from `address`, or waits for one.
