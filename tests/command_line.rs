@@ -147,6 +147,11 @@ fn what_cannot_be_is_said_in_one_line() {
             "a value is required for '--directory <DIR>'",
         ),
         (&["--overwrite"], 2, "--overwrite needs --upload"),
+        (
+            &["--memory", "1"],
+            2,
+            "invalid value '1' for '--memory <BYTES>': 1 is not in 4194304..=4294967296",
+        ),
         (&["--upload-limit", "1"], 2, "--upload-limit needs --upload"),
         (
             &["--upload", "--upload-limit", "1k"],

@@ -899,6 +899,19 @@ pub const SETTINGS: &[Setting] = {
         Setting::new(
             Limits,
             Host,
+            ("memory", "SANDSERVE_MEMORY"),
+            Kind::Number {
+                value: "BYTES",
+                // No component begins with as little, and none can address more.
+                least: 4 * 1024 * 1024,
+                most: 4 * 1024 * 1024 * 1024,
+            },
+            "Let each instance have so much memory",
+        )
+        .more("The default is 64 MiB. A handler that reads more content than that at once answers 413, or fails"),
+        Setting::new(
+            Limits,
+            Host,
             ("memory-budget", "SANDSERVE_MEMORY_BUDGET"),
             Kind::Number {
                 value: "BYTES",

@@ -47,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) max_connections: Option<usize>,
     /// Connections that one address may have, where there is a limit.
     pub(crate) max_per_address: Option<usize>,
+    /// Bytes that each instance may have, where that is said.
+    pub(crate) memory: Option<usize>,
     /// Bytes that all instances may have, where that is said.
     pub(crate) memory_budget: Option<u64>,
     /// The settings of the component, as the variables it reads under any host.
@@ -124,6 +126,7 @@ impl Options {
             pace: pace(given),
             max_connections: count(given, "max-connections"),
             max_per_address: count(given, "max-per-address"),
+            memory: count(given, "memory"),
             memory_budget: given.number("memory-budget"),
             environment,
         }

@@ -253,6 +253,10 @@ fn sandbox(options: &Options, starter: Option<&ToStarter>) -> Result<Sandbox, St
         let reason = causes(&error);
         format!("cannot open directory `{directory}`: {reason}")
     })?;
+    let grant = match options.memory {
+        Some(bytes) => grant.memory(bytes),
+        None => grant,
+    };
     if let Some(name) = &options.not_found {
         check_file(&options.directory, name).map_err(|error| {
             let reason = explain(&error);

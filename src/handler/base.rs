@@ -306,6 +306,7 @@ where
     }
     let code = match () {
         () if http.rfile.is_broken() => 400,
+        () if http.rfile.has_overflowed() => 413,
         () if http.is_upgrade_refused() => 501,
         () => 500,
     };

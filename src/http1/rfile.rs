@@ -14,6 +14,13 @@ use crate::http1::request::{Framing, Request};
 const READ_SIZE: u64 = 64 * 1024;
 /// Bytes that are asked for a head: more than any has.
 const HEAD_SIZE: u64 = (MAX_EMPTY + MAX_LINE + MAX_HEAD) as u64;
+/// Content, in bytes, that memory is reserved for before any of it has come.
+const RESERVED_UNSEEN: u64 = 1024 * 1024;
+/// The part of larger content that has to come before memory is reserved for all of it: one of so many. Who only says
+/// that much comes takes as little from others.
+const SEEN_PART: u64 = 16;
+/// Parts of its size that a buffer of unknown size grows by, if possible: one of so many, the largest first.
+const GROWTH: [u64; 3] = [1, 4, 16];
 /// Most bytes of chunked content that are read for nothing but to save a connection.
 const SKIP_LIMIT: usize = 256 * 1024;
 
@@ -36,6 +43,8 @@ pub struct Rfile<'a> {
     content: Content,
     /// More of a head may come than has.
     head_goes_on: bool,
+    /// There was no memory for all of the content.
+    overflowed: bool,
 }
 
 enum Source<'a> {
@@ -101,6 +110,7 @@ impl<'a> Rfile<'a> {
             start: 0,
             content,
             head_goes_on: true,
+            overflowed: false,
         }
     }
 
@@ -218,6 +228,28 @@ impl<'a> Rfile<'a> {
     /// Returns whether the content in hand is framed as no content can be.
     pub(crate) fn is_broken(&self) -> bool {
         matches!(self.content, Content::Broken)
+    }
+
+    /// Returns whether the content in hand was to be read into more memory than there is.
+    pub(crate) fn has_overflowed(&self) -> bool {
+        self.overflowed
+    }
+
+    /// Makes room in `out` for as many bytes as one of `sizes` says, the first for which there is memory. So many bytes
+    /// of content are `known`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::OutOfMemory`].
+    fn make_room(&mut self, out: &mut Vec<u8>, sizes: &[u64], known: u64) -> io::Result<()> {
+        let grows = |&size: &u64| {
+            usize::try_from(size).is_ok_and(|size| out.try_reserve_exact(size).is_ok())
+        };
+        self.overflowed = !sizes.iter().any(grows);
+        if self.overflowed {
+            let reason = format!("no memory for {known} bytes of content (--memory)");
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, reason));
+        }
+        Ok(())
     }
 
     /// Returns whether some of the content in hand has not been read.
@@ -342,6 +374,67 @@ impl Read for Rfile<'_> {
             }
         }
     }
+
+    /// Reads all of the content. Where its length is known, `out` takes no more memory than that.
+    fn read_to_end(&mut self, out: &mut Vec<u8>) -> io::Result<usize> {
+        let before = out.len();
+        while !self.content.is_finished() {
+            let filled = out.len();
+            let read = (filled - before) as u64;
+            let room = (out.capacity() - filled).min(READ_SIZE as usize);
+            match self.content {
+                _ if room > 0 => {
+                    out.resize(filled + room, 0);
+                    let received = self.read(&mut out[filled..]);
+                    out.truncate(filled + *received.as_ref().unwrap_or(&0));
+                    if received? == 0 {
+                        break;
+                    }
+                }
+                Content::Length(left) => {
+                    self.make_room(out, &[next_room(left, read)], read + left)?;
+                }
+                _ => {
+                    // Room is made for more if there is more.
+                    let mut more = [0; 64];
+                    let received = self.read(&mut more)?;
+                    if received == 0 {
+                        break;
+                    }
+                    // Twice the size, and both at once, may be too much where a little more is not.
+                    let sizes = GROWTH.map(|part| (read / part).max(READ_SIZE));
+                    self.make_room(out, &sizes, read + received as u64)?;
+                    out.extend_from_slice(&more[..received]);
+                }
+            }
+        }
+        Ok(out.len() - before)
+    }
+
+    /// Reads all of the content, as [`Self::read_to_end`] does, if it is UTF-8.
+    fn read_to_string(&mut self, out: &mut String) -> io::Result<usize> {
+        let mut bytes = Vec::new();
+        let read = self.read_to_end(&mut bytes)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))?;
+        match out.is_empty() {
+            true => *out = text,
+            false => out.push_str(&text),
+        }
+        Ok(read)
+    }
+}
+
+/// Returns how many bytes to make room for, of content of which `left` are still to come and so many were `read`.
+fn next_room(left: u64, read: u64) -> u64 {
+    let size = left.saturating_add(read);
+    match left <= RESERVED_UNSEEN || read >= size / SEEN_PART {
+        true => left,
+        false => (size / SEEN_PART)
+            .saturating_sub(read)
+            .max(READ_SIZE)
+            .min(left),
+    }
 }
 
 fn copy(from: &[u8], to: &mut [u8], limit: u64) -> usize {
@@ -349,4 +442,26 @@ fn copy(from: &[u8], to: &mut [u8], limit: u64) -> usize {
     let length = from.len().min(to.len()).min(limit);
     to[..length].copy_from_slice(&from[..length]);
     length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_reserved_for_all_of_the_content_when_a_part_of_much_has_come() {
+        const MIB: u64 = 1024 * 1024;
+        for (left, read, room) in [
+            (0, 0, 0),
+            (17, 0, 17),
+            (MIB, 0, MIB),
+            (32 * MIB, 0, 2 * MIB),
+            (31 * MIB, MIB, MIB),
+            (30 * MIB, 2 * MIB, 30 * MIB),
+            (MIB + 1, 0, MIB / SEEN_PART),
+            (u64::MAX, 0, u64::MAX / SEEN_PART),
+        ] {
+            assert_eq!(next_room(left, read), room, "{left} {read}");
+        }
+    }
 }

@@ -34,7 +34,7 @@ use crate::instance::streams;
 use crate::instance::uploads;
 use crate::lock::lock;
 use crate::log::{Log, Logged};
-use crate::memory::{Budget, MAX_MEMORY, Taken};
+use crate::memory::{Budget, InstanceMemory, MAX_MEMORY};
 use crate::pace::Pace;
 use crate::pace::client::Client;
 use crate::pace::guesses::{Guesses, Password};
@@ -93,12 +93,14 @@ pub struct Sandbox {
     clock: Arc<Clock>,
 }
 
-/// The directory and the environment that every instance is given.
+/// The directory, the environment and the memory that every instance is given.
 #[derive(Clone)]
 pub struct Grant {
     files: WasiFilesystemCtx,
     root: Root,
     environment: Vec<(String, String)>,
+    /// The most bytes of memory.
+    memory: usize,
 }
 
 impl Grant {
@@ -134,7 +136,14 @@ impl Grant {
             files,
             root: place,
             environment,
+            memory: MAX_MEMORY,
         })
+    }
+
+    /// Grants up to `bytes` of memory, by default 64 MiB. An instance that asks for more gets none.
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.memory = bytes;
+        self
     }
 }
 
@@ -159,7 +168,7 @@ impl Sandbox {
             Some(scripts) if scripts.start_here() => MAX_CGI_INSTANCES,
             Some(_) | None => u32::MAX,
         };
-        let (engine, max_instances) = new_engine(limit)?;
+        let (engine, max_instances) = new_engine(limit, grant.memory)?;
         // SAFETY: the caller says where the bytes come from.
         let component = unsafe { Component::deserialize(&engine, compiled) }?;
         Sandbox::new(name, &engine, max_instances, &component, grant, scripts)
@@ -177,7 +186,7 @@ impl Sandbox {
                 "not a WebAssembly component; build one for wasm32-wasip2",
             ));
         }
-        let (engine, max_instances) = new_engine(u32::MAX)?;
+        let (engine, max_instances) = new_engine(u32::MAX, grant.memory)?;
         let component = Component::from_binary(&engine, component)?;
         Sandbox::new(name, &engine, max_instances, &component, grant, None)
     }
@@ -339,7 +348,8 @@ impl Sandbox {
         let permit = instances.take(client, pace.instance).await?;
         let recycled = lock(&self.contexts).pop();
         let Context { wasi, logged } = recycled.unwrap_or_else(|| self.new_context());
-        let bounds = Bounds::Shared(Taken::new(self.memory.clone()));
+        let memory = InstanceMemory::new(self.memory.clone(), self.grant.memory);
+        let bounds = Bounds::Shared(memory);
         let mut state = State::new(wasi, self.grant.root, self.clock.clone(), bounds);
         state.logged = Some(logged);
         let mut store = Store::new(self.pre.engine(), state);
@@ -412,11 +422,12 @@ impl fmt::Debug for Sandbox {
     }
 }
 
-/// Returns the engine for this machine, and how many instances it has room for, at most `limit`.
-fn new_engine(limit: u32) -> Result<(Engine, usize)> {
+/// Returns the engine for this machine, and how many instances it has room for, at most `limit`. Each may have `memory`
+/// bytes.
+fn new_engine(limit: u32, memory: usize) -> Result<(Engine, usize)> {
     let mut engine = Err(Error::msg("no room for an instance"));
     for max_instances in MAX_INSTANCES.into_iter().filter(|&max| max <= limit) {
-        engine = Engine::new(&engine_config(max_instances)?);
+        engine = Engine::new(&engine_config(max_instances, memory)?);
         if let Ok(engine) = engine {
             return Ok((engine, max_instances as usize));
         }
@@ -425,14 +436,15 @@ fn new_engine(limit: u32) -> Result<(Engine, usize)> {
 }
 
 /// Returns the configuration components were compiled with, and a pool that makes instances cheap.
-fn engine_config(max_instances: u32) -> Result<Config> {
+fn engine_config(max_instances: u32, memory: usize) -> Result<Config> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(max_instances)
         .total_core_instances(max_instances * MAX_PARTS)
         .total_memories(max_instances)
         .total_tables(max_instances * MAX_PARTS)
         .total_stacks(max_instances)
-        .max_memory_size(MAX_MEMORY)
+        // Scripts have bounds of their own.
+        .max_memory_size(memory.max(MAX_MEMORY))
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
@@ -506,6 +518,11 @@ impl Instance {
         let state = store.data();
         let more = state.bounds.taken().saturating_sub(self.memory);
         self.calls < MAX_CALLS && more <= KEEP_RESIDENT as u64 && state.received_files.is_empty()
+    }
+
+    /// Returns the most bytes of memory that the instance may have, if it has asked for more.
+    pub(crate) fn refused_memory(&self) -> Option<usize> {
+        self.store.as_ref()?.data().bounds.refused()
     }
 
     /// Takes the connection away, which the instance has finished with.
