@@ -406,6 +406,18 @@ pub const SETTINGS: &[Setting] = {
         Setting::new(
             Serving,
             Host,
+            ("env", "SANDSERVE_ENV"),
+            Kind::Lines {
+                value: "NAME=VALUE",
+                check: |line| syntax::variable(line).map(drop).map_err(str::to_owned),
+            },
+            "Set this environment variable for the handler",
+        )
+        .more("The option may be repeated")
+        .needs("handler"),
+        Setting::new(
+            Serving,
+            Host,
             ("single", "SANDSERVE_SINGLE"),
             Kind::Switch,
             "Serve one request at a time in one instance",

@@ -1,5 +1,6 @@
 //! The settings that this host acts on, with their types.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ pub(crate) struct Options {
     pub(crate) memory: Option<usize>,
     /// Bytes that all instances may have, where that is said.
     pub(crate) memory_budget: Option<u64>,
-    /// The settings of the component, as the variables it reads under any host.
+    /// The settings of the component, as the variables it reads under any host, and those of a handler's own.
     pub(crate) environment: Vec<(String, String)>,
 }
 
@@ -91,6 +92,7 @@ impl Options {
         let utc_offset = jiff::Zoned::now().offset().seconds();
         let mut environment = given.environment();
         environment.push((settings::UTC_OFFSET.into(), utc_offset.to_string()));
+        environment.extend(variables(given));
         let port = given.number(settings::PORT).unwrap_or_default();
         Options {
             port: u16::try_from(port).unwrap_or_default(),
@@ -136,6 +138,15 @@ impl Options {
     pub(crate) fn asks_for_passwords(&self) -> bool {
         self.auth || self.auth_file.is_some()
     }
+}
+
+/// Returns the variables that a handler is given for itself. Of those of one name, the last counts.
+fn variables(given: &Given) -> BTreeMap<String, String> {
+    let lines = given.lines("env").into_iter();
+    lines
+        .filter_map(|line| syntax::variable(line).ok())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 fn trusted_proxies(given: &Given) -> Option<TrustedProxies> {

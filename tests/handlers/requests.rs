@@ -339,3 +339,24 @@ fn what_is_announced_and_not_sent_takes_no_memory() {
     }
     drop(clients);
 }
+
+#[test]
+fn a_handler_has_the_variables_that_it_is_given_and_no_others() {
+    let arguments = [
+        "--env",
+        "GREETING=hello = world",
+        "--env",
+        "EMPTY=",
+        "--env",
+        "TWICE=1",
+        "--env",
+        "TWICE=2",
+    ];
+    let server = start("names", ".".as_ref(), &arguments);
+    let response = get(server.port, "/environment", &[]);
+    assert_eq!(
+        response.text(),
+        "EMPTY=\nGREETING=hello = world\nTWICE=2\n",
+        "{response:?}"
+    );
+}
