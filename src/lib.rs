@@ -51,6 +51,7 @@
 //! | `request_version` | [`Request::request_version`] | `requestline_command_path_and_request_version_are_what_came` |
 //! | `headers` | [`Request::headers`] | `headers_are_found_by_any_case_in_order_and_as_latin_1` |
 //! | `rfile` | [`Exchange::rfile`], which gives exactly the content | `rfile_gives_exactly_the_content` |
+//! | `rfile`, `wfile` after `send_response(101)` | the connection itself, until the handler returns | `rfile_and_wfile_are_the_connection_after_a_101` |
 //! | `wfile` | [`Exchange::wfile`], which is buffered until it is flushed or the request is done | `wfile_sends_when_flushed` |
 //! | `server_version`, `sys_version` | [`BaseHttpRequestHandler::server_version`], [`sys_version`](BaseHttpRequestHandler::sys_version) | `version_date_and_address_strings_are_those_of_python` |
 //! | `error_message_format`, `error_content_type` | [`BaseHttpRequestHandler::error_message_format`], [`error_content_type`](BaseHttpRequestHandler::error_content_type) | `error_page_shows_its_own_page` |

@@ -147,6 +147,22 @@ fn what_cannot_be_is_said_in_one_line() {
             "a value is required for '--directory <DIR>'",
         ),
         (&["--overwrite"], 2, "--overwrite needs --upload"),
+        (&["--env", "A=b"], 2, "--env needs --handler"),
+        (
+            &["--env", "A", "--handler", "a.wasm"],
+            2,
+            "invalid value 'A' for '--env <NAME=VALUE>': expected `NAME=VALUE`",
+        ),
+        (
+            &["--env", "SANDSERVE_QUIET=1", "--handler", "a.wasm"],
+            2,
+            "variables that begin with SANDSERVE_ are set by their options",
+        ),
+        (
+            &["--memory", "1"],
+            2,
+            "invalid value '1' for '--memory <BYTES>': 1 is not in 4194304..=4294967296",
+        ),
         (&["--upload-limit", "1"], 2, "--upload-limit needs --upload"),
         (
             &["--upload", "--upload-limit", "1k"],

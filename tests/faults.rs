@@ -40,6 +40,8 @@ fn a_fault_before_the_head_is_answered_with_500_and_logged() {
             "after {target}"
         );
     }
+    // The option that would have let it have more is named.
+    server.wait_for_log("it had asked for more memory than 67108864 bytes (--memory)");
     // What the handler itself said of it is in the log too.
     server.wait_for_log("panicked at tests/fixtures/faulty.rs");
     server.wait_for_log("asked to");

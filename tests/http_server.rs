@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -182,6 +183,43 @@ fn handle_request_serves_one_connection_at_a_time() {
         server.handle_request().expect("a connection");
     }
     assert_eq!(clients.join().expect("answers"), [200, 404, 200, 200]);
+}
+
+#[test]
+fn handle_request_waits_for_as_long_as_timeout_says_and_calls_handle_timeout() {
+    let site = Site::new();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let server = file_server(&site)
+        .timeout(Duration::from_millis(20))
+        .handle_timeout(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
+    for wanted in 1..=2 {
+        server.handle_request().expect("nobody has come");
+        assert_eq!(calls.load(Ordering::SeqCst), wanted);
+    }
+    // A client that is there is served, however long it takes.
+    let mut early = connect(server.server_port());
+    let slow = thread::spawn(move || {
+        let raw = request("GET", "/page.html", &["Connection: close"]);
+        for byte in raw.chunks(10) {
+            thread::sleep(Duration::from_millis(20));
+            early.write_all(byte).expect("still open");
+        }
+        read_response(&mut early, "GET").status
+    });
+    server.handle_request().expect("a connection");
+    assert_eq!(slow.join().expect("an answer"), 200);
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+    // Nothing needs to be called, and serve_forever takes no notice.
+    let server = Arc::new(file_server(&site).timeout(Duration::from_millis(20)));
+    server.handle_request().expect("nobody has come");
+    let end = serve_forever(&server);
+    assert!(end.recv_timeout(Duration::from_millis(200)).is_err());
+    assert_eq!(get(server.server_port(), "/page.html", &[]).status, 200);
+    server.shutdown();
+    assert_eq!(end.recv_timeout(TIMEOUT), Ok(true));
 }
 
 #[test]

@@ -417,6 +417,18 @@ pub const SETTINGS: &[Setting] = {
         Setting::new(
             Serving,
             Host,
+            ("env", "SANDSERVE_ENV"),
+            Kind::Lines {
+                value: "NAME=VALUE",
+                check: |line| syntax::variable(line).map(drop).map_err(str::to_owned),
+            },
+            "Set this environment variable for the handler",
+        )
+        .more("The option may be repeated")
+        .needs("handler"),
+        Setting::new(
+            Serving,
+            Host,
             ("single", "SANDSERVE_SINGLE"),
             Kind::Switch,
             "Serve one request at a time in one instance",
@@ -907,6 +919,19 @@ pub const SETTINGS: &[Setting] = {
             "Keep at most so many connections of one address",
         )
         .more("IPv6 addresses count by /64. By default there is no limit"),
+        Setting::new(
+            Limits,
+            Host,
+            ("memory", "SANDSERVE_MEMORY"),
+            Kind::Number {
+                value: "BYTES",
+                // No component begins with as little, and none can address more.
+                least: 4 * 1024 * 1024,
+                most: 4 * 1024 * 1024 * 1024,
+            },
+            "Let each instance have so much memory",
+        )
+        .more("The default is 64 MiB. A handler that reads more content than that at once answers 413, or fails"),
         Setting::new(
             Limits,
             Host,

@@ -97,6 +97,23 @@ fn unquoted(value: &str) -> &str {
         .unwrap_or(value)
 }
 
+/// Returns the name and the value of `line`, an environment variable as `NAME=VALUE`.
+///
+/// # Errors
+/// The reason why `line` cannot be a variable of a handler.
+pub fn variable(line: &str) -> Result<(&str, &str), &'static str> {
+    let (name, value) = line.split_once('=').ok_or("expected `NAME=VALUE`")?;
+    match name {
+        "" => Err("expected a name before the `=`"),
+        _ if line.contains('\0') => Err("no variable has a NUL in it"),
+        // Two values of one name would be there.
+        _ if name.starts_with("SANDSERVE_") => {
+            Err("variables that begin with SANDSERVE_ are set by their options")
+        }
+        _ => Ok((name, value)),
+    }
+}
+
 /// Returns `value`, a path in the directory served, without the slashes at its start, which stand for that
 /// directory.
 ///
@@ -191,6 +208,20 @@ pub fn is_on(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_have_a_name_that_is_no_setting() {
+        for (line, expected) in [
+            ("A=b", ("A", "b")),
+            ("a.b-c=", ("a.b-c", "")),
+            ("A= b=c ", ("A", " b=c ")),
+        ] {
+            assert_eq!(variable(line), Ok(expected), "{line:?}");
+        }
+        for line in ["", "A", "=b", "A=\0", "SANDSERVE_AUTH=a:b"] {
+            assert!(variable(line).is_err(), "{line:?}");
+        }
+    }
 
     #[test]
     fn header_lines_are_checked() {

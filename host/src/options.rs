@@ -1,5 +1,6 @@
 //! The settings that this host acts on, with their types.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,9 +50,11 @@ pub(crate) struct Options {
     pub(crate) max_connections: Option<usize>,
     /// Connections that one address may have, where there is a limit.
     pub(crate) max_per_address: Option<usize>,
+    /// Bytes that each instance may have, where that is said.
+    pub(crate) memory: Option<usize>,
     /// Bytes that all instances may have, where that is said.
     pub(crate) memory_budget: Option<u64>,
-    /// The settings of the component, as the variables it reads under any host.
+    /// The settings of the component, as the variables it reads under any host, and those of a handler's own.
     pub(crate) environment: Vec<(String, String)>,
 }
 
@@ -89,6 +92,8 @@ impl Options {
     /// meaning counts as not given here.
     pub(crate) fn new(given: &Given) -> Options {
         let port = given.number(settings::PORT).unwrap_or_default();
+        let mut environment = given.environment();
+        environment.extend(variables(given));
         Options {
             port: u16::try_from(port).unwrap_or_default(),
             bind: given.text("bind").map(str::to_owned),
@@ -129,8 +134,9 @@ impl Options {
             pace: pace(given),
             max_connections: count(given, "max-connections"),
             max_per_address: count(given, "max-per-address"),
+            memory: count(given, "memory"),
             memory_budget: given.number("memory-budget"),
-            environment: given.environment(),
+            environment,
         }
     }
 
@@ -138,6 +144,15 @@ impl Options {
     pub(crate) fn asks_for_passwords(&self) -> bool {
         self.auth || self.auth_file.is_some()
     }
+}
+
+/// Returns the variables that a handler is given for itself. Of those of one name, the last counts.
+fn variables(given: &Given) -> BTreeMap<String, String> {
+    let lines = given.lines("env").into_iter();
+    lines
+        .filter_map(|line| syntax::variable(line).ok())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 fn trusted_proxies(given: &Given) -> Option<TrustedProxies> {

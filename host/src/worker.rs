@@ -295,6 +295,10 @@ fn sandbox(options: &Options, starter: Option<&ToStarter>) -> Result<Sandbox, St
     let dirs = options.dirs.iter();
     look_at(iter::once(&options.directory).chain(dirs.clone().map(|(path, _)| path)))?;
     let grant = dirs.fold(grant, |grant, (path, name)| grant.directory(path, name));
+    let grant = match options.memory {
+        Some(bytes) => grant.memory(bytes),
+        None => grant,
+    };
     if let Some(name) = &options.not_found
         && options.directory.is_dir()
     {

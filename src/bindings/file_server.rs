@@ -59,6 +59,9 @@ pub mod exports {
             ///   often follows at once: it is for between two requests. `blocking-read` waits for any bytes.
             /// - An instance that waits for its client, in `blocking-read` or where too many bytes wait, may be ended
             ///   where others need one.
+            /// - An answer that begins with `HTTP/1.1 101 ` makes the connection the component's own until `serve` returns, with
+            ///   `close` or `linger`: the host takes nothing that follows for a request, and expects it at no rate. It ends `input`
+            ///   where no byte has moved either way for long, or the host stops; `serve` then has a while to return.
             /// - The byte stream ends (`stream-error::closed` on `input`) when the peer has sent its last byte;
             ///   the peer may still be reading.
             #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]

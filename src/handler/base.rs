@@ -159,7 +159,9 @@ pub trait BaseHttpRequestHandler {
         send_header(self, http, keyword, value);
     }
 
-    /// Ends the head and writes it.
+    /// Ends the head and writes it. Behind a head with 101 the connection is the handler's: `rfile` and `wfile` are raw
+    /// until it returns, and then it closes. Under a host that parses requests itself (`wasi:http` 0.2), 101 is an
+    /// error, and the client gets 501.
     fn end_headers(&mut self, http: &mut Exchange) -> io::Result<()> {
         end_headers(self, http)
     }
@@ -303,8 +305,13 @@ where
         http.wfile.fail();
         return Ok(());
     }
+    let code = match () {
+        () if http.rfile.is_broken() => 400,
+        () if http.rfile.has_overflowed() => 413,
+        () if http.is_upgrade_refused() => 501,
+        () => 500,
+    };
     http.drop_head();
-    let code = if http.rfile.is_broken() { 400 } else { 500 };
     handler.send_error(http, code, None, None)
 }
 

@@ -14,6 +14,8 @@ use crate::text::excerpt::excerpt;
 
 /// The room for a head, in bytes, which is enough for most.
 const HEAD_SIZE: usize = 512;
+/// The status of a response that is the last in HTTP on its connection.
+const SWITCHING_PROTOCOLS: u16 = 101;
 /// The most bytes of a reason phrase, which is for people to read, if anybody does.
 const MAX_REASON: usize = 256;
 
@@ -39,9 +41,9 @@ pub struct Exchange<'a> {
     pub close_connection: bool,
     /// The request in hand.
     pub request: Request,
-    /// The content of the request.
+    /// The content of the request; after a response with 101, whatever comes on the connection.
     pub rfile: Rfile<'a>,
-    /// The stream that the response is written to.
+    /// The stream that the response is written to; after one with 101, the connection itself.
     pub wfile: Wfile<'a>,
     /// The way that the host opens files.
     pub(crate) open_at: OpenAt,
@@ -137,8 +139,14 @@ impl<'a> Exchange<'a> {
         self.headers_buffer.clear();
     }
 
-    /// Ends the head being built with an empty line, and writes it.
+    /// Ends the head being built with an empty line, and writes it. One with 101 makes the connection the handler's.
+    ///
+    /// # Errors
+    /// A 101 under a host that cannot upgrade a connection, besides failures of the connection.
     pub(crate) fn write_head(&mut self) -> io::Result<()> {
+        if self.head.code == SWITCHING_PROTOCOLS {
+            return self.upgrade();
+        }
         if self.is_interim() {
             self.push(b"\r\n");
             return self.flush_headers();
@@ -151,9 +159,34 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
-    /// Returns whether the head built last is an interim (1xx) one.
+    /// Hands the connection over to the handler, behind the head being built (RFC 9110 7.8).
+    fn upgrade(&mut self) -> io::Result<()> {
+        if self.is_upgrade_refused() {
+            let reason = "this host cannot hand over a connection (101)";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
+        }
+        self.rfile.upgrade()?;
+        if !self.head.has_connection {
+            self.push(b"Connection: Upgrade\r\n");
+        }
+        self.push(b"\r\n");
+        // The host knows by the first bytes that it is told whose the connection is.
+        self.wfile.send()?;
+        self.flush_headers()?;
+        self.wfile.begin_content(Content::Raw);
+        self.close_connection = true;
+        self.wfile.send()
+    }
+
+    /// Returns whether the head built last is a 101 under a host that writes the heads itself: `wasi:http` 0.2 has no
+    /// upgrade.
+    pub(crate) fn is_upgrade_refused(&self) -> bool {
+        self.head.code == SWITCHING_PROTOCOLS && self.wfile.is_framed_by_host()
+    }
+
+    /// Returns whether the head built last is an interim (1xx) one, which another follows.
     pub(crate) fn is_interim(&self) -> bool {
-        self.head.code < 200
+        self.head.code < 200 && self.head.code != SWITCHING_PROTOCOLS
     }
 
     /// Returns the size of the content that the head built last announces, in bytes; `None` if it announces

@@ -14,6 +14,13 @@ use crate::http1::request::{Framing, Request};
 const READ_SIZE: u64 = 64 * 1024;
 /// Bytes that are asked for a head: more than any has.
 const HEAD_SIZE: u64 = (MAX_EMPTY + MAX_LINE + MAX_HEAD) as u64;
+/// Content, in bytes, that memory is reserved for before any of it has come.
+const RESERVED_UNSEEN: u64 = 1024 * 1024;
+/// The part of larger content that has to come before memory is reserved for all of it: one of so many. Who only says
+/// that much comes takes as little from others.
+const SEEN_PART: u64 = 16;
+/// Parts of its size that a buffer of unknown size grows by, if possible: one of so many, the largest first.
+const GROWTH: [u64; 3] = [1, 4, 16];
 /// Most bytes of chunked content that are read for nothing but to save a connection.
 const SKIP_LIMIT: usize = 256 * 1024;
 
@@ -26,6 +33,8 @@ pub(crate) enum Head {
 }
 
 /// The content of the request in hand: [`Read`] gives exactly that, and 0 bytes at its end.
+///
+/// After a response with 101, [`Read`] gives whatever comes on the connection instead.
 pub struct Rfile<'a> {
     source: Source<'a>,
     buffer: Vec<u8>,
@@ -34,6 +43,8 @@ pub struct Rfile<'a> {
     content: Content,
     /// More of a head may come than has.
     head_goes_on: bool,
+    /// There was no memory for all of the content.
+    overflowed: bool,
 }
 
 enum Source<'a> {
@@ -48,6 +59,8 @@ enum Content {
     Chunked(Decoder),
     /// Up to the end of the stream: the host has already taken the framing off.
     Stream,
+    /// Whatever comes until the connection ends: it has been upgraded, and brings no more requests.
+    Raw,
     /// Nobody can tell: its framing is broken, or the head before it.
     Broken,
 }
@@ -57,7 +70,7 @@ impl Content {
         match self {
             Content::Length(left) => *left == 0,
             Content::Chunked(decoder) => decoder.is_finished(),
-            Content::Stream | Content::Broken => false,
+            Content::Stream | Content::Raw | Content::Broken => false,
         }
     }
 
@@ -66,7 +79,7 @@ impl Content {
         match self {
             Content::Length(left) => *left,
             Content::Chunked(decoder) => decoder.least_left(),
-            Content::Stream | Content::Broken => u64::MAX,
+            Content::Stream | Content::Raw | Content::Broken => u64::MAX,
         }
     }
 }
@@ -97,6 +110,7 @@ impl<'a> Rfile<'a> {
             start: 0,
             content,
             head_goes_on: true,
+            overflowed: false,
         }
     }
 
@@ -112,6 +126,9 @@ impl<'a> Rfile<'a> {
     /// # Errors
     /// Any failure of the connection; a head that breaks the rules is not an error but refused.
     pub(crate) fn read_head(&mut self) -> io::Result<Head> {
+        if let Content::Raw = self.content {
+            return Ok(Head::End);
+        }
         let mut ended = false;
         loop {
             // A head is parsed when it is whole, so that one sent byte by byte costs no more.
@@ -169,8 +186,19 @@ impl<'a> Rfile<'a> {
             }
             Content::Chunked(_) => self.skip_chunks(),
             Content::Stream => true,
-            Content::Broken => false,
+            Content::Raw | Content::Broken => false,
         }
+    }
+
+    /// Gives whatever comes from now on, behind the content in hand, which is read to its end before: a client has
+    /// sent all of its request before it speaks another protocol (RFC 9110 7.8).
+    ///
+    /// # Errors
+    /// Content that does not come, or that is framed as no content can be.
+    pub(crate) fn upgrade(&mut self) -> io::Result<()> {
+        io::copy(self, &mut io::sink())?;
+        self.content = Content::Raw;
+        Ok(())
     }
 
     /// Reads chunks that have come. False if the last of them is not among them.
@@ -193,13 +221,35 @@ impl<'a> Rfile<'a> {
             Content::Length(left) => Some(*left),
             Content::Chunked(decoder) if decoder.is_finished() => Some(0),
             Content::Stream => Some(0),
-            Content::Chunked(_) | Content::Broken => None,
+            Content::Chunked(_) | Content::Raw | Content::Broken => None,
         }
     }
 
     /// Returns whether the content in hand is framed as no content can be.
     pub(crate) fn is_broken(&self) -> bool {
         matches!(self.content, Content::Broken)
+    }
+
+    /// Returns whether the content in hand was to be read into more memory than there is.
+    pub(crate) fn has_overflowed(&self) -> bool {
+        self.overflowed
+    }
+
+    /// Makes room in `out` for as many bytes as one of `sizes` says, the first for which there is memory. So many bytes
+    /// of content are `known`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::OutOfMemory`].
+    fn make_room(&mut self, out: &mut Vec<u8>, sizes: &[u64], known: u64) -> io::Result<()> {
+        let grows = |&size: &u64| {
+            usize::try_from(size).is_ok_and(|size| out.try_reserve_exact(size).is_ok())
+        };
+        self.overflowed = !sizes.iter().any(grows);
+        if self.overflowed {
+            let reason = format!("no memory for {known} bytes of content (--memory)");
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, reason));
+        }
+        Ok(())
     }
 
     /// Returns whether some of the content in hand has not been read.
@@ -292,12 +342,12 @@ impl<'a> Rfile<'a> {
                 }
                 Content::Chunked(_) if unread.is_empty() => return Err(ended()),
                 Content::Chunked(decoder) => decoder.decode(unread, out)?,
-                Content::Stream | Content::Broken => {
+                Content::Stream | Content::Raw | Content::Broken => {
                     let length = copy(unread, out, u64::MAX);
                     (length, length)
                 }
             };
-            let at_end = matches!(content, Content::Stream) && used == 0;
+            let at_end = matches!(content, Content::Stream | Content::Raw) && used == 0;
             self.content = content;
             self.start += used;
             if written > 0 || at_end {
@@ -324,6 +374,67 @@ impl Read for Rfile<'_> {
             }
         }
     }
+
+    /// Reads all of the content. Where its length is known, `out` takes no more memory than that.
+    fn read_to_end(&mut self, out: &mut Vec<u8>) -> io::Result<usize> {
+        let before = out.len();
+        while !self.content.is_finished() {
+            let filled = out.len();
+            let read = (filled - before) as u64;
+            let room = (out.capacity() - filled).min(READ_SIZE as usize);
+            match self.content {
+                _ if room > 0 => {
+                    out.resize(filled + room, 0);
+                    let received = self.read(&mut out[filled..]);
+                    out.truncate(filled + *received.as_ref().unwrap_or(&0));
+                    if received? == 0 {
+                        break;
+                    }
+                }
+                Content::Length(left) => {
+                    self.make_room(out, &[next_room(left, read)], read + left)?;
+                }
+                _ => {
+                    // Room is made for more if there is more.
+                    let mut more = [0; 64];
+                    let received = self.read(&mut more)?;
+                    if received == 0 {
+                        break;
+                    }
+                    // Twice the size, and both at once, may be too much where a little more is not.
+                    let sizes = GROWTH.map(|part| (read / part).max(READ_SIZE));
+                    self.make_room(out, &sizes, read + received as u64)?;
+                    out.extend_from_slice(&more[..received]);
+                }
+            }
+        }
+        Ok(out.len() - before)
+    }
+
+    /// Reads all of the content, as [`Self::read_to_end`] does, if it is UTF-8.
+    fn read_to_string(&mut self, out: &mut String) -> io::Result<usize> {
+        let mut bytes = Vec::new();
+        let read = self.read_to_end(&mut bytes)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))?;
+        match out.is_empty() {
+            true => *out = text,
+            false => out.push_str(&text),
+        }
+        Ok(read)
+    }
+}
+
+/// Returns how many bytes to make room for, of content of which `left` are still to come and so many were `read`.
+fn next_room(left: u64, read: u64) -> u64 {
+    let size = left.saturating_add(read);
+    match left <= RESERVED_UNSEEN || read >= size / SEEN_PART {
+        true => left,
+        false => (size / SEEN_PART)
+            .saturating_sub(read)
+            .max(READ_SIZE)
+            .min(left),
+    }
 }
 
 fn copy(from: &[u8], to: &mut [u8], limit: u64) -> usize {
@@ -331,4 +442,26 @@ fn copy(from: &[u8], to: &mut [u8], limit: u64) -> usize {
     let length = from.len().min(to.len()).min(limit);
     to[..length].copy_from_slice(&from[..length]);
     length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_reserved_for_all_of_the_content_when_a_part_of_much_has_come() {
+        const MIB: u64 = 1024 * 1024;
+        for (left, read, room) in [
+            (0, 0, 0),
+            (17, 0, 17),
+            (MIB, 0, MIB),
+            (32 * MIB, 0, 2 * MIB),
+            (31 * MIB, MIB, MIB),
+            (30 * MIB, 2 * MIB, 30 * MIB),
+            (MIB + 1, 0, MIB / SEEN_PART),
+            (u64::MAX, 0, u64::MAX / SEEN_PART),
+        ] {
+            assert_eq!(next_room(left, read), room, "{left} {read}");
+        }
+    }
 }

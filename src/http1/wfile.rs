@@ -11,7 +11,8 @@ const BUFFER_SIZE: usize = 32 * 1024;
 /// The writer of a response. Nothing is promised to have left before [`Write::flush`].
 ///
 /// After the head, the content is framed as the head says: of what is written beyond `Content-Length` nothing is
-/// sent, which is logged, and what must not have content gets none.
+/// sent, which is logged, and what must not have content gets none. After a head with 101, what is written is the
+/// connection's own bytes, and leaves at once.
 pub struct Wfile<'a> {
     sink: Sink<'a>,
     buffer: Vec<u8>,
@@ -32,6 +33,8 @@ pub(crate) enum Content {
     /// Content passed on as it is written: whoever wrote the head frames the content too, or it ends with
     /// the connection, or all of the response is written by hand.
     AsWritten,
+    /// Bytes of another protocol than HTTP, each passed on as soon as it is written: the connection has been upgraded.
+    Raw,
     /// No content, whatever is written: the answer to HEAD, for one.
     None,
     /// Content of which this many bytes are left.
@@ -259,7 +262,7 @@ impl<'a> Wfile<'a> {
                 self.content = Content::AsWritten;
                 length
             }
-            Content::AsWritten | Content::Chunked(_) => length,
+            Content::AsWritten | Content::Raw | Content::Chunked(_) => length,
         }
     }
 
@@ -299,6 +302,10 @@ impl Write for Wfile<'_> {
             Content::Chunked(start) => {
                 start.get_or_insert(self.buffer.len());
                 self.buffer.extend_from_slice(bytes);
+            }
+            Content::Raw => {
+                self.send()?;
+                self.pass_on(bytes)?;
             }
             _ if bytes.len() > BUFFER_SIZE => self.pass_on(bytes)?,
             _ => self.buffer.extend_from_slice(bytes),

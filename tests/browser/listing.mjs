@@ -1,5 +1,6 @@
 // What a person meets in a browser: `node tests/browser/listing.mjs SANDSERVE [SCREENSHOTS]`. It ends by
-// itself, with status 1 if something is not as it should be.
+// itself, with status 1 if something is not as it should be. The example handlers are those that `cargo test` has
+// built, or are built now.
 
 import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -7,7 +8,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import puppeteer from "puppeteer-core";
-import { chromium, serve } from "./running.mjs";
+import { chromium, example, serve } from "./running.mjs";
 import { webm } from "./webm.mjs";
 
 const WIDE = { width: 1280, height: 800 };
@@ -202,6 +203,37 @@ const tests = {
     await page.close();
   },
 
+  async "a handler talks to a WebSocket"({ websocket: url }) {
+    const page = await open(url);
+    await page.waitForFunction(() => document.querySelector("form").onsubmit);
+    await page.type("input[name=text]", "Grüße");
+    await page.click("button");
+    await page.waitForFunction(() => document.querySelector("pre").textContent === "Grüße\n");
+    const talk = await page.evaluate(async (url) => {
+      const socket = new WebSocket(url.replace(/^http/, "ws"));
+      socket.binaryType = "arraybuffer";
+      const next = (event) => new Promise((done) => socket.addEventListener(event, done, { once: true }));
+      await next("open");
+      const echoes = [];
+      const large = new Uint8Array(5_000_000).map((_, at) => at % 251);
+      for (const sent of ["", "text", large, "x".repeat(70_000)]) {
+        socket.send(sent);
+        const { data } = await next("message");
+        const same = typeof sent === "string" ? data === sent : new Uint8Array(data).every((byte, at) => byte === sent[at]);
+        echoes.push([data.length ?? data.byteLength, same]);
+      }
+      socket.close(4321, "enough");
+      const { code, wasClean } = await next("close");
+      return { echoes, code, wasClean };
+    }, url);
+    assert.deepEqual(talk, {
+      echoes: [[0, true], [4, true], [5_000_000, true], [70_000, true]],
+      code: 4321,
+      wasClean: true,
+    });
+    await close(page);
+  },
+
   async "a video is sought in by ranges"({ uploads: url }) {
     const page = await open(`${url}documents/empty/`);
     // Each picture has its number as the shade of its middle, and noise around, which takes space.
@@ -270,7 +302,11 @@ const tests = {
 
 async function main() {
   fill();
-  const urls = { url: await start(), uploads: await start("--upload") };
+  const urls = {
+    url: await start(),
+    uploads: await start("--upload"),
+    websocket: await start("--handler", example("websocket")),
+  };
   browser = await puppeteer.launch({
     executablePath: chromium(),
     args: ["--no-sandbox", "--disable-dev-shm-usage"],

@@ -1,8 +1,9 @@
 // A server and a browser to look at it with, as the scripts of this directory start them.
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { accessSync, constants } from "node:fs";
 import { delimiter, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 
 /** Returns the path of the first Chromium on the PATH, by any of its names. */
 export function chromium() {
@@ -34,4 +35,14 @@ export function serve(program, options) {
     });
   });
   return { server, url };
+}
+
+/** Builds the example handler `name`, where the tests in Rust have theirs. Returns the path of the component. */
+export function example(name) {
+  const root = fileURLToPath(new URL("../..", import.meta.url));
+  const target = join(root, "target", "examples");
+  const options = ["build", "--quiet", "--release", "--package", "sandserve", "--example", name];
+  const stdio = ["ignore", "inherit", "inherit"];
+  execFileSync("cargo", [...options, "--target", "wasm32-wasip2", "--target-dir", target], { cwd: root, stdio });
+  return join(target, "wasm32-wasip2", "release", "examples", `${name}.wasm`);
 }

@@ -4,6 +4,8 @@
 mod examples;
 mod requests;
 mod responding;
+mod upgrade;
+mod websocket;
 
 use std::path::Path;
 use std::process::Command;

@@ -1,9 +1,9 @@
 //! Tests of what a handler is told: who asks, the request, its content, and the steps it is taken through.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use harness::{
-    ask, connect, exchange, get, read_head, read_response, request, responses, transcript,
+    Server, ask, connect, exchange, get, read_head, read_response, request, responses, transcript,
 };
 
 use crate::{CLOSE, PROTOCOLS, chunked, content, names, start, statuses, upload};
@@ -255,6 +255,108 @@ fn protocol_version_overridden_answers_in_that_version() {
     let response = get(server.port, "/steps", &[]);
     assert!(
         response.head.starts_with("HTTP/1.1 200 OK\r\n"),
+        "{response:?}"
+    );
+}
+
+/// Posts content of `size` bytes to `target`, in chunks if it `is_chunked`. Returns the status, and what came back.
+fn post(server: &Server, target: &str, size: usize, is_chunked: bool) -> (u16, Vec<u8>) {
+    let content: Vec<u8> = (0..size).map(|at| (at / 3) as u8).collect();
+    let raw = match is_chunked {
+        true => {
+            let head = request("POST", target, &[CLOSE, "Transfer-Encoding: chunked"]);
+            [head, chunked(&content, 1 << 20)].concat()
+        }
+        false => upload("POST", target, &[CLOSE], &content),
+    };
+    let stream = connect(server.port);
+    let mut writing = stream.try_clone().expect("another descriptor");
+    let sending = std::thread::spawn(move || writing.write_all(&raw));
+    let mut bytes = Vec::new();
+    (&stream).read_to_end(&mut bytes).expect("an orderly end");
+    drop(stream);
+    // A server that refuses need not take all of it.
+    let _ = sending.join().expect("no panic");
+    let response = responses(&bytes, &["POST"]).remove(0);
+    assert!(
+        response.status != 200 || response.body == content,
+        "{size} bytes came back as {}",
+        response.body.len()
+    );
+    (response.status, response.body)
+}
+
+const MIB: usize = 1024 * 1024;
+
+#[test]
+fn read_to_end_takes_little_more_memory_than_the_content_has_bytes() {
+    let server = start("names", ".".as_ref(), &["--protocol", "HTTP/1.1"]);
+    for (size, is_chunked) in [(17 * MIB, false), (48 * MIB, false), (17 * MIB, true)] {
+        let (status, _) = post(&server, "/rfile", size, is_chunked);
+        assert_eq!(status, 200, "{size} bytes, chunked: {is_chunked}");
+    }
+}
+
+#[test]
+fn content_that_is_larger_than_the_memory_is_413_and_the_log_names_the_option() {
+    let large = (100 * MIB).to_string();
+    for (memory, size, fits) in [
+        (None, 70 * MIB, false),
+        (Some("16777216"), 17 * MIB, false),
+        (Some(&*large), 70 * MIB, true),
+    ] {
+        let memory = memory.map_or(vec![], |memory| vec!["--memory", memory]);
+        let server = start("names", ".".as_ref(), &memory);
+        let is_chunked = [false, true];
+        for is_chunked in &is_chunked[..if fits { 1 } else { 2 }] {
+            let (status, _) = post(&server, "/rfile", size, *is_chunked);
+            let wanted = if fits { 200 } else { 413 };
+            assert_eq!(status, wanted, "{memory:?}, chunked: {is_chunked}");
+        }
+        if !fits {
+            server.wait_for_log("bytes of content (--memory)");
+        }
+        let response = get(server.port, "/steps", &[]);
+        assert_eq!(response.status, 200, "{response:?}");
+    }
+}
+
+#[test]
+fn what_is_announced_and_not_sent_takes_no_memory() {
+    // More than all of these clients together may have, if it were reserved.
+    let arguments = ["--memory-budget", "134217728"];
+    let server = start("names", ".".as_ref(), &arguments);
+    let head = request("POST", "/rfile", &["Content-Length: 50000000"]);
+    let clients = [(); 16].map(|()| {
+        let mut stream = connect(server.port);
+        stream.write_all(&head).expect("sent");
+        stream.write_all(b"x").expect("sent");
+        stream
+    });
+    for _ in 0..10 {
+        let response = get(server.port, "/steps", &[]);
+        assert_eq!(response.status, 200, "{response:?}");
+    }
+    drop(clients);
+}
+
+#[test]
+fn a_handler_has_the_variables_that_it_is_given_and_no_others() {
+    let arguments = [
+        "--env",
+        "GREETING=hello = world",
+        "--env",
+        "EMPTY=",
+        "--env",
+        "TWICE=1",
+        "--env",
+        "TWICE=2",
+    ];
+    let server = start("names", ".".as_ref(), &arguments);
+    let response = get(server.port, "/environment", &[]);
+    assert_eq!(
+        response.text(),
+        "EMPTY=\nGREETING=hello = world\nTWICE=2\n",
         "{response:?}"
     );
 }

@@ -499,9 +499,10 @@ impl Connection {
             }
             Err(error) => error,
         };
-        *instance = None;
+        let refused = instance.take().and_then(|it| it.refused_memory());
         let is_answered = self.socket.is_answered();
-        if let Some(Abandoned::Gone) = error.downcast_ref() {
+        // Who has taken the connection from its client has said so.
+        if let Some(Abandoned::Gone | Abandoned::Slow) = error.downcast_ref() {
             return Outcome::Reset;
         }
         if let Some((limit, refusal)) = struck(&error) {
@@ -512,7 +513,10 @@ impl Connection {
             };
         }
         let (handler, reason) = (self.sandbox.name(), error.root_cause());
-        let message = format_args!("handler `{handler}` failed: {reason}");
+        let memory = refused.map_or_else(String::new, |max| {
+            format!("; it had asked for more memory than {max} bytes (--memory)")
+        });
+        let message = format_args!("handler `{handler}` failed: {reason}{memory}");
         log::connection(&party.info.client.address, message);
         match is_answered {
             true => Outcome::Cut,

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::{ResourceLimiter, Result};
 
-/// The most memory that one instance may use, in bytes.
+/// The most memory that one instance may use, in bytes, unless something else is said.
 pub(crate) const MAX_MEMORY: usize = 64 * 1024 * 1024;
 /// The share of the memory of the machine, or of the control group, that instances have: one part of so many.
 const SHARE: u64 = 2;
@@ -85,7 +85,7 @@ impl Budget {
     }
 }
 
-/// The part of a budget that an instance or an outbox has taken, given back when this is dropped.
+/// The part of a budget that an instance, an inbox or an outbox has taken, given back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Taken {
     budget: Arc<Budget>,
@@ -111,14 +111,50 @@ impl Taken {
     }
 }
 
-impl ResourceLimiter for Taken {
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
+/// The memory of one instance: what it has taken of the budget of all, and the most that it may take.
+#[derive(Debug)]
+pub(crate) struct InstanceMemory {
+    taken: Taken,
+    max: usize,
+    is_refused: bool,
+}
+
+impl InstanceMemory {
+    /// Begins with nothing of `budget`, of which `max` bytes may be taken.
+    pub(crate) fn new(budget: Arc<Budget>, max: usize) -> Self {
+        InstanceMemory {
+            taken: Taken::new(budget),
+            max,
+            is_refused: false,
+        }
+    }
+
+    /// Returns how many bytes were taken.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.taken.bytes()
+    }
+
+    /// Returns the most bytes that may be taken, if more was asked for.
+    pub(crate) fn refused(&self) -> Option<usize> {
+        self.is_refused.then_some(self.max)
+    }
+}
+
+impl ResourceLimiter for InstanceMemory {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> Result<bool> {
-        if desired > MAX_MEMORY {
+        if desired > self.max {
             // The fault is its own, however much is left.
+            self.is_refused = true;
             return Ok(false);
         }
         let more = desired.saturating_sub(current) as u64;
-        match self.take(more) {
+        match self.taken.take(more) {
             true => Ok(true),
             // It ends: what an instance says that gets no memory would be about itself.
             false => Err(OutOfMemory.into()),
@@ -128,12 +164,6 @@ impl ResourceLimiter for Taken {
     fn table_growing(&mut self, _: usize, _: usize, _: Option<usize>) -> Result<bool> {
         // The pool bounds tables.
         Ok(true)
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
     }
 }
 
@@ -194,15 +224,17 @@ mod tests {
     #[test]
     fn what_is_taken_is_bounded_and_comes_back() {
         let budget = Budget::new(Some(100));
-        let mut one = Taken::new(budget.clone());
-        let mut other = Taken::new(budget.clone());
+        let mut one = InstanceMemory::new(budget.clone(), 100);
+        let mut other = InstanceMemory::new(budget.clone(), 100);
         assert!(one.memory_growing(0, 60, None).unwrap());
         let refused = other.memory_growing(0, 41, None).unwrap_err();
         assert!(refused.is::<OutOfMemory>());
         assert!(other.memory_growing(0, 40, None).unwrap());
         drop(one);
         assert!(other.memory_growing(40, 100, None).unwrap());
-        assert!(!other.memory_growing(100, MAX_MEMORY + 1, None).unwrap());
+        assert_eq!(other.refused(), None);
+        assert!(!other.memory_growing(100, 101, None).unwrap());
+        assert_eq!(other.refused(), Some(100));
         drop(other);
         assert_eq!(budget.taken.load(Ordering::Relaxed), 0);
     }

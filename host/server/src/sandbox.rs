@@ -32,7 +32,7 @@ use crate::instance::streams;
 use crate::instance::uploads;
 use crate::lock::lock;
 use crate::log::{Log, Logged};
-use crate::memory::{Budget, MAX_MEMORY, Taken};
+use crate::memory::{Budget, InstanceMemory, MAX_MEMORY};
 use crate::pace::Pace;
 use crate::pace::client::Client;
 use crate::pace::guesses::{Guesses, Password};
@@ -75,6 +75,8 @@ pub struct Sandbox {
     serve: ComponentExportIndex,
     directories: Arc<Directories>,
     environment: Vec<(String, String)>,
+    /// The most bytes of memory that an instance may have.
+    max_memory: usize,
     /// Field lines of responses that are not the component's own, as bytes.
     field_lines: Vec<u8>,
     terms: Arc<Terms>,
@@ -92,12 +94,14 @@ pub struct Sandbox {
     clock: Arc<Clock>,
 }
 
-/// The directories and the environment that every instance is given.
+/// The directories, the environment and the memory that every instance is given.
 #[derive(Clone)]
 pub struct Grant {
     /// The root first.
     directories: Vec<Wanted>,
     environment: Vec<(String, String)>,
+    /// The most bytes of memory.
+    memory: usize,
 }
 
 impl Grant {
@@ -127,6 +131,7 @@ impl Grant {
         Grant {
             directories: vec![Wanted::root(root)],
             environment,
+            memory: MAX_MEMORY,
         }
     }
 
@@ -140,6 +145,12 @@ impl Grant {
     /// from one directory into another is followed.
     pub fn directory(mut self, directory: &Path, name: &str) -> Self {
         self.directories.push(Wanted::more(directory, name));
+        self
+    }
+
+    /// Grants up to `bytes` of memory, by default 64 MiB. An instance that asks for more gets none.
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.memory = bytes;
         self
     }
 }
@@ -172,7 +183,7 @@ impl Sandbox {
             Some(scripts) if scripts.start_here() => MAX_CGI_INSTANCES,
             Some(_) | None => u32::MAX,
         };
-        let (engine, max_instances) = new_engine(limit)?;
+        let (engine, max_instances) = new_engine(limit, grant.memory)?;
         // SAFETY: the caller says where the bytes come from.
         let component = unsafe { Component::deserialize(&engine, compiled) }?;
         Sandbox::new(name, &engine, max_instances, &component, grant, scripts)
@@ -190,7 +201,7 @@ impl Sandbox {
                 "not a WebAssembly component; build one for wasm32-wasip2",
             ));
         }
-        let (engine, max_instances) = new_engine(u32::MAX)?;
+        let (engine, max_instances) = new_engine(u32::MAX, grant.memory)?;
         let component = Component::from_binary(&engine, component)?;
         Sandbox::new(name, &engine, max_instances, &component, grant, None)
     }
@@ -235,6 +246,7 @@ impl Sandbox {
             serve,
             directories: Arc::new(Directories::open(grant.directories)),
             environment: grant.environment,
+            max_memory: grant.memory,
             field_lines: Vec::new(),
             terms: Arc::new(Terms {
                 pace: Pace::default(),
@@ -360,7 +372,8 @@ impl Sandbox {
         let granted = self.directories.granted().await?;
         let recycled = lock(&self.contexts).pop();
         let Context { wasi, logged } = recycled.unwrap_or_else(|| self.new_context());
-        let bounds = Bounds::Shared(Taken::new(self.memory.clone()));
+        let memory = InstanceMemory::new(self.memory.clone(), self.max_memory);
+        let bounds = Bounds::Shared(memory);
         let mut state = State::new(wasi, granted.root(), self.clock.clone(), bounds);
         state.granted = Some(granted);
         state.logged = Some(logged);
@@ -433,11 +446,12 @@ impl fmt::Debug for Sandbox {
     }
 }
 
-/// Returns the engine for this machine, and how many instances it has room for, at most `limit`.
-fn new_engine(limit: u32) -> Result<(Engine, usize)> {
+/// Returns the engine for this machine, and how many instances it has room for, at most `limit`. Each may have `memory`
+/// bytes.
+fn new_engine(limit: u32, memory: usize) -> Result<(Engine, usize)> {
     let mut engine = Err(Error::msg("no room for an instance"));
     for max_instances in MAX_INSTANCES.into_iter().filter(|&max| max <= limit) {
-        engine = Engine::new(&engine_config(max_instances)?);
+        engine = Engine::new(&engine_config(max_instances, memory)?);
         if let Ok(engine) = engine {
             return Ok((engine, max_instances as usize));
         }
@@ -446,14 +460,15 @@ fn new_engine(limit: u32) -> Result<(Engine, usize)> {
 }
 
 /// Returns the configuration components were compiled with, and a pool that makes instances cheap.
-fn engine_config(max_instances: u32) -> Result<Config> {
+fn engine_config(max_instances: u32, memory: usize) -> Result<Config> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(max_instances)
         .total_core_instances(max_instances * MAX_PARTS)
         .total_memories(max_instances)
         .total_tables(max_instances * MAX_PARTS)
         .total_stacks(max_instances)
-        .max_memory_size(MAX_MEMORY)
+        // Scripts have bounds of their own.
+        .max_memory_size(memory.max(MAX_MEMORY))
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
@@ -527,6 +542,11 @@ impl Instance {
         let state = store.data();
         let more = state.bounds.taken().saturating_sub(self.memory);
         self.calls < MAX_CALLS && more <= KEEP_RESIDENT as u64 && state.received_files.is_empty()
+    }
+
+    /// Returns the most bytes of memory that the instance may have, if it has asked for more.
+    pub(crate) fn refused_memory(&self) -> Option<usize> {
+        self.store.as_ref()?.data().bounds.refused()
     }
 
     /// Takes the connection away, which the instance has finished with.

@@ -59,6 +59,18 @@ pub struct HttpServer {
     single: Option<Single>,
     tls: Option<TlsConfig>,
     grace: Duration,
+    /// The time that [`HttpServer::handle_request`] waits for a connection, if it is bounded.
+    timeout: Option<Duration>,
+    handle_timeout: Option<OnTimeout>,
+}
+
+/// The action of [`HttpServer::handle_timeout`].
+struct OnTimeout(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for OnTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("OnTimeout").finish_non_exhaustive()
+    }
 }
 
 /// Stops a server from another thread.
@@ -151,6 +163,8 @@ impl HttpServer {
             single: None,
             tls: None,
             grace: GRACE,
+            timeout: None,
+            handle_timeout: None,
         })
     }
 
@@ -192,6 +206,20 @@ impl HttpServer {
     /// Sets the time that connections have to finish when the server shuts down, 30 seconds unless it is set.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// Has [`Self::handle_request`] wait for a connection for at most `timeout` (`timeout`), by default without end.
+    /// [`Self::serve_forever`] takes no notice, as in Python.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Has `action` called where no connection has come in the time of [`Self::timeout`] (`handle_timeout`), before
+    /// [`Self::handle_request`] returns. By default nothing is.
+    pub fn handle_timeout(mut self, action: impl Fn() + Send + Sync + 'static) -> Self {
+        self.handle_timeout = Some(OnTimeout(Box::new(action)));
         self
     }
 
@@ -286,7 +314,8 @@ impl HttpServer {
         })
     }
 
-    /// Accepts one connection and serves it to its end (`handle_request`).
+    /// Accepts one connection and serves it to its end (`handle_request`), or calls the action of [`Self::handle_timeout`]
+    /// where none comes within [`Self::timeout`].
     ///
     /// # Errors
     /// A connection that cannot be accepted.
@@ -299,21 +328,31 @@ impl HttpServer {
                 let mut ready = listeners.iter().map(|listener| poll_accept(listener, cx));
                 ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
             });
-            let (stream, client) = accepted.await?;
-            let place = self.admit(&self.connections(), 0, client).await;
-            let Some(connection) = self.connection((stream, client), place) else {
-                return Ok(());
+            let accepted = match self.timeout {
+                None => accepted.await,
+                Some(time) => match timeout(time, accepted).await {
+                    Ok(accepted) => accepted,
+                    Err(_) => return Ok(Handled::Nothing),
+                },
             };
-            connection.serve(self.stopping.subscribe()).await;
-            Ok(())
+            let (stream, client) = accepted?;
+            let place = self.admit(&self.connections(), 0, client).await;
+            if let Some(connection) = self.connection((stream, client), place) {
+                connection.serve(self.stopping.subscribe()).await;
+            }
+            Ok(Handled::Connection)
         });
         runtime.shutdown_timeout(LAST_CALLS);
-        handled
+        if let (Ok(Handled::Nothing), Some(OnTimeout(action))) = (&handled, &self.handle_timeout) {
+            action();
+        }
+        handled.map(drop)
     }
 
     fn connections(&self) -> Arc<Connections> {
         let cores = self.listeners.len();
-        Connections::new(self.max_connections, self.max_per_address, cores)
+        let stopping = self.stopping.subscribe();
+        Connections::new(self.max_connections, self.max_per_address, cores, stopping)
     }
 
     /// Takes a place on `core` for a connection from `address`, or waits for one.
@@ -440,6 +479,13 @@ impl HttpServer {
         runtime.shutdown_timeout(LAST_CALLS);
         run
     }
+}
+
+/// The outcome of waiting for one connection.
+enum Handled {
+    Connection,
+    /// None came in time.
+    Nothing,
 }
 
 /// One core: its listener, and the runtime that watches it.

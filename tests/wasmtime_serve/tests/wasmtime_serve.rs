@@ -508,6 +508,17 @@ fn both_hosts_give_the_same_answers_with_handlers() {
     }
 }
 
+#[test]
+fn a_handler_that_would_upgrade_a_connection_is_answered_for_with_501() {
+    let site = Site::empty();
+    let theirs = wasmtime_serve(&example("upgrading"), &site.root(), &[]);
+    for target in ["/", "/piecemeal"] {
+        let response = get(theirs.port, target);
+        assert_eq!(response.status, 501, "{target}: {response:?}");
+    }
+    assert_eq!(content(&get(theirs.port, "/fine")), "fine\n");
+}
+
 /// Returns the content as text, out of its chunk if it came in one.
 fn content(response: &Response) -> String {
     let text = response.text();

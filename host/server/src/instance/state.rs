@@ -17,7 +17,7 @@ use crate::instance::limits::Limits;
 use crate::instance::looks::{LookedAt, Told};
 use crate::instance::received::ReceivedFiles;
 use crate::log::Logged;
-use crate::memory::Taken;
+use crate::memory::InstanceMemory;
 use crate::pace::cohort::Step;
 use crate::transport::socket::{Reader, Socket, Writer};
 
@@ -54,7 +54,7 @@ pub(crate) struct Context {
 /// Bounds of what an instance may take.
 pub(crate) enum Bounds {
     /// The part of an instance that serves a connection, of what all may take together.
-    Shared(Taken),
+    Shared(InstanceMemory),
     /// The bounds of a script, which are its own.
     Script(Limits),
 }
@@ -63,15 +63,23 @@ impl Bounds {
     /// Returns how many bytes of memory the instance has of what all may take; 0 for a script.
     pub(crate) fn taken(&self) -> u64 {
         match self {
-            Bounds::Shared(taken) => taken.bytes(),
+            Bounds::Shared(memory) => memory.bytes(),
             Bounds::Script(_) => 0,
+        }
+    }
+
+    /// Returns the most bytes of memory that the instance may have, if it has asked for more; `None` for a script.
+    pub(crate) fn refused(&self) -> Option<usize> {
+        match self {
+            Bounds::Shared(memory) => memory.refused(),
+            Bounds::Script(_) => None,
         }
     }
 
     /// Returns the limiter that is asked before the instance takes more.
     pub(crate) fn limiter(&mut self) -> &mut dyn ResourceLimiter {
         match self {
-            Bounds::Shared(taken) => taken,
+            Bounds::Shared(memory) => memory,
             Bounds::Script(limits) => limits,
         }
     }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::lock::lock;
@@ -55,6 +55,8 @@ pub(crate) struct Connections {
     idle: Mutex<Vec<Idle>>,
     /// Connections that were slowest when they were last looked for, the slowest last.
     slow: Mutex<Vec<Weak<Socket>>>,
+    /// True when the server stops.
+    stopping: watch::Receiver<bool>,
 }
 
 /// A connection, and the time since which it is idle.
@@ -68,8 +70,14 @@ type Slow = (Duration, Weak<Socket>);
 pub(crate) struct TooMany;
 
 impl Connections {
-    /// Returns room for `max` connections on `cores` cores, and for `max_per_client` of one client.
-    pub(crate) fn new(max: usize, max_per_client: Option<usize>, cores: usize) -> Arc<Self> {
+    /// Returns room for `max` connections on `cores` cores, and for `max_per_client` of one client, until `stopping`
+    /// turns true.
+    pub(crate) fn new(
+        max: usize,
+        max_per_client: Option<usize>,
+        cores: usize,
+        stopping: watch::Receiver<bool>,
+    ) -> Arc<Self> {
         Arc::new(Connections {
             max: max.max(1),
             max_per_client,
@@ -80,6 +88,7 @@ impl Connections {
             cores: (0..cores.max(1)).map(|_| Mutex::default()).collect(),
             idle: Mutex::default(),
             slow: Mutex::default(),
+            stopping,
         })
     }
 
@@ -313,7 +322,7 @@ impl Place {
         let mut sockets = lock(&connections.cores[self.core]);
         self.index = Some(sockets.insert(Arc::downgrade(socket)));
         if !mem::replace(&mut sockets.are_watched, true) {
-            tokio::spawn(watch(connections.clone(), self.core));
+            tokio::spawn(look_at_calls(connections.clone(), self.core));
         }
     }
 }
@@ -332,16 +341,17 @@ impl Drop for Place {
 }
 
 /// Looks at the calls of a core, as long as it has connections.
-async fn watch(connections: Arc<Connections>, core: usize) {
+async fn look_at_calls(connections: Arc<Connections>, core: usize) {
     loop {
         sleep(PERIOD).await;
+        let is_stopping = *connections.stopping.borrow();
         let mut sockets = lock(&connections.cores[core]);
         if sockets.sockets.is_empty() {
             sockets.are_watched = false;
             return;
         }
         for socket in sockets.sockets.iter().filter_map(Weak::upgrade) {
-            socket.look_at_call();
+            socket.look_at_call(is_stopping);
         }
     }
 }
@@ -416,7 +426,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_place_is_waited_for_and_free_when_it_is_dropped() {
-        let connections = Connections::new(2, None, 1);
+        let connections = Connections::new(2, None, 1, watch::channel(false).1);
         let client = Client::V4([192, 0, 2, 1]);
         let one = connections.admit(0, client).await.expect("a place");
         let _other = connections.admit(0, client).await.expect("a place");
@@ -457,7 +467,7 @@ mod tests {
     #[tokio::test]
     async fn the_connection_that_is_idle_longest_makes_room() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let connections = Connections::new(4, None, 2);
+        let connections = Connections::new(4, None, 2, watch::channel(false).1);
         let now = Instant::now();
         let mut open = Vec::new();
         for (core, seconds) in [(0, 3), (1, 2), (0, 1), (1, 4)] {
@@ -487,7 +497,7 @@ mod tests {
     #[tokio::test]
     async fn where_none_is_idle_one_makes_room_that_moves_too_little() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let connections = Connections::new(9, None, 1);
+        let connections = Connections::new(9, None, 1, watch::channel(false).1);
         let [a, b] = [1, 2].map(|number| Client::V4([192, 0, 2, number]));
         let mut open = Vec::new();
         for from in [a, b, b] {
@@ -510,7 +520,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_has_no_more_than_one_may_have() {
-        let connections = Connections::new(10, Some(2), 1);
+        let connections = Connections::new(10, Some(2), 1, watch::channel(false).1);
         let [a, b] = [1, 2].map(|number| Client::V4([192, 0, 2, number]));
         let one = connections.admit(0, a).await.expect("a place");
         let _two = connections.admit(0, a).await.expect("a place");

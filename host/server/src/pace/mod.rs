@@ -11,6 +11,8 @@
 //! | an instance | content that its handler reads | [`Pace::content`], or until others need the instance |
 //! | an instance | room for an answer that the outbox does not hold, or has no memory for | [`Pace::reading`], or until others need it |
 //! | an instance | anything else, such as a clock | [`Pace::handler`], then 504; 2 s if the client has gone (`watch`) |
+//! | an instance | anything, on a connection that is upgraded (101) | [`Pace::idle`] without a byte either way, or until the server stops, or others need the instance or the connection |
+//! | an instance | the end of its handler behind that | [`Pace::handler`], then a reset |
 //! | an instance | others that compute, or nothing that comes of itself | until others need it, if its client has more than they |
 //! | an instance | a disk that has what is not in memory (`disk`) | [`Pace::handler`], then 504, or 2 s and until others need it, then 503 |
 //! | an instance | room for a script (`cgi::slots`) | 5 s, then 503 |
@@ -54,7 +56,8 @@ use tokio::time::{Instant, Sleep, sleep};
 pub struct Pace {
     /// Longest time to agree on keys.
     pub handshake: Duration,
-    /// Longest time between two requests, or before the first.
+    /// Longest time between two requests, or before the first; and without a byte either way on a connection that is
+    /// upgraded (101).
     pub idle: Duration,
     /// Longest time from the first byte of a head to its last.
     pub head: Duration,
@@ -65,7 +68,8 @@ pub struct Pace {
     /// Least rate of a client that takes an answer.
     pub reading: Rate,
     /// Longest time that a handler neither computes nor reads nor writes a byte, where it is not its client
-    /// that it waits for. Handlers that run scripts have the time of those.
+    /// that it waits for. Handlers that run scripts have the time of those. On a connection that is upgraded, the time
+    /// to return when that is idle for too long, or the server stops.
     pub handler: Duration,
     /// Most content, in bytes, that is discarded to keep a connection.
     pub skip: u64,
@@ -138,6 +142,12 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// The rate of clients that may take as long as they like.
+    pub(crate) const NONE: Rate = Rate {
+        grace: UNBOUNDED,
+        bytes_per_second: 0,
+    };
+
     /// Returns the time that may pass without a byte.
     fn patience(self) -> Duration {
         match self.bytes_per_second {

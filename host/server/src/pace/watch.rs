@@ -34,6 +34,8 @@ pub(crate) struct Call {
     computed: u64,
     /// The time since a byte was moved or a tick was computed.
     silent: Duration,
+    /// The time for which the call has been told to come to its end.
+    dismissed: Duration,
     abandoned: Option<Abandoned>,
 }
 
@@ -42,10 +44,13 @@ pub(crate) struct Call {
 pub(crate) enum Abandoned {
     /// The client has gone.
     Gone,
-    /// Nothing has come of the call for as long as a handler may be silent.
+    /// Nothing has come of the call for as long as a handler may be silent, or it goes on though its upgraded connection
+    /// counts as ended.
     Silent,
     /// Others needed the instance of the call.
     Overtaken,
+    /// Others needed the connection, and its client moved few bytes.
+    Slow,
 }
 
 impl Call {
@@ -56,13 +61,14 @@ impl Call {
             moved: 0,
             computed: 0,
             silent: Duration::ZERO,
+            dismissed: Duration::ZERO,
             abandoned: None,
         }
     }
 
     /// Notes at a look the bytes that have been `moved` and the ticks that have been `computed`. Returns whether no
     /// byte has been moved since the last look.
-    pub(crate) fn is_mute(&mut self, moved: u64, computed: u64) -> bool {
+    pub(crate) fn note(&mut self, moved: u64, computed: u64) -> bool {
         let is_mute = self.moved == moved;
         let is_silent = is_mute && self.computed == computed;
         (self.moved, self.computed) = (moved, computed);
@@ -76,7 +82,29 @@ impl Call {
     /// Abandons the call if there is a reason to, for a handler that may be silent for `time`. Returns whether there
     /// is a reason.
     pub(crate) fn abandon(&mut self, peer: Peer, time: Duration) -> bool {
-        self.abandoned = reason(peer, self.silent, time);
+        self.abandon_for(reason(peer, self.silent, time))
+    }
+
+    /// Returns the time since a byte was moved or a tick was computed.
+    pub(crate) fn silent(&self) -> Duration {
+        self.silent
+    }
+
+    /// Notes at a look that the call, of an upgraded connection, should come to its end, and abandons it if it has been
+    /// told so for longer than `time`. Returns whether it has.
+    pub(crate) fn abandon_dismissed(&mut self, time: Duration) -> bool {
+        self.dismissed += PERIOD;
+        let is_over = self.dismissed > time;
+        self.abandon_for(is_over.then_some(Abandoned::Silent))
+    }
+
+    /// Abandons the call, as others need the connection of its client.
+    pub(crate) fn abandon_slow(&mut self) {
+        self.abandon_for(Some(Abandoned::Slow));
+    }
+
+    fn abandon_for(&mut self, reason: Option<Abandoned>) -> bool {
+        self.abandoned = reason;
         if self.abandoned.is_some() {
             self.waker.wake_by_ref();
         }
@@ -110,6 +138,7 @@ impl fmt::Display for Abandoned {
             Abandoned::Gone => "the client has gone",
             Abandoned::Silent => "nothing came of the call",
             Abandoned::Overtaken => "others needed the instance of the call",
+            Abandoned::Slow => "others needed the connection of the call",
         })
     }
 }
@@ -140,15 +169,25 @@ mod tests {
     fn a_call_that_gets_further_is_not_silent_and_one_that_computes_is_mute() {
         let mut call = Call::new(Waker::noop().clone());
         for _ in 0..3 {
-            assert!(call.is_mute(0, 0));
+            assert!(call.note(0, 0));
         }
-        assert!(call.is_mute(0, 1));
+        assert!(call.note(0, 1));
         assert_eq!(call.silent, Duration::ZERO);
-        assert!(call.is_mute(0, 1));
+        assert!(call.note(0, 1));
         assert_eq!(call.silent, PERIOD);
-        assert!(!call.is_mute(1, 1));
+        assert!(!call.note(1, 1));
         assert_eq!(call.silent, Duration::ZERO);
         assert!(call.abandon(Peer::Gone, Duration::MAX));
         assert_eq!(call.abandoned(), Some(Abandoned::Gone));
+    }
+
+    #[test]
+    fn a_call_that_goes_on_though_it_was_told_not_to_is_abandoned_after_a_while() {
+        let mut call = Call::new(Waker::noop().clone());
+        for (moved, is_over) in [(1, false), (2, false), (3, true)] {
+            call.note(moved, 0);
+            assert_eq!(call.abandon_dismissed(2 * PERIOD), is_over);
+        }
+        assert_eq!(call.abandoned(), Some(Abandoned::Silent));
     }
 }

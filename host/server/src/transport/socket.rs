@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
-use std::time;
+use std::time::{self, Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -29,7 +29,7 @@ use crate::pace::CHANCE;
 use crate::pace::client::Client;
 use crate::pace::instances::{Holding, Instances, TakenBack, Waiter};
 use crate::pace::watch::{Abandoned, Call};
-use crate::pace::{Allowance, PRESSED, Pace};
+use crate::pace::{Allowance, PRESSED, Pace, Rate};
 use crate::strikes::Limit;
 use crate::tls::TlsConfig;
 use crate::transport::Transport;
@@ -41,9 +41,9 @@ use crate::transport::tls::Spoken;
 
 /// Time in which a healthy disk answers, however busy it is. An instance that waits for the disk is not taken
 /// back meanwhile.
-const PROMPT: time::Duration = time::Duration::from_secs(2);
+const PROMPT: Duration = Duration::from_secs(2);
 /// Time between two looks at what the peer has taken, which no event tells.
-const TAKEN: time::Duration = time::Duration::from_millis(10);
+const TAKEN: Duration = Duration::from_millis(10);
 /// Bytes of a connection that are read at once.
 const READ_SIZE: usize = 64 * 1024;
 /// Bytes that were received and not yet read which do not count as memory: more than most heads have.
@@ -103,6 +103,13 @@ struct State {
     struck: Option<Limit>,
     /// Something other than an interim response was written since the request came.
     answered: bool,
+    /// The request has come since the call was last looked at.
+    is_new: bool,
+    /// The answer was a 101: the connection is the instance's until the call ends, and speaks another protocol than HTTP.
+    upgraded: bool,
+    /// The connection was upgraded, and counts as ended by its client: it has been idle for too long, or the server
+    /// stops.
+    dismissed: bool,
     /// Bytes that were received, and that were sent.
     received: u64,
     sent: u64,
@@ -160,6 +167,9 @@ impl Socket {
             failed: None,
             struck: None,
             answered: false,
+            is_new: false,
+            upgraded: false,
+            dismissed: false,
             received: 0,
             sent: 0,
             computed: 0,
@@ -320,10 +330,14 @@ impl Socket {
         let _ = self.wait_in_sandbox(readable).await;
     }
 
-    /// Returns the time by which the content that is waited for has to come.
+    /// Returns the time by which the content that is waited for has to come. On an upgraded connection nothing has to:
+    /// all of it is bounded together, by who [looks at the call](Self::look_at_call).
     fn content_due(&self) -> Instant {
-        let rate = self.pace().content;
         let mut state = self.lock();
+        if state.upgraded {
+            return Allowance::new(Rate::NONE, Instant::now()).due();
+        }
+        let rate = self.pace().content;
         let new = || Allowance::new(rate, Instant::now());
         state.content.get_or_insert_with(new).due()
     }
@@ -399,8 +413,9 @@ impl Socket {
     }
 
     /// Returns how far the client is behind what is wanted of it while others need the connection, counted
-    /// from the first look on. `None` if the client is not behind, or if an instance is at work for it.
-    pub(crate) fn late(&self, now: time::Instant) -> Option<time::Duration> {
+    /// from the first look on. `None` if the client is not behind, or if an instance is at work for it that has not yet
+    /// begun to answer.
+    pub(crate) fn late(&self, now: time::Instant) -> Option<Duration> {
         self.lock().late(now)
     }
 
@@ -411,6 +426,11 @@ impl Socket {
         if is_slow {
             state.fail(io::ErrorKind::ConnectionReset.into());
             state.transport.reset();
+            if let Some(call) = &mut state.call {
+                // First, as the call may be made on another core.
+                self.is_abandoned.store(true, Ordering::Relaxed);
+                call.abandon_slow();
+            }
             if let Some(waiting) = state.waiting.take() {
                 waiting.wake();
             }
@@ -549,6 +569,7 @@ impl Socket {
         if self.lock().transport.shutdown_write().is_err() {
             return;
         }
+        self.lock().dismissed = false;
         let rate = self.pace().content;
         let mut allowance = Allowance::new(rate, Instant::now());
         let mut left = self.pace().linger_size;
@@ -626,7 +647,7 @@ impl Socket {
         if state.inbox.is_empty() {
             return match state.failed {
                 Some(kind) => Err(failed(kind.into())),
-                None if state.ended => Err(StreamError::Closed),
+                None if state.ended || state.dismissed => Err(StreamError::Closed),
                 None => Ok(Vec::new()),
             };
         }
@@ -755,25 +776,44 @@ impl Socket {
         self.lock().call.take()?.abandoned()
     }
 
-    /// Looks at the call that goes on, if one does. The caller does so every
+    /// Looks at the call that goes on, if one does, in a server that `is_stopping` or not. The caller does so every
     /// [`PERIOD`](crate::pace::watch::PERIOD).
-    pub(crate) fn look_at_call(&self) {
+    pub(crate) fn look_at_call(&self, is_stopping: bool) {
         let mut state = self.lock();
         let state = &mut *state;
+        let waits = state.is_waited_for();
+        let is_new = mem::take(&mut state.is_new);
         let Some(call) = &mut state.call else {
             return;
         };
-        let waits = |(holding, _): &(Holding, u64)| holding.is_waiting();
-        if !call.is_mute(state.received + state.sent, state.computed)
-            || state.holding.as_ref().is_some_and(waits)
-        {
-            return;
-        }
-        if call.abandon(state.transport.peer(), self.pace().handler) {
+        let is_mute = call.note(state.received + state.sent, state.computed);
+        let pace = self.pace();
+        state.dismissed |= state.upgraded && (is_stopping || call.silent() >= pace.idle);
+        let is_abandoned = match state.dismissed {
+            true => {
+                if let Some(waiting) = state.waiting.take() {
+                    waiting.wake();
+                }
+                call.abandon_dismissed(pace.handler)
+            }
+            // The client is held to a rate of its own, or may be silent.
+            false if waits || !is_mute => false,
+            false => {
+                let time = match state.upgraded {
+                    true => Duration::MAX,
+                    false => pace.handler,
+                };
+                call.abandon(state.transport.peer(), time)
+            }
+        };
+        if is_abandoned {
             self.is_abandoned.store(true, Ordering::Relaxed);
             return;
         }
-        // From now on others may need the instance more.
+        if waits || !is_mute && is_new {
+            return;
+        }
+        // From now on others may need the instance more, though it moves bytes now and then.
         let waker = call.waker().clone();
         let (holding, moved) = self.holding(state);
         // One that was taken back while it computed has nobody else to wake it.
@@ -848,7 +888,7 @@ thread_local! {
 
 impl State {
     fn poll_receive(&mut self, cx: &mut Context, terms: &Terms) -> Poll<io::Result<bool>> {
-        if self.ended {
+        if self.ended || self.dismissed {
             return Poll::Ready(Ok(false));
         }
         if let Some(kind) = self.failed {
@@ -922,6 +962,8 @@ impl State {
         self.handed = head;
         self.content = None;
         self.answered = false;
+        self.is_new = true;
+        self.upgraded = false;
     }
 
     /// Drops up to `size` bytes of what has come. Returns how many are missing.
@@ -943,7 +985,11 @@ impl State {
 
     /// Notes that `bytes` go to the client.
     fn note_answer(&mut self, bytes: &[u8]) {
-        self.answered = self.answered || !is_interim(bytes);
+        if self.answered || is_interim(bytes) {
+            return;
+        }
+        self.answered = true;
+        self.upgraded = bytes.starts_with(SWITCHING_PROTOCOLS);
     }
 
     /// Sends what can be sent without waiting, a large file only in part.
@@ -998,8 +1044,16 @@ impl State {
         }
     }
 
-    fn late(&mut self, now: time::Instant) -> Option<time::Duration> {
-        if self.idle.is_some() || self.call.is_some() || self.failed.is_some() {
+    /// Returns whether an instance waits for the client.
+    fn is_waited_for(&self) -> bool {
+        let holding = self.holding.as_ref();
+        holding.is_some_and(|(holding, _)| holding.is_waiting())
+    }
+
+    fn late(&mut self, now: time::Instant) -> Option<Duration> {
+        let may_answer_soon = (!self.answered || self.is_new) && !self.is_waited_for();
+        let is_worked_for = self.call.is_some() && may_answer_soon;
+        if self.idle.is_some() || is_worked_for || self.failed.is_some() {
             return None;
         }
         let moved = self.received + self.sent;
@@ -1083,10 +1137,14 @@ impl State {
     }
 }
 
+/// The start of the last response in HTTP of a connection that is upgraded (RFC 9110 15.2.2).
+const SWITCHING_PROTOCOLS: &[u8] = b"HTTP/1.1 101 ";
+
 /// Returns whether `bytes` are an interim response and no more.
 fn is_interim(bytes: &[u8]) -> bool {
     let is_head = |at| at + 4 == bytes.len();
     bytes.starts_with(b"HTTP/1.1 1")
+        && !bytes.starts_with(SWITCHING_PROTOCOLS)
         && memchr::memmem::find(bytes, b"\r\n\r\n").is_some_and(is_head)
 }
 
@@ -1153,7 +1211,7 @@ impl OutputStream for Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     use crate::disk::Storage;
@@ -1163,6 +1221,8 @@ mod tests {
         for (bytes, is_interim_only) in [
             (&b"HTTP/1.1 100 Continue\r\n\r\n"[..], true),
             (b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n", true),
+            // The last response in HTTP.
+            (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", false),
             (
                 b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
                 false,
@@ -1177,20 +1237,42 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_small_file_that_was_cut_meanwhile_is_not_all_of_what_was_promised() {
+    /// Returns the two ends of a connection.
+    fn pair() -> (TcpStream, Arc<Socket>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
         server.set_nonblocking(true).unwrap();
-        let file = Arc::new(tempfile::tempfile().unwrap());
-        rustix::io::pwrite(&file, b"content", 0).unwrap();
         let terms = Arc::new(Terms {
             pace: Pace::default(),
             instances: Instances::new(1),
             buffers: Budget::new(None),
         });
-        let socket = Socket::new(server, Client::of(None), terms);
+        (client, Socket::new(server, Client::of(None), terms))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upgraded_connection_is_held_to_no_rate_of_content() {
+        for (answer, is_held) in [
+            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", false),
+            ("HTTP/1.1 100 Continue\r\n\r\n", true),
+        ] {
+            let (mut client, socket) = pair();
+            socket.write(answer.as_bytes());
+            client.write_all(b"x").unwrap();
+            socket.readable().await;
+            assert_eq!(socket.read(10).unwrap(), b"x", "{answer}");
+            let hours = Duration::from_secs(10 * 60 * 60);
+            let waited = timeout(hours, socket.readable()).await;
+            assert_eq!(waited.is_ok(), is_held, "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_small_file_that_was_cut_meanwhile_is_not_all_of_what_was_promised() {
+        let (mut client, socket) = pair();
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        rustix::io::pwrite(&file, b"content", 0).unwrap();
         socket.write(b"head ");
         let cursor = Cursor {
             file: file.clone(),
