@@ -595,6 +595,7 @@ impl Connection {
                 }
             },
         };
+        self.socket.note_instance();
         instance.serve(&self.socket, info, head, burst).await
     }
 }

@@ -65,6 +65,8 @@ pub(crate) struct Socket {
     state: Mutex<State>,
     /// The call that goes on is abandoned.
     is_abandoned: AtomicBool,
+    /// An instance serves the connection: the call that goes on does not wait for one any more.
+    is_served: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -180,6 +182,7 @@ impl Socket {
             terms,
             state: Mutex::new(state),
             is_abandoned: AtomicBool::new(false),
+            is_served: AtomicBool::new(false),
         })
     }
 
@@ -731,8 +734,14 @@ impl Socket {
         }
     }
 
+    /// Notes that the call that goes on has an instance.
+    pub(crate) fn note_instance(&self) {
+        self.is_served.store(true, Ordering::Relaxed);
+    }
+
     /// Forgets the instance of the connection, which waits no more.
     pub(crate) fn release_instance(&self) {
+        self.is_served.store(false, Ordering::Relaxed);
         let mut state = self.lock();
         state.call = None;
         let holding = state.holding.take();
@@ -786,6 +795,12 @@ impl Socket {
         let Some(call) = &mut state.call else {
             return;
         };
+        // Who waits for an instance is not silent, waits for a time of its own, and has none that others could need more.
+        if !self.is_served.load(Ordering::Relaxed) {
+            let is_gone = call.abandon(state.transport.peer(), Duration::MAX);
+            self.is_abandoned.fetch_or(is_gone, Ordering::Relaxed);
+            return;
+        }
         let is_mute = call.note(state.received + state.sent, state.computed);
         let pace = self.pace();
         state.dismissed |= state.upgraded && (is_stopping || call.silent() >= pace.idle);
