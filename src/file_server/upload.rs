@@ -5,9 +5,6 @@
 use std::io::{self, Read};
 
 use wasi::clocks::wall_clock;
-use wasi::filesystem::types::{
-    Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags,
-};
 
 use agreed::file_names;
 use agreed::incomplete::{self, is_incomplete};
@@ -16,6 +13,9 @@ use crate::file_server::form_data::{self, FormData, Part};
 use crate::files::Files;
 use crate::files::conditions::{self, Facts, Validators};
 use crate::files::dotfiles;
+use crate::files::filesystem::{
+    Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags,
+};
 use crate::files::listing::Entries;
 use crate::files::open::{OpenAt, changed, granted_in, open_directory, reason, stat};
 use crate::files::path::{LocalPath, quote};
@@ -403,6 +403,7 @@ fn may_store(
                     modified: stat.data_modification_timestamp,
                     changed: changed(&stat, open_at),
                     identity: hash.map(|hash| hash.lower),
+                    digest: None,
                 };
                 Some(Validators::new(&facts, settings.entity_tags))
             }

@@ -3,6 +3,8 @@
 
 /// The file server.
 pub const FILE_SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/file_server.wasm"));
+/// The file server with the feature `bundle`, which serves what is in its last passive segment: nothing yet.
+pub const BUNDLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bundle.wasm"));
 /// The file server with the feature `cgi`, which imports scripts from its host.
 pub const CGI_SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cgi_server.wasm"));
 

@@ -1,0 +1,177 @@
+//! `sandserve bundle DIR -o FILE`: a directory made a component, which serves it wherever components run.
+//!
+//! 1. `tree`: what is in the directory, and by `links` where its links lead.
+//! 2. `table`: what is written about it before the contents of its files.
+//! 3. `component`: the component that this program was built with, open where all that belongs.
+//! 4. `output`: a file beside its place, moved there when it is whole.
+//!
+//! The same directory and settings give the same bytes.
+
+pub(crate) mod component;
+mod links;
+mod output;
+mod table;
+mod tree;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use ring::digest::{Context, SHA256};
+use sandserve_components::BUNDLE;
+use sandserve_host::{explain, say};
+
+use component::Frame;
+use output::Output;
+use table::Table;
+use tree::{Found, Identity, Tree};
+
+/// The most bytes that a component may have: no engine takes a larger module.
+const MAX_SIZE: u64 = 1 << 30;
+/// The bytes that are read of a file at once.
+const READ_SIZE: usize = 1 << 20;
+/// The bytes of contents from which on the progress is shown.
+const LONG: u64 = 256 << 20;
+
+/// What to bundle.
+#[derive(Debug)]
+pub(crate) struct Order<'a> {
+    /// The directory.
+    pub(crate) directory: &'a Path,
+    /// The file to write.
+    pub(crate) output: &'a Path,
+    /// The time of every file and directory, in seconds since the epoch, if not their own.
+    pub(crate) modified: Option<u64>,
+    /// The settings that the files are served with, each a variable and its value.
+    pub(crate) settings: Vec<(String, String)>,
+    /// A file that has to be there: the page of a 404.
+    pub(crate) not_found: Option<&'a str>,
+}
+
+/// Makes the component. Says which files are left out, and returns what was done, in one line.
+///
+/// # Errors
+/// In one line, why there is none. Nothing is left then, and what was in the place of the output before stays.
+pub(crate) fn create(order: &Order) -> Result<String, String> {
+    let directory = order.directory.display();
+    let cannot = |reason: String| format!("cannot bundle `{directory}`: {reason}");
+    let tree = Tree::read(order.directory, order.output).map_err(cannot)?;
+    for (path, reason) in &tree.skipped {
+        say(format_args!("skipped `{}`: {reason}", path.escape_debug()));
+    }
+    if let Some(name) = order.not_found {
+        let file = links::find(&tree, name);
+        if !file.is_some_and(|file| matches!(tree.nodes[file].found, Found::File(_))) {
+            return Err(cannot(format!("it has no file `{name}` for --not-found")));
+        }
+    }
+    let mut table = Table::new(&tree, &order.settings, order.modified).map_err(cannot)?;
+    let size = table.size();
+    if size + BUNDLE.len() as u64 > MAX_SIZE {
+        let (size, most) = (size.div_ceil(1 << 20), MAX_SIZE >> 20);
+        return Err(cannot(format!(
+            "it has {size} MiB, and a component at most {most} MiB"
+        )));
+    }
+    let frame = Frame::new(BUNDLE, size).ok_or("the component has no place for files")?;
+    let mut output = Output::create(order.output)?;
+    output.write(&frame.before)?;
+    // Here in their place when the digests are known.
+    output.write(&table.to_bytes())?;
+    let mut progress = Progress::new(size);
+    for (index, identity) in tree.files() {
+        let path = tree.path(index);
+        let digest = copy(
+            &order.directory.join(&path),
+            identity,
+            &mut output,
+            &mut progress,
+        )
+        .map_err(|error| cannot(format!("`{path}`: {error}")))?;
+        table.set_digest(index, digest);
+    }
+    progress.end();
+    output.write(&frame.after)?;
+    output.write_at(frame.before.len() as u64, &table.to_bytes())?;
+    let all = output.finish()?;
+    let (files, output) = (tree.files().count(), order.output.display());
+    Ok(format!(
+        "Bundled {files} files into `{output}`, {all} bytes. Serve it with `sandserve --handler {output}` or \
+         `wasmtime serve {output}`."
+    ))
+}
+
+/// Copies the content of the file `path`, which is the one of `identity`, and returns its digest.
+fn copy(
+    path: &Path,
+    identity: Identity,
+    output: &mut Output,
+    progress: &mut Progress,
+) -> Result<[u8; 32], String> {
+    let changed = || "it has changed meanwhile; try again".to_owned();
+    // A link or a FIFO that has come into its place is not followed or waited for.
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|error| explain(&error))?;
+    let is_same =
+        |file: &File| -> io::Result<bool> { Ok(Identity::of(&file.metadata()?) == identity) };
+    let mut digest = Context::new(&SHA256);
+    let mut buffer = vec![0; READ_SIZE];
+    let mut left = identity.size;
+    if !is_same(&file).map_err(|error| explain(&error))? {
+        return Err(changed());
+    }
+    loop {
+        let read = file.read(&mut buffer).map_err(|error| explain(&error))?;
+        if read == 0 {
+            break;
+        }
+        left = left.checked_sub(read as u64).ok_or_else(changed)?;
+        digest.update(&buffer[..read]);
+        output.write(&buffer[..read])?;
+        progress.add(read as u64);
+    }
+    if left > 0 || !is_same(&file).map_err(|error| explain(&error))? {
+        return Err(changed());
+    }
+    let digest = digest.finish();
+    digest.as_ref().try_into().map_err(|_| changed())
+}
+
+/// The part of long work that is done, on a terminal.
+struct Progress {
+    all: u64,
+    done: u64,
+    shown: Option<u64>,
+}
+
+impl Progress {
+    fn new(all: u64) -> Self {
+        let is_shown = all >= LONG && io::stderr().is_terminal();
+        Progress {
+            all,
+            done: 0,
+            shown: is_shown.then_some(0),
+        }
+    }
+
+    fn add(&mut self, bytes: u64) {
+        self.done += bytes;
+        let percent = self.done * 100 / self.all.max(1);
+        if let Some(shown) = &mut self.shown
+            && *shown != percent
+        {
+            *shown = percent;
+            let _ = write!(io::stderr(), "\r{percent:3} %");
+        }
+    }
+
+    fn end(&self) {
+        if self.shown.is_some() {
+            let _ = write!(io::stderr(), "\r     \r");
+        }
+    }
+}
