@@ -6,10 +6,9 @@ use std::path::Path;
 
 use agreed::bundle::{Bundle, Kind};
 use agreed::settings::{self, Kind as Values};
-use sandserve_host::explain;
-use wasmparser::{Encoding, Parser, Payload};
-
-use crate::bundle::component::Place;
+use sandserve_host::bundle::Place;
+use sandserve_host::{explain, reason};
+use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 
 /// The most bytes of a file that are read: no component is larger.
 const MAX_SIZE: u64 = 2 << 30;
@@ -51,7 +50,10 @@ struct Names {
 /// # Errors
 /// In words, why it is no component.
 fn names(component: &[u8]) -> Result<Names, String> {
-    let broken = |error: wasmparser::Error| format!("it is not a WebAssembly component: {error}");
+    let broken = |error: wasmparser::Error| {
+        let reason = reason(error);
+        format!("it is not a WebAssembly component: {reason}")
+    };
     let mut names = Names::default();
     // Components and modules within have names of their own.
     let mut depth = 0_u32;
@@ -77,6 +79,9 @@ fn names(component: &[u8]) -> Result<Names, String> {
             _ => {}
         }
     }
+    Validator::new_with_features(WasmFeatures::all())
+        .validate_all(component)
+        .map_err(broken)?;
     names.imports.sort_unstable();
     names.exports.sort_unstable();
     Ok(names)

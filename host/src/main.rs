@@ -7,11 +7,10 @@
 //! 5. `scripts`: the process that starts scripts for it.
 //! 6. `reach`: ways to the server, for people.
 //!
-//! `bundle`, `generate`, `inspect` and `new` are the other commands. Every failure is one line that says what to do.
+//! `generate`, `inspect` and `new` are the other commands, and `bundle` of the library. Every failure is one line that says what to do.
 
 mod auth_file;
 mod bind;
-mod bundle;
 mod command_line;
 mod fork;
 mod generate;
@@ -33,13 +32,13 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::thread;
 
+use sandserve_host::bundle::{self, Order};
 use sandserve_host::{
     Address, SocketFile, TlsConfig, explain, inherited, log_json, log_to, reason, say, takes_more,
 };
 
 use agreed::settings::AUTH_FILE;
 use bind::{Bound, Origin, bind};
-use bundle::Order;
 use command_line::{Asked, DIRECTORY, Given, MTIME, OUTPUT};
 use options::{Options, Tls};
 use scripts::Plan;

@@ -5,12 +5,14 @@ use std::ops::Range;
 use agreed::bundle::Header;
 use wasmparser::{DataKind, Parser, Payload};
 
+use crate::reason;
+
 /// The flag of a passive segment (WebAssembly 5.5.14).
 const PASSIVE: u8 = 1;
 
 /// The place of a bundle in a component.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub struct Place {
     /// The module.
     module: Range<usize>,
     /// The section of the module that has the segments, without its number and size.
@@ -18,7 +20,7 @@ pub(crate) struct Place {
     /// The segment.
     segment: Range<usize>,
     /// The bytes of the bundle.
-    pub(crate) bundle: Range<usize>,
+    pub bundle: Range<usize>,
 }
 
 impl Place {
@@ -26,10 +28,10 @@ impl Place {
     ///
     /// # Errors
     /// In words, why it is no component.
-    pub(crate) fn find(component: &[u8]) -> Result<Option<Place>, String> {
+    pub fn find(component: &[u8]) -> Result<Option<Place>, String> {
         let mut module = 0..0;
         for payload in Parser::new(0).parse_all(component) {
-            match payload.map_err(|error| error.to_string())? {
+            match payload.map_err(reason)? {
                 Payload::ModuleSection {
                     unchecked_range, ..
                 } => module = unchecked_range,
@@ -38,7 +40,7 @@ impl Place {
                     let Some(data) = reader.into_iter().last() else {
                         continue;
                     };
-                    let data = data.map_err(|error| error.to_string())?;
+                    let data = data.map_err(reason)?;
                     let is_bundle = matches!(data.kind, DataKind::Passive)
                         && Header::from_bytes(data.data).is_some();
                     if is_bundle {

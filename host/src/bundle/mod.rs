@@ -1,4 +1,4 @@
-//! `sandserve bundle DIR -o FILE`: a directory made a component, which serves it wherever components run.
+//! A directory made a component, which serves it wherever components run: `sandserve bundle DIR -o FILE`.
 //!
 //! 1. `tree`: what is in the directory, and by `links` where its links lead.
 //! 2. `table`: what is written about it before the contents of its files.
@@ -7,7 +7,7 @@
 //!
 //! The same directory and settings give the same bytes.
 
-pub(crate) mod component;
+mod component;
 mod links;
 mod output;
 mod table;
@@ -20,9 +20,10 @@ use std::path::Path;
 
 use ring::digest::{Context, SHA256};
 use sandserve_components::BUNDLE;
-use sandserve_host::{explain, say};
 
+use crate::{explain, say};
 use component::Frame;
+pub use component::Place;
 use output::Output;
 use table::Table;
 use tree::{Found, Identity, Tree};
@@ -36,24 +37,24 @@ const LONG: u64 = 256 << 20;
 
 /// What to bundle.
 #[derive(Debug)]
-pub(crate) struct Order<'a> {
+pub struct Order<'a> {
     /// The directory.
-    pub(crate) directory: &'a Path,
+    pub directory: &'a Path,
     /// The file to write.
-    pub(crate) output: &'a Path,
+    pub output: &'a Path,
     /// The time of every file and directory, in seconds since the epoch, if not their own.
-    pub(crate) modified: Option<u64>,
+    pub modified: Option<u64>,
     /// The settings that the files are served with, each a variable and its value.
-    pub(crate) settings: Vec<(String, String)>,
+    pub settings: Vec<(String, String)>,
     /// A file that has to be there: the page of a 404.
-    pub(crate) not_found: Option<&'a str>,
+    pub not_found: Option<&'a str>,
 }
 
 /// Makes the component. Says which files are left out, and returns what was done, in one line.
 ///
 /// # Errors
 /// In one line, why there is none. Nothing is left then, and what was in the place of the output before stays.
-pub(crate) fn create(order: &Order) -> Result<String, String> {
+pub fn create(order: &Order) -> Result<String, String> {
     let directory = order.directory.display();
     let cannot = |reason: String| format!("cannot bundle `{directory}`: {reason}");
     let tree = Tree::read(order.directory, order.output).map_err(cannot)?;

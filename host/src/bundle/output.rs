@@ -6,7 +6,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 
-use sandserve_host::explain;
+use crate::explain;
 
 /// A file that is being written, beside its place.
 #[derive(Debug)]

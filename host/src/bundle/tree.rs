@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::explain;
 use agreed::incomplete::is_incomplete;
-use sandserve_host::explain;
 
 /// A directory and all that is beneath it.
 #[derive(Debug, Default)]
