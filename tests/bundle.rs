@@ -177,6 +177,28 @@ fn settings_are_baked_in() {
 }
 
 #[test]
+fn variables_of_the_host_override_settings_if_that_was_asked_for() {
+    let site = Site::empty();
+    site.write("hello.txt", "hello\n");
+    let baked = ["--header", "X-One: baked", "--cache", "60"];
+    for (options, version) in [
+        (&[][..], "HTTP/1.0 "),
+        (&["--with-environment"], "HTTP/1.1 "),
+    ] {
+        let component = bundled(&site, &[&baked, options].concat());
+        let mut command = Command::new(SANDSERVE);
+        command.args(["--bind", "127.0.0.1", "--protocol", "HTTP/1.1", "--handler"]);
+        command.arg(component).arg("0");
+        let server = Server::spawn(command);
+        let response = get(server.port, "/hello.txt", &["Connection: close"]);
+        assert!(response.head.starts_with(version), "{response:?}");
+        // The other settings stay.
+        assert_eq!(response.header("X-One"), Some("baked"), "{response:?}");
+        assert_eq!(response.header("Cache-Control"), Some("max-age=60"));
+    }
+}
+
+#[test]
 fn passwords_are_baked_in() {
     let site = Site::empty();
     site.write("hello.txt", "hello\n");

@@ -9,12 +9,14 @@ use std::process::{self, Command};
 use std::{env, fs};
 
 use agreed::bundle::Header;
+use satisfy::Environment;
 
 const TARGET: &str = "wasm32-wasip2";
 
 /// The files that OUT_DIR gets, here of the workspace and in a published package of `prebuilt/`.
-const FILES: [&str; 4] = [
-    "bundle.wasm",
+const FILES: [&str; 5] = [
+    BUNDLE,
+    BUNDLE_WITH_ENVIRONMENT,
     "cgi_server.wasm",
     "file_server.wasm",
     "handler_crate.rs",
@@ -29,6 +31,8 @@ const COMPONENTS: [(&str, &str); 3] = [
 ];
 /// The component without files that `sandserve bundle` puts some into.
 const BUNDLE: &str = "bundle.wasm";
+/// The one that sees the environment of its host.
+const BUNDLE_WITH_ENVIRONMENT: &str = "bundle_with_environment.wasm";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -154,15 +158,25 @@ fn build_components(root: &Path, out: &Path) -> Result<(), String> {
         let built = target_dir
             .join(TARGET)
             .join("release/sandserve_component.wasm");
-        let made = out.join(name);
-        if name == BUNDLE {
-            let module = fs::read(&built)
-                .map_err(|error| format!("cannot read `{}`: {error}", built.display()))?;
-            let component = satisfy::component(&module, &Header::default().to_bytes())?;
-            write(&made, &component)?;
-        } else {
-            copy(&built, &made)?;
+        match name {
+            BUNDLE => write_bundles(&built, out)?,
+            _ => copy(&built, &out.join(name))?,
         }
+    }
+    Ok(())
+}
+
+/// Makes the components of the bundle's `module`, without files yet, and writes them into `out`.
+fn write_bundles(module: &Path, out: &Path) -> Result<(), String> {
+    let module =
+        fs::read(module).map_err(|error| format!("cannot read `{}`: {error}", module.display()))?;
+    let empty = Header::default().to_bytes();
+    for (name, environment) in [
+        (BUNDLE, Environment::Nobody),
+        (BUNDLE_WITH_ENVIRONMENT, Environment::Host),
+    ] {
+        let component = satisfy::component(&module, &empty, environment)?;
+        write(&out.join(name), component)?;
     }
     Ok(())
 }

@@ -26,10 +26,22 @@ enum Stub {
     Trap,
 }
 
+/// The source of the environment that a component sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Environment {
+    /// The host, which not every HTTP host is for.
+    Host,
+    /// Nobody: there is none.
+    Nobody,
+}
+
+/// The interface that an environment comes from.
+const ENVIRONMENT: &str = "wasi:cli/environment";
+
 /// The imports that are satisfied, by interface, without its version, and function. All others stay.
 const STUBS: [(&str, &str, Stub); 8] = [
     ("bundle", "read", Stub::ReadSegment),
-    ("wasi:cli/environment", "get-environment", Stub::EmptyList),
+    (ENVIRONMENT, "get-environment", Stub::EmptyList),
     ("wasi:cli/exit", "exit", Stub::Trap),
     (
         "wasi:cli/terminal-input",
@@ -58,12 +70,17 @@ const STUBS: [(&str, &str, Stub); 8] = [
     ),
 ];
 
-/// Returns the component that `module` becomes, with `content` in its passive segment, the last of the module.
+/// Returns the component that `module` becomes, with `content` in its passive segment, the last of the module, and with
+/// such an `environment`.
 ///
 /// # Errors
 /// In one line, why it does not become one.
-pub(crate) fn component(module: &[u8], content: &[u8]) -> Result<Vec<u8>, String> {
-    let module = satisfy(module, content)
+pub(crate) fn component(
+    module: &[u8],
+    content: &[u8],
+    environment: Environment,
+) -> Result<Vec<u8>, String> {
+    let module = satisfy(module, content, environment)
         .map_err(|error| format!("cannot satisfy the imports of the bundle's module: {error}"))?;
     ComponentEncoder::default()
         .validate(true)
@@ -72,9 +89,13 @@ pub(crate) fn component(module: &[u8], content: &[u8]) -> Result<Vec<u8>, String
         .map_err(|error| format!("cannot make a component of the bundle's module: {error:#}"))
 }
 
-fn satisfy(module: &[u8], content: &[u8]) -> Result<Vec<u8>, reencode::Error> {
+fn satisfy(
+    module: &[u8],
+    content: &[u8],
+    environment: Environment,
+) -> Result<Vec<u8>, reencode::Error> {
     let mut satisfied = Module::new();
-    let mut rewriter = Rewriter::new(module, content)?;
+    let mut rewriter = Rewriter::new(module, content, environment)?;
     rewriter.parse_core_module(&mut satisfied, Parser::new(0), module)?;
     Ok(satisfied.finish())
 }
@@ -89,10 +110,15 @@ struct Rewriter<'c> {
     /// The number of the passive segment, behind all others.
     segment: u32,
     content: &'c [u8],
+    environment: Environment,
 }
 
 impl<'c> Rewriter<'c> {
-    fn new(module: &[u8], content: &'c [u8]) -> Result<Self, reencode::Error> {
+    fn new(
+        module: &[u8],
+        content: &'c [u8],
+        environment: Environment,
+    ) -> Result<Self, reencode::Error> {
         let (mut found, mut segment) = (Vec::new(), 0);
         for payload in Parser::new(0).parse_all(module) {
             match payload? {
@@ -100,7 +126,7 @@ impl<'c> Rewriter<'c> {
                     for import in section.into_imports() {
                         let import = import?;
                         if let TypeRef::Func(kind) = import.ty {
-                            found.push((stub(import.module, import.name), kind));
+                            found.push((stub(import.module, import.name, environment), kind));
                         }
                     }
                 }
@@ -126,16 +152,18 @@ impl<'c> Rewriter<'c> {
                 .collect(),
             segment,
             content,
+            environment,
         })
     }
 }
 
 /// Returns what takes the place of the function `name` of the interface `module`, if it does not stay.
-fn stub(module: &str, name: &str) -> Option<Stub> {
+fn stub(module: &str, name: &str, environment: Environment) -> Option<Stub> {
     let interface = module.split('@').next();
+    let stays = environment == Environment::Host && interface == Some(ENVIRONMENT);
     STUBS
         .iter()
-        .find(|stub| Some(stub.0) == interface && stub.1 == name)
+        .find(|stub| !stays && Some(stub.0) == interface && stub.1 == name)
         .map(|stub| stub.2)
 }
 
@@ -154,7 +182,7 @@ impl Reencode for Rewriter<'_> {
     ) -> Result<(), reencode::Error> {
         for import in section.into_imports() {
             let import = import?;
-            if stub(import.module, import.name).is_none() {
+            if stub(import.module, import.name, self.environment).is_none() {
                 self.parse_imports(imports, Imports::Single(0, import))?;
             }
         }

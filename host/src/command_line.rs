@@ -35,6 +35,8 @@ pub(crate) const DIRECTORY: &str = "of";
 pub(crate) const OUTPUT: &str = "output";
 /// The time of every file in a bundle.
 pub(crate) const MTIME: &str = "mtime";
+/// Variables of a host override the settings of a bundle.
+pub(crate) const WITH_ENVIRONMENT: &str = "with-environment";
 /// The time of every file in a bundle, for whoever builds reproducibly
 /// (<https://reproducible-builds.org/specs/source-date-epoch/>).
 const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
@@ -475,6 +477,15 @@ fn bundle() -> Command {
                 .help(
                     "Give every file this time. TIME is in seconds since 1970, or like 2026-11-26T12:00:00Z. The \
                      default is the time that each file has",
+                ),
+        )
+        .arg(
+            Arg::new(WITH_ENVIRONMENT)
+                .long(WITH_ENVIRONMENT)
+                .action(ArgAction::SetTrue)
+                .help(
+                    "Let the variables of a host override the settings. The host then has to have an environment: \
+                     `wasmtime serve -Scli`",
                 ),
         )
         .args(settings)

@@ -39,7 +39,7 @@ use sandserve_host::{
 
 use agreed::settings::AUTH_FILE;
 use bind::{Bound, Origin, bind};
-use command_line::{Asked, DIRECTORY, Given, MTIME, OUTPUT};
+use command_line::{Asked, DIRECTORY, Given, MTIME, OUTPUT, WITH_ENVIRONMENT};
 use options::{Options, Tls};
 use scripts::Plan;
 use signals::Signals;
@@ -92,6 +92,7 @@ fn bundle(given: &Given) -> Result<String, String> {
         output: &given.path(OUTPUT).unwrap_or_default(),
         modified: given.number(MTIME),
         settings,
+        with_environment: given.is_on(WITH_ENVIRONMENT),
         not_found: given.text("not-found"),
     })
 }

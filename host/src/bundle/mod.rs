@@ -19,7 +19,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use ring::digest::{Context, SHA256};
-use sandserve_components::BUNDLE;
+use sandserve_components::{BUNDLE, BUNDLE_WITH_ENVIRONMENT};
 
 use crate::{explain, say};
 use component::Frame;
@@ -46,6 +46,8 @@ pub struct Order<'a> {
     pub modified: Option<u64>,
     /// The settings that the files are served with, each a variable and its value.
     pub settings: Vec<(String, String)>,
+    /// True if variables in the environment of a host override the settings: then the host has to have one.
+    pub with_environment: bool,
     /// A file that has to be there: the page of a 404.
     pub not_found: Option<&'a str>,
 }
@@ -69,13 +71,17 @@ pub fn create(order: &Order) -> Result<String, String> {
     }
     let mut table = Table::new(&tree, &order.settings, order.modified).map_err(cannot)?;
     let size = table.size();
-    if size + BUNDLE.len() as u64 > MAX_SIZE {
+    let component = match order.with_environment {
+        true => BUNDLE_WITH_ENVIRONMENT,
+        false => BUNDLE,
+    };
+    if size + component.len() as u64 > MAX_SIZE {
         let (size, most) = (size.div_ceil(1 << 20), MAX_SIZE >> 20);
         return Err(cannot(format!(
             "it has {size} MiB, and a component at most {most} MiB"
         )));
     }
-    let frame = Frame::new(BUNDLE, size).ok_or("the component has no place for files")?;
+    let frame = Frame::new(component, size).ok_or("the component has no place for files")?;
     let mut output = Output::create(order.output)?;
     output.write(&frame.before)?;
     // Here in their place when the digests are known.
