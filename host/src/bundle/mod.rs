@@ -182,3 +182,41 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_file_that_changes_meanwhile_is_not_bundled() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file.txt");
+        let mut output = Output::create(&directory.path().join("site.wasm")).expect("a file");
+        let mut copy = |identity| copy(&path, identity, &mut output, &mut Progress::new(0));
+        let write = |content: &str| {
+            fs::write(&path, content).expect("written");
+            Identity::of(&fs::metadata(&path).expect("a file"))
+        };
+        let identity = write("as it was");
+        let digest = ring::digest::digest(&SHA256, b"as it was");
+        assert_eq!(
+            copy(identity).as_ref().map(|digest| &digest[..]),
+            Ok(digest.as_ref())
+        );
+        let changed = Err("it has changed meanwhile; try again".to_owned());
+        let longer = write("longer than it was");
+        assert_eq!(copy(identity), changed);
+        fs::remove_file(&path).expect("removed");
+        assert!(copy(longer).is_err());
+        symlink("/etc/passwd", &path).expect("a link");
+        assert!(copy(longer).is_err());
+        let fifo = rustix::fs::FileType::Fifo;
+        fs::remove_file(&path).expect("removed");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, rustix::fs::Mode::RWXU, 0)
+            .expect("a FIFO");
+        // Nobody waits for who writes into it.
+        assert_eq!(copy(longer), changed);
+    }
+}

@@ -1,10 +1,11 @@
 //! A file that is in its place when it is whole, and never in part.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process;
+
+use agreed::incomplete::PREFIX;
 
 use crate::explain;
 
@@ -23,12 +24,11 @@ impl Output {
     /// # Errors
     /// In one line, why it cannot be written, as do the others.
     pub(crate) fn create(path: &Path) -> Result<Output, String> {
-        let name = path.file_name().filter(|_| !path.is_dir());
-        let name = name.ok_or_else(|| cannot(path, "it is a directory"))?;
-        let mut partial = OsString::from(".");
-        partial.push(name);
-        partial.push(format!(".{}.partial", process::id()));
-        let partial = path.with_file_name(partial);
+        if path.is_dir() || path.file_name().is_none() {
+            return Err(cannot(path, "it is a directory"));
+        }
+        // What is left of a process that was killed is not served or bundled.
+        let partial = path.with_file_name(format!("{PREFIX}{}", process::id()));
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
