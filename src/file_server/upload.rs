@@ -512,7 +512,7 @@ impl<'d> Partial<'d> {
                 // Without the file that was received, or its directory, there is nothing to move.
                 Err(error @ (ErrorCode::Exist | ErrorCode::NoEntry)) => return Err(error),
                 // A file system without links: the name is taken with an empty file.
-                Err(_) => drop(create_new(self.directory, name)?),
+                Err(_) => create_new(self.directory, name).map(drop)?,
             }
         }
         let moved = self.directory.rename_at(&self.name, self.directory, name);
