@@ -3,12 +3,14 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, UNIX_EPOCH};
 
+use flate2::read::GzDecoder;
 use harness::{ANSWERS, Response, Server, Site, ask, get, names, told};
 use sha2::{Digest, Sha256};
 
@@ -146,7 +148,6 @@ fn settings_are_baked_in() {
         "--hide-dotfiles",
         "--charset",
         "utf-8",
-        "--compress",
         "--mime",
         "unknownext=application/x-odd",
         "--protocol",
@@ -196,6 +197,53 @@ fn variables_of_the_host_override_settings_if_that_was_asked_for() {
         assert_eq!(response.header("X-One"), Some("baked"), "{response:?}");
         assert_eq!(response.header("Cache-Control"), Some("max-age=60"));
     }
+}
+
+#[test]
+fn files_are_compressed_once_for_all() {
+    let site = Site::empty();
+    let text = "the same line again\n".repeat(500);
+    for name in ["long.txt", "own.txt"] {
+        site.write(name, &text);
+    }
+    site.write("own.txt.gz", "made by hand");
+    site.write("short.txt", "short\n");
+    let mut noise = 1_u32;
+    let noise = (0..4096).map(|_| {
+        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (noise >> 24) as u8
+    });
+    site.write("noise.bin", noise.collect::<Vec<_>>());
+    symlink("long.txt.gz", site.root().join("link")).expect("a link");
+    let server = serve(&site, &bundled(&site, &["--compress"]));
+    let gzip = ["Accept-Encoding: gzip"];
+    let coded = get(server.port, "/long.txt", &gzip);
+    assert_eq!(coded.header("Content-Encoding"), Some("gzip"), "{coded:?}");
+    assert_eq!(
+        coded.header("Content-Type"),
+        Some("text/plain"),
+        "{coded:?}"
+    );
+    let mut decoded = String::new();
+    GzDecoder::new(&coded.body[..])
+        .read_to_string(&mut decoded)
+        .expect("gzip");
+    assert!(decoded == text, "{decoded}");
+    let plain = get(server.port, "/long.txt", &[]);
+    assert_eq!(plain.text(), text);
+    assert_ne!(plain.header("ETag"), coded.header("ETag"));
+    // A part of what was made is the same each time.
+    let part = get(server.port, "/long.txt", &[gzip[0], "Range: bytes=0-1"]);
+    assert_eq!((part.status, &*part.body), (206, &b"\x1f\x8b"[..]));
+    assert_eq!(get(server.port, "/own.txt", &gzip).text(), "made by hand");
+    for target in ["/short.txt", "/noise.bin"] {
+        let response = get(server.port, target, &gzip);
+        assert_eq!(response.header("Content-Encoding"), None, "{response:?}");
+    }
+    let listing = get(server.port, "/", &["Accept: application/json"]).text();
+    assert!(listing.contains("\"own.txt.gz\""), "{listing}");
+    assert!(!listing.contains("\"long.txt.gz\""), "{listing}");
+    assert_eq!(get(server.port, "/link", &[]).status, 404);
 }
 
 #[test]

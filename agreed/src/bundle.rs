@@ -103,6 +103,8 @@ pub struct Entry {
     pub kind: Kind,
     /// True for a symbolic link.
     pub is_link: bool,
+    /// True for a file that no listing has: another in a coding, made for the bundle.
+    pub is_hidden: bool,
     /// The first byte of the content, from the start of the contents; the first entry of the directory.
     pub start: u32,
     /// The size of the content; the number of entries in the directory.
@@ -134,7 +136,7 @@ impl Entry {
         }
         bytes.extend(seconds.to_le_bytes());
         bytes.extend(nanoseconds.to_le_bytes());
-        bytes.extend([kind, u8::from(self.is_link), 0, 0]);
+        bytes.extend([kind, u8::from(self.is_link), u8::from(self.is_hidden), 0]);
         bytes.extend(self.digest);
         bytes
     }
@@ -151,6 +153,7 @@ impl Entry {
                 _ => Kind::Nothing,
             },
             is_link: *bytes.get(29)? == 1,
+            is_hidden: *bytes.get(30)? == 1,
             start: number(bytes, 8)?,
             length: number(bytes, 12)?,
             modified: (seconds != UNKNOWN).then_some((seconds, nanoseconds)),
@@ -309,11 +312,13 @@ mod tests {
             start: 1,
             length: 4,
             digest: [7; 32],
+            is_hidden: true,
             ..Entry::default()
         };
         let link = Entry {
             name: (1, 1),
             is_link: true,
+            is_hidden: false,
             ..file
         };
         let entries = [directory((0, 0), 1, 2), directory((0, 1), 3, 1), link, file];
@@ -340,6 +345,7 @@ mod tests {
         let (_, file) = bundle.find(&a, "b.txt").expect("a file");
         let (at, link) = bundle.find(&root, "c").expect("a link");
         assert_eq!((at, link.is_link, link.modified), (2, true, None));
+        assert_eq!((file.is_hidden, link.is_hidden), (true, false));
         assert_eq!((file.digest, link.digest), ([7; 32], [7; 32]));
         for (position, expected) in [(0, &b"four"[..]), (2, b"ur"), (4, b""), (u64::MAX, b"")] {
             let mut content = [0; 9];

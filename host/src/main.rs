@@ -92,6 +92,7 @@ fn bundle(given: &Given) -> Result<String, String> {
         output: &given.path(OUTPUT).unwrap_or_default(),
         modified: given.number(MTIME),
         settings,
+        compress: given.is_on("compress"),
         with_environment: given.is_on(WITH_ENVIRONMENT),
         not_found: given.text("not-found"),
     })

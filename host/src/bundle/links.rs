@@ -46,9 +46,14 @@ pub(crate) fn walk(tree: &Tree, directory: usize, path: &str) -> End {
                 let Some(next) = tree.child(at, name) else {
                     return End::Nowhere;
                 };
-                let Found::Link(text) = &tree.nodes[next].found else {
-                    at = next;
-                    continue;
+                let text = match &tree.nodes[next].found {
+                    Found::Link(text) => text,
+                    // It is not there.
+                    Found::Coded(_) => return End::Nowhere,
+                    Found::File(_) | Found::Directory(_) => {
+                        at = next;
+                        continue;
+                    }
                 };
                 links += 1;
                 // What is not UTF-8 is not in the tree.

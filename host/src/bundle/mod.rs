@@ -1,21 +1,21 @@
 //! A directory made a component, which serves it wherever components run: `sandserve bundle DIR -o FILE`.
 //!
 //! 1. `tree`: what is in the directory, and by `links` where its links lead.
-//! 2. `table`: what is written about it before the contents of its files.
-//! 3. `component`: the component that this program was built with, open where all that belongs.
-//! 4. `output`: a file beside its place, moved there when it is whole.
+//! 2. `coded`: files compressed, where that is asked for.
+//! 3. `table`: what is written about it before the contents of its files.
+//! 4. `component`: the component that this program was built with, open where all that belongs.
+//! 5. `output`: a file beside its place, moved there when it is whole.
 //!
 //! The same directory and settings give the same bytes.
 
+mod coded;
 mod component;
 mod links;
 mod output;
 mod table;
 mod tree;
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use ring::digest::{Context, SHA256};
@@ -26,7 +26,7 @@ use component::Frame;
 pub use component::Place;
 use output::Output;
 use table::Table;
-use tree::{Found, Identity, Tree};
+use tree::{CHANGED, Found, Identity, Tree};
 
 /// The most bytes that a component may have: no engine takes a larger module.
 const MAX_SIZE: u64 = 1 << 30;
@@ -48,6 +48,8 @@ pub struct Order<'a> {
     pub settings: Vec<(String, String)>,
     /// True if variables in the environment of a host override the settings: then the host has to have one.
     pub with_environment: bool,
+    /// True if files that become smaller by it are compressed, beside themselves.
+    pub compress: bool,
     /// A file that has to be there: the page of a 404.
     pub not_found: Option<&'a str>,
 }
@@ -59,7 +61,7 @@ pub struct Order<'a> {
 pub fn create(order: &Order) -> Result<String, String> {
     let directory = order.directory.display();
     let cannot = |reason: String| format!("cannot bundle `{directory}`: {reason}");
-    let tree = Tree::read(order.directory, order.output).map_err(cannot)?;
+    let tree = Tree::read(order.directory, order.output, order.compress).map_err(cannot)?;
     for (path, reason) in &tree.skipped {
         say(format_args!("skipped `{}`: {reason}", path.escape_debug()));
     }
@@ -87,15 +89,20 @@ pub fn create(order: &Order) -> Result<String, String> {
     // Here in their place when the digests are known.
     output.write(&table.to_bytes())?;
     let mut progress = Progress::new(size);
-    for (index, identity) in tree.files() {
-        let path = tree.path(index);
-        let digest = copy(
-            &order.directory.join(&path),
-            identity,
-            &mut output,
-            &mut progress,
-        )
-        .map_err(|error| cannot(format!("`{path}`: {error}")))?;
+    for (index, node) in tree.nodes.iter().enumerate() {
+        let digest = match &node.found {
+            Found::File(identity) => {
+                let path = tree.path(index);
+                let full = order.directory.join(&path);
+                copy(&full, *identity, &mut output, &mut progress)
+                    .map_err(|error| cannot(format!("`{path}`: {error}")))?
+            }
+            Found::Coded(content) => {
+                output.write(content)?;
+                digest(Context::new(&SHA256), content)
+            }
+            Found::Directory(_) | Found::Link(_) => continue,
+        };
         table.set_digest(index, digest);
     }
     progress.end();
@@ -116,36 +123,33 @@ fn copy(
     output: &mut Output,
     progress: &mut Progress,
 ) -> Result<[u8; 32], String> {
-    let changed = || "it has changed meanwhile; try again".to_owned();
-    // A link or a FIFO that has come into its place is not followed or waited for.
-    let mut file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)
-        .map_err(|error| explain(&error))?;
-    let is_same =
-        |file: &File| -> io::Result<bool> { Ok(Identity::of(&file.metadata()?) == identity) };
+    let mut file = identity.open(path)?;
     let mut digest = Context::new(&SHA256);
     let mut buffer = vec![0; READ_SIZE];
     let mut left = identity.size;
-    if !is_same(&file).map_err(|error| explain(&error))? {
-        return Err(changed());
-    }
     loop {
         let read = file.read(&mut buffer).map_err(|error| explain(&error))?;
         if read == 0 {
             break;
         }
-        left = left.checked_sub(read as u64).ok_or_else(changed)?;
+        left = left.checked_sub(read as u64).ok_or(CHANGED)?;
         digest.update(&buffer[..read]);
         output.write(&buffer[..read])?;
         progress.add(read as u64);
     }
-    if left > 0 || !is_same(&file).map_err(|error| explain(&error))? {
-        return Err(changed());
+    if left > 0 {
+        return Err(CHANGED.into());
     }
-    let digest = digest.finish();
-    digest.as_ref().try_into().map_err(|_| changed())
+    identity.check(&file)?;
+    Ok(self::digest(digest, &[]))
+}
+
+/// Returns the digest of what `context` has and `rest`.
+fn digest(mut context: Context, rest: &[u8]) -> [u8; 32] {
+    context.update(rest);
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(context.finish().as_ref());
+    bytes
 }
 
 /// The part of long work that is done, on a terminal.

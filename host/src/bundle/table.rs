@@ -30,17 +30,20 @@ impl Table {
         let too_large = |_| "it is larger than a component can be".to_owned();
         let number = |number: usize| u32::try_from(number).map_err(too_large);
         let (mut names, mut contents, mut links) = (Vec::new(), 0_u64, Vec::new());
+        let mut file = |size| {
+            let start = u32::try_from(contents).map_err(too_large)?;
+            contents += size;
+            u32::try_from(size)
+                .map_err(too_large)
+                .map(|length| (Kind::File, start, length))
+        };
         let mut entries = Vec::with_capacity(tree.nodes.len());
         for (index, node) in tree.nodes.iter().enumerate() {
             let name = (number(names.len())?, number(node.name.len())?);
             names.extend_from_slice(node.name.as_bytes());
             let (kind, start, length) = match &node.found {
-                Found::File(identity) => {
-                    let start = contents;
-                    contents += identity.size;
-                    let length = u32::try_from(identity.size).map_err(too_large)?;
-                    (Kind::File, u32::try_from(start).map_err(too_large)?, length)
-                }
+                Found::File(identity) => file(identity.size)?,
+                Found::Coded(content) => file(content.len() as u64)?,
                 Found::Directory(range) => {
                     (Kind::Directory, number(range.start)?, number(range.len())?)
                 }
@@ -65,6 +68,7 @@ impl Table {
                 name,
                 kind,
                 is_link: matches!(node.found, Found::Link(_)),
+                is_hidden: matches!(node.found, Found::Coded(_)),
                 start,
                 length,
                 modified: match modified {

@@ -1,11 +1,12 @@
 //! What is in a directory: looked at once, in an order that is always the same.
 
-use std::collections::VecDeque;
-use std::fs::{self, FileType, Metadata};
+use std::collections::{BTreeSet, VecDeque};
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::ops::Range;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::coded::{EXTENSION, gzip};
 use crate::explain;
 use agreed::incomplete::is_incomplete;
 
@@ -34,11 +35,16 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub(crate) enum Found {
     File(Identity),
+    /// A file that stands for the one before it in a coding, and its content.
+    Coded(Vec<u8>),
     /// A directory, and the nodes in it.
     Directory(Range<usize>),
     /// A symbolic link, and its text.
     Link(PathBuf),
 }
+
+/// The end of a directory that changes while it is bundled.
+pub(crate) const CHANGED: &str = "it has changed meanwhile; try again";
 
 /// One version of a file: another would have another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,14 +67,40 @@ impl Identity {
             is_file: metadata.is_file(),
         }
     }
+
+    /// Opens the file at `path`. A link or a FIFO that has come into its place is not followed or waited for.
+    ///
+    /// # Errors
+    /// In words, why it cannot be opened, or that another is there now.
+    pub(crate) fn open(self, path: &Path) -> Result<File, String> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path)
+            .map_err(|error| explain(&error))?;
+        self.check(&file).map(|()| file)
+    }
+
+    /// Checks that `file` is the one.
+    ///
+    /// # Errors
+    /// In words, that it is not.
+    pub(crate) fn check(self, file: &File) -> Result<(), String> {
+        let metadata = file.metadata().map_err(|error| explain(&error))?;
+        match Identity::of(&metadata) == self {
+            true => Ok(()),
+            false => Err(CHANGED.into()),
+        }
+    }
 }
 
 impl Tree {
-    /// Reads the directory `root`. The file that is to be written, `output`, is left out where it is in there.
+    /// Reads the directory `root`. The file that is to be written, `output`, is left out where it is in there. Files
+    /// that become smaller by it are there in a coding besides, if they are to be compressed.
     ///
     /// # Errors
     /// In words, why it cannot be read, or that there is no file in it.
-    pub(crate) fn read(root: &Path, output: &Path) -> Result<Tree, String> {
+    pub(crate) fn read(root: &Path, output: &Path, compress: bool) -> Result<Tree, String> {
         let metadata = fs::metadata(root).map_err(|error| explain(&error))?;
         if !metadata.is_dir() {
             return Err("it is no directory".into());
@@ -90,10 +122,10 @@ impl Tree {
                 "" => explain(&error),
                 _ => format!("`{path}`: {}", explain(&error)),
             };
-            let mut names = Vec::new();
+            let mut names = BTreeSet::new();
             for entry in fs::read_dir(root.join(&path)).map_err(cannot)? {
                 match entry.map_err(cannot)?.file_name().into_string() {
-                    Ok(name) => names.push(name),
+                    Ok(name) => drop(names.insert(name)),
                     Err(name) => {
                         let name = Path::new(&path).join(name);
                         let name = name.to_string_lossy().into_owned();
@@ -101,39 +133,57 @@ impl Tree {
                     }
                 }
             }
-            names.sort_unstable();
-            for name in names {
-                let of_root = join(&path, &name);
+            let mut nodes = Vec::with_capacity(names.len());
+            for name in &names {
+                let of_root = join(&path, name);
                 let cannot = |error| format!("`{of_root}`: {}", explain(&error));
                 let full = root.join(&of_root);
                 let metadata = fs::symlink_metadata(&full).map_err(cannot)?;
                 let kind = metadata.file_type();
-                let reason = match () {
-                    () if output == Some((metadata.dev(), metadata.ino())) => {
-                        Some("it is the file to write")
-                    }
-                    () if is_incomplete(&name) => Some("it is not all there yet"),
-                    () => unserved(kind),
+                let reason = if output == Some((metadata.dev(), metadata.ino())) {
+                    Some("it is the file to write")
+                } else if is_incomplete(name) {
+                    Some("it is not all there yet")
+                } else {
+                    unserved(kind)
                 };
                 if let Some(reason) = reason {
                     tree.skipped.push((of_root, reason));
                     continue;
                 }
-                let found = match () {
-                    () if kind.is_dir() => Found::Directory(0..0),
-                    () if kind.is_symlink() => Found::Link(fs::read_link(&full).map_err(cannot)?),
-                    () => Found::File(Identity::of(&metadata)),
+                let found = if kind.is_dir() {
+                    Found::Directory(0..0)
+                } else if kind.is_symlink() {
+                    Found::Link(fs::read_link(&full).map_err(cannot)?)
+                } else {
+                    Found::File(Identity::of(&metadata))
                 };
-                if kind.is_dir() {
-                    left.push_back(tree.nodes.len());
+                let coded = [name, EXTENSION].concat();
+                if compress && kind.is_file() && !names.contains(&coded) {
+                    let file = Identity::of(&metadata).open(&full);
+                    let mut file = file.map_err(|error| format!("`{of_root}`: {error}"))?;
+                    let content = gzip(&mut file, metadata.len()).map_err(cannot)?;
+                    nodes.extend(content.map(|content| Node {
+                        name: coded,
+                        parent: directory,
+                        found: Found::Coded(content),
+                        modified: modified(&metadata),
+                    }));
                 }
-                tree.nodes.push(Node {
-                    name,
+                nodes.push(Node {
+                    name: name.clone(),
                     parent: directory,
                     found,
                     modified: modified(&metadata),
                 });
             }
+            nodes.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+            for (index, node) in (start..).zip(&nodes) {
+                if let Found::Directory(_) = node.found {
+                    left.push_back(index);
+                }
+            }
+            tree.nodes.extend(nodes);
             tree.nodes[directory].found = Found::Directory(start..tree.nodes.len());
         }
         tree.skipped.sort_unstable();
@@ -148,7 +198,7 @@ impl Tree {
         let nodes = self.nodes.iter().enumerate();
         nodes.filter_map(|(index, node)| match node.found {
             Found::File(identity) => Some((index, identity)),
-            Found::Directory(_) | Found::Link(_) => None,
+            Found::Coded(_) | Found::Directory(_) | Found::Link(_) => None,
         })
     }
 
@@ -183,11 +233,14 @@ fn join(directory: &str, name: &str) -> String {
 
 /// Says what is never served.
 fn unserved(kind: FileType) -> Option<&'static str> {
-    match () {
-        () if kind.is_socket() => Some("it is a socket"),
-        () if kind.is_fifo() => Some("it is a FIFO"),
-        () if kind.is_block_device() || kind.is_char_device() => Some("it is a device"),
-        () => None,
+    if kind.is_socket() {
+        Some("it is a socket")
+    } else if kind.is_fifo() {
+        Some("it is a FIFO")
+    } else if kind.is_block_device() || kind.is_char_device() {
+        Some("it is a device")
+    } else {
+        None
     }
 }
 

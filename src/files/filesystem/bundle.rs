@@ -221,14 +221,19 @@ impl Descriptor {
 impl DirectoryEntryStream {
     /// Returns the next entry, in the order of their names' bytes.
     pub fn read_directory_entry(&self) -> Result<Option<DirectoryEntry>, ErrorCode> {
-        let Some(next) = self.0.borrow_mut().next() else {
-            return Ok(None);
+        let (entry, name) = loop {
+            let Some(next) = self.0.borrow_mut().next() else {
+                return Ok(None);
+            };
+            let found = with_bundle(|bundle| {
+                let entry = bundle.entry(next)?;
+                Some((entry, bundle.name(&entry)?))
+            });
+            let (entry, name) = found.ok_or(ErrorCode::Io)?;
+            if !entry.is_hidden {
+                break (entry, name);
+            }
         };
-        let found = with_bundle(|bundle| {
-            let entry = bundle.entry(next)?;
-            Some((entry, bundle.name(&entry)?))
-        });
-        let (entry, name) = found.ok_or(ErrorCode::Io)?;
         let type_ = match entry.is_link {
             true => DescriptorType::SymbolicLink,
             false => type_of(&entry),

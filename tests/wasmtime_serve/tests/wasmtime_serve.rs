@@ -205,6 +205,7 @@ fn a_bundle_needs_neither_directory_nor_flag() {
         modified: Some(1_600_000_000),
         settings: vec![("SANDSERVE_HEADER".into(), "X-One: 1".into())],
         with_environment: false,
+        compress: false,
         not_found: None,
     })
     .expect("a bundle");
