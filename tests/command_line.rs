@@ -974,7 +974,10 @@ fn completions_and_the_manual_page_know_every_option() {
     };
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = print(&["completions", shell]);
-        for word in options.iter().chain(&["completions", "man", "new"]) {
+        for word in options
+            .iter()
+            .chain(&["bundle", "completions", "inspect", "man", "new"])
+        {
             assert!(script.contains(word), "no {word} in {shell}: {script}");
         }
     }

@@ -12,8 +12,10 @@
 //! | [`file_names`] | names of files that are not UTF-8, as text |
 //! | [`incomplete`] | names of files that are still being received |
 //! | [`local_time`] | offsets from UTC |
+//! | [`bundle`] | the files and settings in a component that `sandserve bundle` has made |
 //! | [`escape`] | text that cannot break out of where it is written |
 
+pub mod bundle;
 pub mod credentials;
 pub mod escape;
 pub mod fields;

@@ -1,22 +1,42 @@
 //! Puts the files of this package into OUT_DIR. A published package brings them along in `prebuilt/`; in the
-//! workspace, the package `component/` is built for wasm32-wasip2, without and with its feature `cgi`, and the sources of
-//! the handler crate are written down for `sandserve new`. This package waits for no other.
+//! workspace, the package `component/` is built for wasm32-wasip2, without and with its features, and the sources of
+//! the handler crate are written down for `sandserve new`. What `sandserve bundle` fills is made here too (`satisfy`).
+
+mod satisfy;
 
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::{env, fs};
 
+use agreed::bundle::Header;
+use satisfy::Environment;
+
 const TARGET: &str = "wasm32-wasip2";
 
 /// The files that OUT_DIR gets, here of the workspace and in a published package of `prebuilt/`.
-const FILES: [&str; 3] = ["cgi_server.wasm", "file_server.wasm", "handler_crate.rs"];
+const FILES: [&str; 5] = [
+    BUNDLE,
+    BUNDLE_WITH_ENVIRONMENT,
+    "cgi_server.wasm",
+    "file_server.wasm",
+    "handler_crate.rs",
+];
 
-/// The name of a component here, and the features of its package. Both have one name in the target directory,
+/// The name of a component here, and the features of its package. All have one name in the target directory,
 /// where the last stays: the file server.
-const COMPONENTS: [(&str, &str); 2] = [("cgi_server.wasm", "cgi"), ("file_server.wasm", "")];
+const COMPONENTS: [(&str, &str); 3] = [
+    (BUNDLE, "bundle"),
+    ("cgi_server.wasm", "cgi"),
+    ("file_server.wasm", ""),
+];
+/// The component without files that `sandserve bundle` puts some into.
+const BUNDLE: &str = "bundle.wasm";
+/// The one that sees the environment of its host.
+const BUNDLE_WITH_ENVIRONMENT: &str = "bundle_with_environment.wasm";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=satisfy.rs");
     // Asked for at run time: a target directory may be a copy of another checkout's.
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
@@ -101,7 +121,7 @@ fn has_target() -> bool {
         .any(|name| name.starts_with("libstd-"))
 }
 
-/// Builds as `cargo build --release --target wasm32-wasip2` does, in a target directory of its own:
+/// Builds as `cargo rustc --release --target wasm32-wasip2` does, in a target directory of its own:
 /// the outer cargo holds the lock on its own. The components are copied to `out`.
 fn build_components(root: &Path, out: &Path) -> Result<(), String> {
     let target_dir = out
@@ -112,9 +132,14 @@ fn build_components(root: &Path, out: &Path) -> Result<(), String> {
     for (name, features) in COMPONENTS {
         let status = Command::new(env::var_os("CARGO").expect("set by cargo"))
             .current_dir(root)
-            .args(["build", "--release", "--package", "sandserve-component"])
+            .args(["rustc", "--release", "--package", "sandserve-component"])
             .args(["--features", features, "--target", TARGET, "--target-dir"])
             .arg(&target_dir)
+            // Imports that no component has are satisfied before there is one.
+            .args(match name {
+                BUNDLE => &["--", "-C", "link-arg=--skip-wit-component"][..],
+                _ => &[],
+            })
             // Small, and worth every optimization; what generates code for them is not. Level 3 makes more
             // code of them, and each request is about going through code once.
             .env("CARGO_PROFILE_RELEASE_LTO", "fat")
@@ -133,7 +158,25 @@ fn build_components(root: &Path, out: &Path) -> Result<(), String> {
         let built = target_dir
             .join(TARGET)
             .join("release/sandserve_component.wasm");
-        copy(&built, &out.join(name))?;
+        match name {
+            BUNDLE => write_bundles(&built, out)?,
+            _ => copy(&built, &out.join(name))?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes the components of the bundle's `module`, without files yet, and writes them into `out`.
+fn write_bundles(module: &Path, out: &Path) -> Result<(), String> {
+    let module =
+        fs::read(module).map_err(|error| format!("cannot read `{}`: {error}", module.display()))?;
+    let empty = Header::default().to_bytes();
+    for (name, environment) in [
+        (BUNDLE, Environment::Nobody),
+        (BUNDLE_WITH_ENVIRONMENT, Environment::Host),
+    ] {
+        let component = satisfy::component(&module, &empty, environment)?;
+        write(&out.join(name), component)?;
     }
     Ok(())
 }
@@ -171,7 +214,7 @@ fn write_handler_crate(root: &Path, out: &Path) -> Result<(), String> {
          /// The example that the handler of a new project is made of.\n\
          pub const HANDLER_EXAMPLE: &str = {example:?};\n"
     );
-    write(&out.join("handler_crate.rs"), &code)
+    write(&out.join("handler_crate.rs"), code)
 }
 
 /// Returns the files of the handler crate, and of what it takes from the workspace, in order.
@@ -303,7 +346,7 @@ fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))
 }
 
-fn write(path: &Path, content: &str) -> Result<(), String> {
+fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<(), String> {
     let directory = path.parent().unwrap_or(path);
     fs::create_dir_all(directory)
         .and_then(|()| fs::write(path, content))

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::env;
 use std::path::PathBuf;
 
-use agreed::settings::{Kind, PORT, SETTINGS, Setting};
+use agreed::settings::{Group, Kind, PORT, SETTINGS, Setting};
 use agreed::syntax;
 use clap::builder::PossibleValuesParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -18,6 +18,8 @@ use crate::new::check_name;
 
 /// The commands beside the server, a line each.
 const COMMANDS: &str = "\
+`sandserve bundle DIR -o FILE` makes a component of a directory.
+`sandserve inspect FILE` prints what is in a component.
 `sandserve new NAME` creates a crate with a handler in it.
 `sandserve completions SHELL` prints completions for bash, elvish, fish, powershell or zsh.
 `sandserve man` prints a manual page.";
@@ -25,7 +27,19 @@ const COMMANDS: &str = "\
 /// The end of the short help.
 const REST: &str = "\
 `sandserve --help` has all options, limits and proxies too, and their variables.
-Other commands: `sandserve new`, `sandserve completions`, `sandserve man`.";
+Other commands: `sandserve bundle`, `sandserve inspect`, `sandserve new`, `sandserve completions`, `sandserve man`.";
+
+/// The directory that is bundled.
+pub(crate) const DIRECTORY: &str = "of";
+/// The file that a bundle is written to.
+pub(crate) const OUTPUT: &str = "output";
+/// The time of every file in a bundle.
+pub(crate) const MTIME: &str = "mtime";
+/// Variables of a host override the settings of a bundle.
+pub(crate) const WITH_ENVIRONMENT: &str = "with-environment";
+/// The time of every file in a bundle, for whoever builds reproducibly
+/// (<https://reproducible-builds.org/specs/source-date-epoch/>).
+const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// Lines of help that have room for the longest name of an option.
 const MIN_WIDTH: usize = 40;
@@ -44,6 +58,10 @@ pub(crate) enum Asked {
         /// Directory to take the sandserve crate from instead of the registry.
         path: Option<PathBuf>,
     },
+    /// Make a component of a directory.
+    Bundle(Given),
+    /// Print what is in a component.
+    Inspect(PathBuf),
     /// Print completions for a shell.
     Completions(Shell),
     /// Print a manual page, for man(1).
@@ -63,6 +81,14 @@ pub(crate) fn parse() -> Result<Asked, u8> {
             let name = matches.remove_one("name").unwrap_or_default();
             let path = matches.remove_one("path");
             Asked::New { name, path }
+        }),
+        Some("bundle") => bundle()
+            .try_get_matches_from(rest)
+            .map(Given)
+            .map(Asked::Bundle),
+        Some("inspect") => inspect().try_get_matches_from(rest).map(|mut matches| {
+            let path = matches.remove_one("file");
+            Asked::Inspect(path.unwrap_or_default())
         }),
         Some("completions") => completions()
             .try_get_matches_from(rest)
@@ -90,7 +116,11 @@ pub(crate) fn parse() -> Result<Asked, u8> {
             let name = name.escape_debug();
             refuse(&format!("cannot create `{name}`: {reason}"))
         })?,
-        Asked::Completions(_) | Asked::Man => {}
+        Asked::Bundle(given) => given
+            .check_bundled()
+            .and_then(|()| given.check())
+            .map_err(|message| refuse(&format!("{message}; see `sandserve bundle --help`")))?,
+        Asked::Completions(_) | Asked::Inspect(_) | Asked::Man => {}
     }
     Ok(parsed)
 }
@@ -221,6 +251,21 @@ impl Given {
         Ok(())
     }
 
+    /// Checks that every setting is one that files in a component are served with.
+    ///
+    /// # Errors
+    /// The first that is not, in one line.
+    fn check_bundled(&self) -> Result<(), String> {
+        let mut given = SETTINGS.iter().filter(|setting| self.has(setting));
+        match given.find(|setting| !is_bundled(setting)) {
+            Some(setting) => Err(format!(
+                "{} is for a server and cannot be used with `sandserve bundle`",
+                self.name(setting)
+            )),
+            None => Ok(()),
+        }
+    }
+
     fn check_value(&self, setting: &Setting) -> Result<(), String> {
         let option = setting.option;
         let checked = match setting.kind {
@@ -271,6 +316,8 @@ pub(crate) fn server() -> Command {
 /// way: a port would not be told from the name of a command.
 pub(crate) fn server_and_commands() -> Command {
     server()
+        .subcommand(bundle().name("bundle"))
+        .subcommand(inspect().name("inspect"))
         .subcommand(new().name("new"))
         .subcommand(completions().name("completions"))
         .subcommand(man().name("man"))
@@ -388,6 +435,82 @@ fn argument(setting: &'static Setting, variables: Variables) -> Arg {
         Kind::Text { .. } | Kind::Secret { .. } => arg,
         Kind::Lines { .. } => arg.action(ArgAction::Append),
     }
+}
+
+/// Returns whether files in a component are served with `setting`: the component takes it, and it is not about files that
+/// change or run.
+fn is_bundled(setting: &Setting) -> bool {
+    setting.taker.is_component() && !matches!(setting.group, Group::Uploads | Group::Cgi)
+}
+
+fn bundle() -> Command {
+    let settings = SETTINGS.iter().map(|setting| {
+        argument(setting, Variables::Ignored)
+            .help(setting.description())
+            .help_heading(setting.group.heading())
+            .hide(!is_bundled(setting))
+    });
+    fitted(Command::new("sandserve bundle"))
+        .about("Make a component of a directory, which serves the files wherever components run")
+        .arg(
+            Arg::new(DIRECTORY)
+                .required(true)
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("The directory"),
+        )
+        .arg(
+            Arg::new(OUTPUT)
+                .short('o')
+                .long(OUTPUT)
+                .required(true)
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Write the component to this file"),
+        )
+        .arg(
+            Arg::new(MTIME)
+                .long(MTIME)
+                .value_name("TIME")
+                .env(SOURCE_DATE_EPOCH)
+                .value_parser(time)
+                .help(
+                    "Give every file this time. TIME is in seconds since 1970, or like 2026-11-26T12:00:00Z. The \
+                     default is the time that each file has",
+                ),
+        )
+        .arg(
+            Arg::new(WITH_ENVIRONMENT)
+                .long(WITH_ENVIRONMENT)
+                .action(ArgAction::SetTrue)
+                .help(
+                    "Let the variables of a host override the settings. The host then has to have an environment: \
+                     `wasmtime serve -Scli`",
+                ),
+        )
+        .args(settings)
+}
+
+/// Parses a time, as seconds since the epoch.
+fn time(text: &str) -> Result<u64, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(seconds);
+    }
+    let time = text.parse::<jiff::Timestamp>().ok();
+    time.and_then(|time| u64::try_from(time.as_second()).ok())
+        .ok_or_else(|| "expected seconds since 1970, or a time like 2026-11-26T12:00:00Z".into())
+}
+
+fn inspect() -> Command {
+    fitted(Command::new("sandserve inspect"))
+        .about("Print what a component imports and exports, and the files that are bundled in it")
+        .arg(
+            Arg::new("file")
+                .required(true)
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("The component"),
+        )
 }
 
 fn new() -> Command {

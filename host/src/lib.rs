@@ -13,6 +13,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod bundle;
+
 pub use sandserve_components::{CGI_SERVER, FILE_SERVER};
 pub use sandserve_server::*;
 

@@ -7,7 +7,7 @@
 //! 5. `scripts`: the process that starts scripts for it.
 //! 6. `reach`: ways to the server, for people.
 //!
-//! `generate` and `new` are the other commands. Every failure is one line that says what to do.
+//! `generate`, `inspect` and `new` are the other commands, and `bundle` of the library. Every failure is one line that says what to do.
 
 mod auth_file;
 mod bind;
@@ -15,6 +15,7 @@ mod command_line;
 mod fork;
 mod generate;
 mod https;
+mod inspect;
 mod local_time;
 mod new;
 mod options;
@@ -31,12 +32,14 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::thread;
 
+use sandserve_host::bundle::{self, Order};
 use sandserve_host::{
     Address, SocketFile, TlsConfig, explain, inherited, log_json, log_to, reason, say, takes_more,
 };
 
+use agreed::settings::AUTH_FILE;
 use bind::{Bound, Origin, bind};
-use command_line::Asked;
+use command_line::{Asked, DIRECTORY, Given, MTIME, OUTPUT, WITH_ENVIRONMENT};
 use options::{Options, Tls};
 use scripts::Plan;
 use signals::Signals;
@@ -52,6 +55,10 @@ fn main() -> ExitCode {
             .map(|()| print_line(new::next_steps(&name)))
             .map(|()| ExitCode::SUCCESS)
             .map_err(|reason| format!("cannot create `{name}`: {reason}")),
+        Asked::Bundle(given) => bundle(&given).map(print_line).map(|()| ExitCode::SUCCESS),
+        Asked::Inspect(path) => inspect::describe(&path)
+            .map(print_line)
+            .map(|()| ExitCode::SUCCESS),
         Asked::Completions(shell) => generate::completions(shell)
             .map(|()| ExitCode::SUCCESS)
             .map_err(one_line("cannot print completions")),
@@ -63,6 +70,31 @@ fn main() -> ExitCode {
     done.unwrap_or_else(|message| {
         say(message);
         ExitCode::FAILURE
+    })
+}
+
+/// Makes the component that the command line asks for. Returns what was done, in one line.
+///
+/// # Errors
+/// In one line, why it is not made.
+fn bundle(given: &Given) -> Result<String, String> {
+    let mut settings = given.environment();
+    if let Some(path) = given.path("auth-file") {
+        settings.push((AUTH_FILE.into(), auth_file::read(&path)?));
+    }
+    if given.text("auth").is_some() {
+        say(
+            "whoever has the component can read the password of --auth; --auth-file keeps hashes of passwords",
+        );
+    }
+    bundle::create(&Order {
+        directory: &given.path(DIRECTORY).unwrap_or_default(),
+        output: &given.path(OUTPUT).unwrap_or_default(),
+        modified: given.number(MTIME),
+        settings,
+        compress: given.is_on("compress"),
+        with_environment: given.is_on(WITH_ENVIRONMENT),
+        not_found: given.text("not-found"),
     })
 }
 

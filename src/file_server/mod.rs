@@ -16,11 +16,10 @@ mod upload;
 use std::borrow::Cow;
 use std::io;
 
-use wasi::filesystem::types::Descriptor;
-
 use crate::files::Files;
 use crate::files::content_type;
 use crate::files::dotfiles;
+use crate::files::filesystem::Descriptor;
 use crate::files::listing::UploadForm;
 use crate::files::open::{Unopened, open};
 use crate::handler::base::{self, BaseHttpRequestHandler};

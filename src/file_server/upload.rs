@@ -5,9 +5,6 @@
 use std::io::{self, Read};
 
 use wasi::clocks::wall_clock;
-use wasi::filesystem::types::{
-    Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags,
-};
 
 use agreed::file_names;
 use agreed::incomplete::{self, is_incomplete};
@@ -16,6 +13,9 @@ use crate::file_server::form_data::{self, FormData, Part};
 use crate::files::Files;
 use crate::files::conditions::{self, Facts, Validators};
 use crate::files::dotfiles;
+use crate::files::filesystem::{
+    Descriptor, DescriptorFlags, DescriptorType, ErrorCode, OpenFlags, PathFlags,
+};
 use crate::files::listing::Entries;
 use crate::files::open::{OpenAt, changed, granted_in, open_directory, reason, stat};
 use crate::files::path::{LocalPath, quote};
@@ -403,6 +403,7 @@ fn may_store(
                     modified: stat.data_modification_timestamp,
                     changed: changed(&stat, open_at),
                     identity: hash.map(|hash| hash.lower),
+                    digest: None,
                 };
                 Some(Validators::new(&facts, settings.entity_tags))
             }
@@ -511,7 +512,7 @@ impl<'d> Partial<'d> {
                 // Without the file that was received, or its directory, there is nothing to move.
                 Err(error @ (ErrorCode::Exist | ErrorCode::NoEntry)) => return Err(error),
                 // A file system without links: the name is taken with an empty file.
-                Err(_) => drop(create_new(self.directory, name)?),
+                Err(_) => create_new(self.directory, name).map(drop)?,
             }
         }
         let moved = self.directory.rename_at(&self.name, self.directory, name);

@@ -3,7 +3,7 @@
 
 use wasi::clocks::wall_clock::Datetime;
 
-use crate::files::open::File;
+use crate::files::open::{Digest, File};
 use crate::http1::date::{not_in_the_future, parse_http_date};
 use crate::http1::request::Request;
 
@@ -41,6 +41,8 @@ pub(crate) struct Facts {
     pub(crate) changed: Option<Datetime>,
     /// The host's identity of the file.
     pub(crate) identity: Option<u64>,
+    /// The digest of the content, as [`File::digest`] has it.
+    pub(crate) digest: Option<Digest>,
 }
 
 impl Facts {
@@ -51,13 +53,17 @@ impl Facts {
             modified: file.modified,
             changed: file.changed,
             identity: file.identity,
+            digest: file.digest,
         }
     }
 
     /// Returns the entity tag; `None` where the host does not say when the file was modified. Sizes and times can
     /// be the same for two versions, as `cp -p` gives them to a file in place: the time of the last change of
-    /// anything about the file is then another.
+    /// anything about the file is then another. Where the content is known, its digest is all there is to say.
     pub(crate) fn entity_tag(&self, kind: EntityTags) -> Option<String> {
+        if let Some(digest) = &self.digest {
+            return Some(entity_tag(digest));
+        }
         let modified = nanoseconds(self.modified.or(self.changed)?);
         let Facts { size, identity, .. } = *self;
         Some(match (kind, self.changed) {
@@ -451,6 +457,11 @@ mod tests {
             modified,
             changed,
             identity,
+            digest: None,
+        };
+        let known = |modified| Facts {
+            digest: Some([0xabc, 1]),
+            ..facts(modified, None, None)
         };
         use EntityTags::{Portable, Strong};
         for (kind, facts, tag) in [
@@ -485,6 +496,8 @@ mod tests {
                 facts(at(1), at(3), Some(11)),
                 Some("W/\"10-3b9aca01\""),
             ),
+            (Strong, known(at(1)), Some("\"abc-1\"")),
+            (Portable, known(None), Some("\"abc-1\"")),
         ] {
             assert_eq!(facts.entity_tag(kind).as_deref(), tag, "{kind:?} {facts:?}");
         }

@@ -2,7 +2,7 @@
 //!
 //! 1. `path` maps a request target to a name beneath the directory served, and `dotfiles` says which names
 //!    do not exist.
-//! 2. `open` opens what has the name.
+//! 2. `open` opens what has the name, in the `filesystem` of the host or in the one of a bundle.
 //! 3. `content_type` gives the type of the file, `coding` and `compress` the coding it is sent in.
 //! 4. `outcome` decides what is answered: by `conditions` whether it is sent at all, by `ranges` which parts.
 //!    `multipart` puts several together.
@@ -13,6 +13,7 @@ pub(crate) mod compress;
 pub(crate) mod conditions;
 pub(crate) mod content_type;
 pub(crate) mod dotfiles;
+pub(crate) mod filesystem;
 pub(crate) mod listing;
 pub(crate) mod multipart;
 pub(crate) mod open;

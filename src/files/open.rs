@@ -6,11 +6,11 @@ use std::cell::OnceCell;
 
 use agreed::file_names;
 use wasi::clocks::wall_clock::Datetime;
-use wasi::filesystem::preopens::get_directories;
-use wasi::filesystem::types::{
-    Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, OpenFlags, PathFlags,
-};
 
+use crate::files::filesystem::{
+    self, Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, OpenFlags,
+    PathFlags, get_directories,
+};
 use crate::files::path::LocalPath;
 
 /// A file or directory that a path turned out to name.
@@ -56,6 +56,9 @@ pub(crate) fn reason(error: ErrorCode) -> &'static str {
     }
 }
 
+/// The start of a digest: as much as no two contents have in common.
+pub(crate) type Digest = [u64; 2];
+
 /// A regular file, open for reading.
 #[non_exhaustive]
 pub struct File {
@@ -71,6 +74,8 @@ pub struct File {
     pub(crate) changed: Option<Datetime>,
     /// The lower half of the host's metadata hash, so that another file in its place is not taken for it.
     pub(crate) identity: Option<u64>,
+    /// The digest of the content, if the file system knows it.
+    pub(crate) digest: Option<Digest>,
 }
 
 /// The way that a host opens files, which tells if looking before opening can be left out.
@@ -149,6 +154,7 @@ fn open_beneath(root: &Descriptor, path: &str, open_at: OpenAt) -> Result<Opened
         DescriptorType::Directory => Ok(Opened::Directory(Some(descriptor))),
         DescriptorType::RegularFile => Ok(Opened::File(File {
             identity: identity(&descriptor),
+            digest: filesystem::digest(&descriptor),
             descriptor,
             size: stat.size,
             modified: stat.data_modification_timestamp,

@@ -5,14 +5,13 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use wasi::filesystem::types::{Descriptor, ErrorCode};
-
 use crate::files::Files;
 use crate::files::coding::{self, Representation};
 use crate::files::compress;
 use crate::files::conditions::{Validators, opaque};
 use crate::files::content_type;
 use crate::files::dotfiles;
+use crate::files::filesystem::{self, Descriptor, ErrorCode};
 use crate::files::listing::{Entries, Listing, UploadForm};
 use crate::files::multipart::Multipart;
 use crate::files::open::{File, OpenAt, Opened, Unopened, as_named, open, reason};
@@ -488,7 +487,7 @@ fn copy_range(http: &mut Exchange, file: &File, range: ByteRange) -> io::Result<
                 .descriptor
                 .read_via_stream(range.start)
                 .map_err(unreadable)?;
-            http.wfile.splice(&stream, length)
+            filesystem::splice(&mut http.wfile, &stream, length)
         }
     }
 }

@@ -74,7 +74,7 @@ impl Settings {
         }
         SETTINGS.with(|settings| {
             *settings.get_or_init(|| {
-                let variables = wasi::cli::environment::get_environment();
+                let variables = variables();
                 // They go when the instance goes.
                 Box::leak(Box::new(Settings::from_variables(
                     variables
@@ -143,6 +143,23 @@ impl Settings {
         settings.fields = fields::of_every_response(header_lines, settings.cors, isolation);
         settings
     }
+}
+
+/// Returns the environment of this instance, each variable with its value.
+#[cfg(not(feature = "bundle"))]
+fn variables() -> Vec<(String, String)> {
+    wasi::cli::environment::get_environment()
+}
+
+/// Returns the variables of the bundle, and in their place those that the environment of this instance has, too.
+#[cfg(feature = "bundle")]
+fn variables() -> Vec<(String, String)> {
+    let environment = wasi::cli::environment::get_environment();
+    let is_given = |name: &str| environment.iter().any(|(given, _)| given == name);
+    let mut variables = crate::files::filesystem::settings();
+    variables.retain(|(name, _)| !is_given(name));
+    variables.extend(environment);
+    variables
 }
 
 fn users(settings: &mut Settings) -> &mut Users {

@@ -3,9 +3,8 @@
 use std::collections::TryReserveError;
 use std::ops::Range;
 
-use wasi::filesystem::types::{Descriptor, DescriptorType, DirectoryEntry, ErrorCode, PathFlags};
-
 use super::names;
+use crate::files::filesystem::{Descriptor, DescriptorType, DirectoryEntry, ErrorCode, PathFlags};
 use crate::files::open::{self, OpenAt};
 use crate::files::path::LocalPath;
 

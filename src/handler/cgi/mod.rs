@@ -12,11 +12,11 @@ use std::borrow::Cow;
 use std::io;
 
 use percent_encoding::percent_decode_str;
-use wasi::filesystem::types::DescriptorType;
 
 use crate::base;
 use crate::bindings::sandserve::http::cgi::{Refusal, root, start};
 use crate::files::dotfiles;
+use crate::files::filesystem::DescriptorType;
 use crate::files::open;
 use crate::files::path::LocalPath;
 use crate::handler::exchange::Exchange;

@@ -1,5 +1,6 @@
 //! The common ground of the black-box tests: a directory to serve, a server process, and HTTP as raw bytes.
 
+mod answers;
 mod crowd;
 mod example;
 mod html;
@@ -7,6 +8,7 @@ mod http;
 mod server;
 mod site;
 
+pub use answers::{ANSWERS, told};
 pub use crowd::{CROWD, expect_crowd};
 pub use example::example;
 pub use html::{escape, links};

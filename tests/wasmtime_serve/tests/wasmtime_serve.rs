@@ -10,7 +10,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Response, Server, Site, connect, example, names, request, responses};
+use harness::{ANSWERS, Response, Server, Site, connect, example, names, request, responses, told};
+use sandserve_host::bundle::{self, Order};
 use sandserve_host::{FILE_SERVER, Grant, HttpServer, Sandbox};
 
 /// Fields that a component may not send, and one that is another in another second.
@@ -187,6 +188,49 @@ fn a_name_that_is_not_utf_8_is_left_out() {
         let response = get(server.port, target);
         assert_eq!(response.status, 404, "{target}: {response:?}");
     }
+}
+
+#[test]
+fn a_bundle_needs_neither_directory_nor_flag() {
+    let site = Site::new();
+    for link in ["link-outside", "link-outside-dir", "link-absolute"] {
+        fs::remove_file(site.root().join(link)).expect("a link");
+    }
+    site.write("app.js.br", "compressed");
+    site.write("large.bin", vec![b'x'; 70 << 20]);
+    let component = site.outside().join("site.wasm");
+    bundle::create(&Order {
+        directory: &site.root(),
+        output: &component,
+        modified: Some(1_600_000_000),
+        settings: vec![("SANDSERVE_HEADER".into(), "X-One: 1".into())],
+        with_environment: false,
+        compress: false,
+        not_found: None,
+    })
+    .expect("a bundle");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wasmtime-serve"));
+    // Less memory than there are files.
+    command.args(["-Wmax-memory-size=67108864", "--addr", "127.0.0.1:0"]);
+    command.arg(&component);
+    let theirs = Server::spawn(command);
+    let ours = sandserve(&component, &site.outside(), &[]);
+    for &(method, target, headers, status) in ANSWERS {
+        let [theirs, ours] =
+            [theirs.port, ours].map(|port| answer(port, method, target, headers, b""));
+        assert_eq!(theirs.status, status, "{method} {target}: {theirs:?}");
+        assert_eq!(ours.status, status, "{method} {target}: {ours:?}");
+        assert_eq!(theirs.header("X-One"), Some("1"), "{method} {target}");
+        assert_eq!(told(&theirs), told(&ours), "{method} {target}");
+        assert_eq!(theirs.header("ETag"), ours.header("ETag"), "{target}");
+        assert!(
+            theirs.body == ours.body,
+            "{method} {target}: {theirs:?} but {ours:?}"
+        );
+    }
+    let large = get(theirs.port, "/large.bin");
+    assert!(large.body == vec![b'x'; 70 << 20], "{}", large.body.len());
+    theirs.wait_for_log("\"GET /hello.txt HTTP/1.1\" 304 -");
 }
 
 #[test]

@@ -1,0 +1,20 @@
+//! The file system that files come from: that of the host (`host`), or with the feature `bundle` the files in the
+//! component itself (`bundle`). Both go by the names of `wasi:filesystem`.
+
+#[cfg(feature = "bundle")]
+mod bundle;
+#[cfg(not(feature = "bundle"))]
+mod host;
+
+#[cfg(feature = "bundle")]
+pub use bundle::Descriptor;
+#[cfg(feature = "bundle")]
+pub(crate) use bundle::{digest, get_directories, settings, splice};
+#[cfg(not(feature = "bundle"))]
+pub use host::Descriptor;
+#[cfg(not(feature = "bundle"))]
+pub(crate) use host::{digest, get_directories, splice};
+pub(crate) use wasi::filesystem::types::{
+    DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, OpenFlags,
+    PathFlags,
+};
