@@ -18,7 +18,7 @@ const CROWD: usize = 4 * INSTANCES;
 /// Connections that there may be where these are few.
 const CONNECTIONS: usize = 4;
 /// Clients that would each like to keep a connection. One is let go every few seconds.
-const CROWD_OF_CONNECTIONS: usize = CONNECTIONS + 2;
+const CROWD_OF_CONNECTIONS: usize = CONNECTIONS + 1;
 
 /// A server that ends with this, and gives back the address space of its instances.
 struct Serving {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::handler::exchange::Exchange;
 use crate::http1::request::{Headers, Version};
 
-use super::locate::Script;
+use super::locate::{Script, bytes};
 
 /// The fields that have a variable of their own, that are no business of a script (RFC 3875 4.1.18, RFC 9110
 /// 7.6.1), or that would set a variable which means something else: `HTTP_PROXY` is where programs look
@@ -52,8 +52,9 @@ pub(super) fn environment(
     variables.set("SERVER_PORT", http.server.port.to_string());
     variables.set("SERVER_PROTOCOL", server.protocol.as_str());
     variables.set("REQUEST_METHOD", http.request.command());
-    variables.set("SCRIPT_NAME", script.name.as_str());
-    variables.set("SCRIPT_FILENAME", [&server.root, &*script.name].concat());
+    let name = bytes(&script.name);
+    variables.set("SCRIPT_NAME", &*name);
+    variables.set("SCRIPT_FILENAME", [server.root.as_bytes(), &*name].concat());
     variables.set("PATH_INFO", &*script.path_info);
     variables.set(
         "PATH_TRANSLATED",

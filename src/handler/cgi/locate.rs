@@ -3,10 +3,9 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
+use agreed::file_names;
 
 use crate::files::path::LocalPath;
-use crate::http1::target::Target;
 
 /// A script, as a request names it.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,42 +14,6 @@ pub(super) struct Script {
     pub(super) name: String,
     /// The rest of the path behind the script's name, empty or from a slash on (`PATH_INFO`).
     pub(super) path_info: Vec<u8>,
-}
-
-impl Script {
-    /// Has the rest of the path be what stands in `target`, byte for byte, where it was read from that as text.
-    pub(super) fn with_path_info_of(mut self, target: &str) -> Script {
-        let segments = self.name.matches('/').count();
-        let raw = path_info(target, segments);
-        if String::from_utf8_lossy(&raw).as_bytes() == self.path_info {
-            self.path_info = raw;
-        }
-        self
-    }
-}
-
-/// Returns the rest of the path of `target` behind its first `count` segments, decoded and with `.` and `..` resolved as
-/// [`LocalPath::translate`] does it.
-fn path_info(target: &str, count: usize) -> Vec<u8> {
-    let decoded = Cow::<[u8]>::from(percent_decode_str(Target::new(target).path));
-    let mut segments = Vec::new();
-    let mut is_directory = false;
-    for segment in decoded.split(|&byte| byte == b'/') {
-        is_directory = matches!(segment, b"" | b"." | b"..");
-        match segment {
-            b"" | b"." => {}
-            b".." => drop(segments.pop()),
-            _ => segments.push(segment),
-        }
-    }
-    let rest = segments.iter().skip(count);
-    let mut path_info = rest
-        .flat_map(|&segment| [b"/", segment].concat())
-        .collect::<Vec<_>>();
-    if is_directory {
-        path_info.push(b'/');
-    }
-    path_info
 }
 
 /// Returns the one of `directories` that the path of `target` is beneath, and the rest of the path behind
@@ -81,10 +44,16 @@ pub(super) fn script(directory: &str, rest: &str, is_directory: impl Fn(&str) ->
         start += length + 1;
     }
     let end = path[start..].find('/').map_or(path.len(), |at| start + at);
+    let (name, path_info) = path.split_at(end);
     Script {
-        path_info: path[end..].into(),
-        name: path[..end].to_owned(),
+        name: name.to_owned(),
+        path_info: bytes(path_info).into_owned(),
     }
+}
+
+/// Returns the bytes that the client has sent for `path`.
+pub(super) fn bytes(path: &str) -> Cow<'_, [u8]> {
+    file_names::to_bytes(path).unwrap_or(Cow::Borrowed(path.as_bytes()))
 }
 
 #[cfg(test)]
@@ -180,11 +149,8 @@ mod tests {
             ("/cgi-bin/a/%e2%82", b"/\xe2\x82"),
         ] {
             let (directory, rest) = cgi_info(target, &directories).expect("a script");
-            let found = script(&directory, &rest, |_| false).with_path_info_of(target);
+            let found = script(&directory, &rest, |_| false);
             assert_eq!(found.path_info, expected, "{target}");
         }
-        // A handler may have said otherwise.
-        let found = script("/cgi-bin", "a/other", |_| false).with_path_info_of("/cgi-bin/a/%ff");
-        assert_eq!(found.path_info, b"/other");
     }
 }

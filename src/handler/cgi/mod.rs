@@ -110,8 +110,7 @@ where
     let kind = |path: &str| Some(open::stat(&local(path), open_at)?.type_);
     let script = locate::script(directory, rest, |path| {
         kind(path) == Some(DescriptorType::Directory)
-    })
-    .with_path_info_of(http.request.path());
+    });
     let (path, name) = (local(&script.name), repr(&script.name));
     // No variable and no argument can hold a NUL.
     let is_hidden = dotfiles::hides(files, path.beneath()) || script.path_info.contains(&0);
