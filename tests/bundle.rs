@@ -507,7 +507,7 @@ fn times_before_1970_are_not_told() {
 #[test]
 fn what_is_no_component_is_one_line() {
     let site = Site::empty();
-    let component = bundled(&with_a_file(&site), &[]);
+    let component = bundled(with_a_file(&site), &[]);
     let whole = fs::read(&component).expect("a component");
     let path = site.outside().join("broken.wasm");
     let mut garbled = whole.clone();
