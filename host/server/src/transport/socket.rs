@@ -42,7 +42,8 @@ use crate::transport::tls::Spoken;
 /// Time in which a healthy disk answers, however busy it is. An instance that waits for the disk is not taken
 /// back meanwhile.
 const PROMPT: Duration = Duration::from_secs(2);
-/// Time between two looks at what the peer has taken, which no event tells.
+/// Time between the first two looks at what the peer has taken, which no event tells. It doubles with each look, so that
+/// a peer which takes nothing costs ten looks in all.
 const TAKEN: Duration = Duration::from_millis(10);
 /// Bytes of a connection that are read at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -599,11 +600,13 @@ impl Socket {
     /// the connection.
     pub(crate) async fn reset_once_taken(&self) {
         let taken = async {
+            let mut pause = TAKEN;
             while self.lock().transport.unacknowledged() > 0 {
-                sleep(TAKEN).await;
+                sleep(pause).await;
+                pause *= 2;
             }
         };
-        // What is not taken by then is lost.
+        // The rest is lost where the time is over.
         let _ = timeout(self.pace().linger, taken).await;
         self.reset();
     }
@@ -795,7 +798,8 @@ impl Socket {
         let Some(call) = &mut state.call else {
             return;
         };
-        // Who waits for an instance is not silent, waits for a time of its own, and has none that others could need more.
+        // A call that waits for an instance is not silent: the wait is bounded by itself, and there is no instance yet that
+        // others could need more.
         if !self.is_served.load(Ordering::Relaxed) {
             let is_gone = call.abandon(state.transport.peer(), Duration::MAX);
             self.is_abandoned.fetch_or(is_gone, Ordering::Relaxed);
