@@ -39,17 +39,24 @@ fn serve_unread(site: &Site, arguments: &[&str]) -> (Child, u16) {
         .stderr(Stdio::piped())
         .spawn()
         .expect("it runs");
+    let port = port_of(&mut child);
+    (child, port)
+}
+
+/// Returns the port that the banner of a server tells.
+fn port_of(child: &mut Child) -> u16 {
     let mut banner = String::new();
     let stdout = child.stdout.take().expect("piped");
     BufReader::new(stdout)
         .read_line(&mut banner)
         .expect("a banner");
-    let port = banner
-        .split(" port ")
-        .nth(1)
-        .and_then(|rest| rest.split(' ').next()?.parse().ok())
-        .expect("a port");
-    (child, port)
+    port_in(&banner)
+}
+
+fn port_in(banner: &str) -> u16 {
+    let mut behind = banner.split(" port ").skip(1);
+    let port = behind.next().and_then(|rest| rest.split(' ').next());
+    port.and_then(|port| port.parse().ok()).expect("a port")
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -688,15 +695,7 @@ fn hup_reloads_while_the_terminal_is_there() {
         .stderr(Stdio::null())
         .spawn()
         .expect("it runs");
-    let mut banner = String::new();
-    let stdout = child.stdout.take().expect("piped");
-    BufReader::new(stdout)
-        .read_line(&mut banner)
-        .expect("a banner");
-    let port = banner
-        .split(" port ")
-        .nth(1)
-        .and_then(|rest| rest.split(' ').next()?.parse().ok());
+    let port = port_of(&mut child);
     let workers = || {
         let id = child.id().to_string();
         let found = Command::new("pgrep").args(["--parent", &id]).output();
@@ -708,7 +707,7 @@ fn hup_reloads_while_the_terminal_is_there() {
         let now = workers();
         now.lines().count() == 1 && now != before
     });
-    assert_eq!(get(port.expect("a port"), "/hello.txt", &[]).status, 200);
+    assert_eq!(get(port, "/hello.txt", &[]).status, 200);
     kill("TERM", child.id());
     assert_eq!(child.wait().expect("a child").code(), Some(0));
 }
@@ -765,11 +764,7 @@ fn a_server_with_too_few_descriptors_says_so_or_serves() {
         let stdout = child.stdout.take().expect("piped");
         let read = BufReader::new(stdout).read_line(&mut banner);
         if read.expect("text") > 0 {
-            let port = banner
-                .split(" port ")
-                .nth(1)
-                .and_then(|rest| rest.split(' ').next()?.parse().ok());
-            let response = get(port.expect("a port"), "/hello.txt", &[]);
+            let response = get(port_in(&banner), "/hello.txt", &[]);
             assert_eq!(response.text(), "hello\n", "{limit}: {response:?}");
             served += 1;
             kill("TERM", child.id());
