@@ -1,5 +1,5 @@
 //! Echoes WebSocket messages (RFC 6455): after `send_response` with 101, `rfile` and `wfile` are the connection itself.
-//! Who asks for no WebSocket gets a page that opens one.
+//! Any other request gets a page that opens one.
 //!
 //! SHA-1 and Base64 are written out, so that this file is a whole `src/lib.rs` for `sandserve new`; SHA-1 protects
 //! nothing here.

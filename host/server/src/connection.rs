@@ -501,7 +501,7 @@ impl Connection {
         };
         let refused = instance.take().and_then(|it| it.refused_memory());
         let is_answered = self.socket.is_answered();
-        // Who has taken the connection from its client has said so.
+        // A limit that has taken the connection from its client was told when it did.
         if let Some(Abandoned::Gone | Abandoned::Slow) = error.downcast_ref() {
             return Outcome::Reset;
         }

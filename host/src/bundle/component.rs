@@ -144,7 +144,7 @@ mod tests {
             let place = Place::find(&component).expect("a component");
             let place = place.expect("a bundle");
             assert_eq!(component[place.bundle], bundle, "{size}");
-            // What has a bundle can be given another.
+            // A component that has a bundle can be given another.
             let again = Frame::new(&component, Header::SIZE as u64).expect("a frame");
             let empty = Header::default().to_bytes();
             assert_eq!(

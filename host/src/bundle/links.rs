@@ -56,7 +56,7 @@ pub(crate) fn walk(tree: &Tree, directory: usize, path: &str) -> End {
                     }
                 };
                 links += 1;
-                // What is not UTF-8 is not in the tree.
+                // A name that is not UTF-8 is not in the tree.
                 let Some(text) = text.to_str().filter(|_| links <= MAX_LINKS) else {
                     return End::Nowhere;
                 };

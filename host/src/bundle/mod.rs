@@ -6,7 +6,7 @@
 //! 4. `component`: the component that this program was built with, open where all that belongs.
 //! 5. `output`: a file beside its place, moved there when it is whole.
 //!
-//! The same directory and settings give the same bytes.
+//! A bundle is the same, byte for byte, whenever it is made of the same directory and settings.
 
 mod coded;
 mod component;

@@ -214,7 +214,7 @@ impl Kind {
     /// Returns how `file` is run, whose path is `path`. The system is asked only to run what it can: some of its ways to
     /// run a program take everything else for a shell script.
     fn of(file: &Opened, path: &str) -> Result<Kind, Refusal> {
-        // What cannot be read may be run all the same.
+        // A program that cannot be read may be run all the same.
         let start = file.start().unwrap_or(ELF);
         match file.is_executable() {
             true if start.starts_with(b"#!") => Ok(Kind::Text),
