@@ -3,6 +3,10 @@
 use std::borrow::Cow;
 use std::io::{self, Read};
 
+use percent_encoding::percent_decode;
+
+use crate::text::percent;
+
 /// The most bytes that the head of a part may have.
 const MAX_HEAD: usize = 16 * 1024;
 /// The most field lines that the head of a part may have.
@@ -277,20 +281,10 @@ fn parameter<'p>(parameters: &'p [Parameter], name: &str) -> Option<Option<&'p [
 fn decode(extended: &[u8]) -> Option<String> {
     let mut parts = extended.splitn(3, |&byte| byte == b'\'');
     let (charset, _, coded) = (parts.next()?, parts.next()?, parts.next()?);
-    let mut bytes = Vec::new();
-    let mut rest = coded;
-    while let [byte, after @ ..] = rest {
-        rest = after;
-        bytes.push(match byte {
-            b'%' => {
-                let (digits, after) = rest.split_at_checked(2)?;
-                rest = after;
-                let digit = |digit: u8| char::from(digit).to_digit(16);
-                u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?
-            }
-            &byte => byte,
-        });
+    if !percent::is_well_formed(coded) {
+        return None;
     }
+    let bytes = Vec::from_iter(percent_decode(coded));
     match charset {
         charset if charset.eq_ignore_ascii_case(b"utf-8") => String::from_utf8(bytes).ok(),
         charset if charset.eq_ignore_ascii_case(b"iso-8859-1") => {

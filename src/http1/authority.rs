@@ -3,6 +3,8 @@
 
 use std::net::Ipv6Addr;
 
+use crate::text::percent;
+
 /// Splits an authority into its host and its port, either of which may be empty; `None` for what is no
 /// authority. A user name is no part of one (RFC 9110 4.2.4).
 pub(crate) fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -48,19 +50,8 @@ fn is_ip_literal(literal: &[u8]) -> bool {
 
 /// Returns whether `name` is a registered name, which an IPv4 address is as well.
 fn is_name(name: &[u8]) -> bool {
-    let mut rest = name;
-    loop {
-        rest = match rest {
-            [] => return true,
-            [b'%', first, second, rest @ ..]
-                if first.is_ascii_hexdigit() && second.is_ascii_hexdigit() =>
-            {
-                rest
-            }
-            [byte, rest @ ..] if is_plain(*byte) => rest,
-            _ => return false,
-        }
-    }
+    let is_of_a_name = |&byte: &u8| byte == b'%' || is_plain(byte);
+    name.iter().all(is_of_a_name) && percent::is_well_formed(name)
 }
 
 /// Returns whether `byte` stands for itself in a name: `unreserved` and `sub-delims` of RFC 3986.

@@ -2,3 +2,4 @@
 
 pub(crate) mod decimal;
 pub(crate) mod excerpt;
+pub(crate) mod percent;
