@@ -2,7 +2,7 @@
 
 use harness::{Site, ask, exchange, get, responses};
 
-use crate::{CLOSE, content, start, upload};
+use super::{CLOSE, content, start, upload};
 
 #[test]
 fn add_header_silent_and_index_page_change_the_file_server() {

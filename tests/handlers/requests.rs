@@ -6,7 +6,7 @@ use harness::{
     Server, ask, connect, exchange, get, read_head, read_response, request, responses, transcript,
 };
 
-use crate::{CLOSE, PROTOCOLS, chunked, content, names, start, statuses, upload};
+use super::{CLOSE, PROTOCOLS, chunked, content, names, start, statuses, upload};
 
 #[test]
 fn client_address_and_server_are_the_two_ends() {

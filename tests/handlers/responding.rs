@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use harness::{connect, exchange, get, read_head, request, responses, transcript};
 
-use crate::{CLOSE, PROTOCOLS, content, names, statuses, upload};
+use super::{CLOSE, PROTOCOLS, content, names, statuses, upload};
 
 #[test]
 fn send_response_begins_with_status_server_and_date() {

@@ -7,7 +7,7 @@ use harness::{
     Server, connect, exchange, get, read_head, read_response, request, transcript, try_exchange,
 };
 
-use crate::{CLOSE, PROTOCOLS, start};
+use super::{CLOSE, PROTOCOLS, start};
 
 const UPGRADE: [&str; 2] = ["Connection: upgrade", "Upgrade: bytes"];
 

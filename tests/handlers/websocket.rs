@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 
 use harness::{Server, connect, get, read_head, request};
 
-use crate::start;
+use super::start;
 
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
@@ -98,7 +98,7 @@ fn assert_closed(stream: &mut TcpStream, payload: &[u8]) {
 
 #[test]
 fn messages_of_every_size_come_back() {
-    for protocol in crate::PROTOCOLS {
+    for protocol in super::PROTOCOLS {
         let server = start("websocket", ".".as_ref(), &["--protocol", protocol]);
         let mut stream = open(&server);
         for size in [

@@ -42,7 +42,7 @@ fn where_it_can_mount(name: &str, test: impl FnOnce()) {
     let run = Command::new("unshare")
         .args(["-Urm", "--"])
         .arg(this)
-        .args(["--exact", name, "--nocapture"])
+        .args(["--exact", &format!("stalled_disk::{name}"), "--nocapture"])
         .env(AGAIN, "1")
         .status();
     match run {
