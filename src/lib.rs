@@ -100,6 +100,9 @@ pub mod bindings;
 mod export;
 mod file_server;
 mod files;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod http1;
 mod log;

@@ -198,11 +198,13 @@ pub struct Bundle<S> {
 }
 
 impl<S: Source> Bundle<S> {
-    /// Opens the bundle in `source`; `None` if there is none.
+    /// Opens the bundle in `source`; `None` if there is none, or not all of one.
     pub fn open(source: S) -> Option<Self> {
         let mut bytes = [0; Header::SIZE];
         source.read(0, &mut bytes)?;
         let header = Header::from_bytes(&bytes)?;
+        // Room is made for what the header claims, up to 4 GiB, before it is read.
+        source.read(header.size() - 1, &mut [0])?;
         Some(Bundle { source, header })
     }
 
@@ -294,6 +296,15 @@ impl<S: Source> Bundle<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bundle_that_is_cut_off_is_none() {
+        let bundle = bundle();
+        assert!(Bundle::open(&bundle[..]).is_some());
+        for length in 0..bundle.len() {
+            assert!(Bundle::open(&bundle[..length]).is_none(), "{length}");
+        }
+    }
 
     /// Returns a bundle of `a/b.txt` and of the link `c` to it, with one setting.
     fn bundle() -> Vec<u8> {

@@ -9,7 +9,7 @@
 
 mod cross_origin;
 mod fallback;
-mod form_data;
+pub(crate) mod form_data;
 mod methods;
 mod upload;
 

@@ -165,7 +165,9 @@ fn type_and_subtype(content_type: &str) -> Option<(&str, &str)> {
 }
 
 /// Returns the codings that the client accepts at least as gladly as none, the most welcome first.
-fn accepted(headers: Headers) -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
+pub(crate) fn accepted(
+    headers: Headers,
+) -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
     let weights = Weights::of(headers);
     // A coding that is not mentioned is acceptable only as a last resort.
     let identity = weights.identity.unwrap_or(1);

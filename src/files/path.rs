@@ -35,7 +35,8 @@ impl LocalPath {
     pub fn translate(directory: &str, path: &str) -> LocalPath {
         let path = Target::new(path).path;
         let bytes: Cow<[u8]>;
-        let decoded = match path.contains('%') {
+        // A target is ASCII, but a handler may bring text of its own.
+        let decoded = match path.contains('%') || !path.is_ascii() {
             true => {
                 bytes = percent_decode_str(path).into();
                 file_names::from_bytes(&bytes)
@@ -227,6 +228,8 @@ mod tests {
             ("/%C3%BC", "./\u{fc}"),
             ("/%ff", "./\u{10f7ff}"),
             ("/%C3%BC/%C3", "./\u{fc}/\u{10f7c3}"),
+            ("/\u{fc}", "./\u{fc}"),
+            ("/\u{10f7ff}", "./\u{10f7f4}\u{10f78f}\u{10f79f}\u{10f7bf}"),
             ("/%zz%", "./%zz%"),
             ("/.../..a", "./.../..a"),
             ("/a\\..\\b", "./a\\..\\b"),

@@ -102,7 +102,9 @@ impl Settings {
         self.upload_limit.unwrap_or(UPLOAD_LIMIT)
     }
 
-    fn from_variables<'v>(variables: impl Iterator<Item = (&'v str, &'v str)>) -> Settings {
+    pub(crate) fn from_variables<'v>(
+        variables: impl Iterator<Item = (&'v str, &'v str)>,
+    ) -> Settings {
         let mut settings = Settings::default();
         let mut header_lines = "";
         let mut isolation = false;

@@ -6,7 +6,7 @@
 mod environment;
 mod locate;
 mod relay;
-mod response;
+pub(crate) mod response;
 
 use std::borrow::Cow;
 use std::io;

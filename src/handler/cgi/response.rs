@@ -28,7 +28,7 @@ const NOT_PASSED: [&str; 10] = [
 
 /// The beginning of a script's output, as far as it has come.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Parsed {
+pub(crate) enum Parsed {
     /// A head, and the number of its bytes in the piece that it ends in.
     Complete(Head, usize),
     /// A part of a head.
@@ -39,17 +39,17 @@ pub(super) enum Parsed {
 
 /// The head of a script's output, which describes its response.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Head {
+pub(crate) struct Head {
     /// The status, if the script says one.
-    pub(super) status: Option<u16>,
+    pub(crate) status: Option<u16>,
     /// The reason phrase behind the status.
-    pub(super) reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// The fields to send, as (name, value).
-    pub(super) fields: Vec<(String, String)>,
+    pub(crate) fields: Vec<(String, String)>,
     /// The first line that is none of a head, and how many there are. They are left out.
-    pub(super) left_out: Option<(String, usize)>,
+    pub(crate) left_out: Option<(String, usize)>,
     /// The first line is a status line.
-    pub(super) has_status_line: bool,
+    pub(crate) has_status_line: bool,
     /// A field or a status was there.
     has_any: bool,
     /// The status is that of a field `Status`, which goes before that of a status line.
@@ -59,7 +59,7 @@ pub(super) struct Head {
 impl Head {
     /// Returns the status code and the reason phrase to send: those that the script says, or 302 for a
     /// `Location`, or Python's 200. `None` stands for the usual phrase.
-    pub(super) fn status(&self) -> (u16, Option<&str>) {
+    pub(crate) fn status(&self) -> (u16, Option<&str>) {
         match self.status {
             Some(code) => (code, self.reason.as_deref()),
             None if self.get("Location").is_some() => (302, None),
@@ -69,7 +69,7 @@ impl Head {
 
     /// Returns the target that the script wants to be answered in its place (RFC 3875 6.2.2): a path from the root,
     /// beside which it says nothing of its own.
-    pub(super) fn local_location(&self) -> Option<&str> {
+    pub(crate) fn local_location(&self) -> Option<&str> {
         let location = self.get("Location")?;
         let is_alone = self.status.is_none()
             && self.fields.iter().all(|(name, _)| {
@@ -91,7 +91,7 @@ impl Head {
 
 /// A reader of the head of an output that comes in pieces, each of which is looked at once.
 #[derive(Debug, Default)]
-pub(super) struct HeadReader {
+pub(crate) struct HeadReader {
     head: Head,
     /// The line before, which the next may go on with.
     before: Option<Vec<u8>>,
@@ -104,7 +104,7 @@ pub(super) struct HeadReader {
 impl HeadReader {
     /// Takes the next `piece` of the output. It must not be called again after a result other than
     /// [`Parsed::Partial`].
-    pub(super) fn read(&mut self, piece: &[u8]) -> Parsed {
+    pub(crate) fn read(&mut self, piece: &[u8]) -> Parsed {
         let mut used = 0;
         for part in piece.split_inclusive(|&byte| byte == b'\n') {
             used += part.len();

@@ -1,0 +1,4 @@
+//! Feeds any bytes to [`sandserve_fuzz::chunked`].
+#![cfg_attr(fuzzing, no_main)]
+
+sandserve_fuzz::target!(chunked);
