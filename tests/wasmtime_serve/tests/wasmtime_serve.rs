@@ -260,6 +260,25 @@ fn without_a_directory_every_request_is_500_and_the_log_says_how_to_give_one() {
 }
 
 #[test]
+fn the_log_has_the_client_of_the_field_that_is_named_and_of_no_other() {
+    let site = Site::new();
+    let component = file_server();
+    let sent = ["X-Forwarded-For: 198.51.100.9, 192.0.2.1"];
+    for (variable, client) in [
+        ("SANDSERVE_CLIENT_ADDRESS=x-forwarded-for", "192.0.2.1"),
+        ("SANDSERVE_CLIENT_ADDRESS=spin-client-addr", "-"),
+        ("SANDSERVE_CLIENT_ADDRESS=no field", "-"),
+        ("SANDSERVE_QUIET=0", "-"),
+    ] {
+        let server = wasmtime_serve(&component, &site.root(), &["--env", variable]);
+        let response = answer(server.port, "GET", "/hello.txt", &sent, b"");
+        assert_eq!(response.status, 200, "{variable}: {response:?}");
+        let line = server.wait_for_log("\"GET /hello.txt HTTP/1.1\" 200 -");
+        assert!(line.contains(&format!(":: {client} - - [")), "{line}");
+    }
+}
+
+#[test]
 fn settings_come_as_environment_variables() {
     let site = Site::new();
     let component = file_server();
