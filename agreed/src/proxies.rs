@@ -1,7 +1,7 @@
 //! Proxies that are trusted to say who their clients are: an address, a network, or the peers of a Unix
 //! socket.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Proxies that one value of `--trusted-proxy` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,18 @@ impl TrustedProxy {
             _ => false,
         }
     }
+}
+
+/// Returns the address that a member of `X-Forwarded-For` is, which some proxies give with a port.
+pub fn address(member: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(member).ok()?;
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
+    let address: Option<IpAddr> = text.parse().ok();
+    address
+        .or_else(with_port)
+        .or_else(|| bracketed().map(IpAddr::V6))
+        .map(|address| address.to_canonical())
 }
 
 fn v4(address: Ipv4Addr, bits: u32) -> TrustedProxy {

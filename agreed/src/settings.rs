@@ -15,6 +15,9 @@ pub const LOG_FORMAT: &str = "SANDSERVE_LOG_FORMAT";
 /// Seconds that local time is ahead of UTC, now and after each change ([`local_time`](crate::local_time)). No option:
 /// the host knows its time zone, and WASI has none to ask for.
 pub const UTC_OFFSET: &str = "SANDSERVE_UTC_OFFSET";
+/// The field in which a host or proxy gives the address of the client. No option: our host sees its clients, and asks
+/// `--trusted-proxy` who may name others.
+pub const CLIENT_ADDRESS: &str = "SANDSERVE_CLIENT_ADDRESS";
 /// Fields of every response, one on a line.
 pub const HEADER: &str = "SANDSERVE_HEADER";
 /// Pages of every origin may read.

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use agreed::proxies;
 use wasi::http::types::{IncomingRequest, Method, ResponseOutparam, Scheme};
 
 use crate::bindings::exports::wasi::http::incoming_handler::Guest;
@@ -11,8 +12,10 @@ use crate::files::open::OpenAt;
 use crate::handler::base::{self, BaseHttpRequestHandler};
 use crate::handler::exchange::{Endpoint, Exchange};
 use crate::http1::parse::{Parsed, parse};
+use crate::http1::request::Headers;
 use crate::http1::rfile::Rfile;
 use crate::http1::wfile::Wfile;
+use crate::settings::Settings;
 
 impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
     fn handle(request: IncomingRequest, outparam: ResponseOutparam) {
@@ -42,6 +45,9 @@ fn answer<H: BaseHttpRequestHandler + Default>(
     let mut handler = H::default();
     match parse(&head(incoming)) {
         Parsed::Complete(request, _) => {
+            if let Some(name) = &Settings::get().client_address {
+                http.client_address = client(request.headers(), name).unwrap_or_else(unknown);
+            }
             http.request = request;
             base::respond(&mut handler, &mut http)?;
         }
@@ -51,6 +57,15 @@ fn answer<H: BaseHttpRequestHandler + Default>(
         }
     }
     http.wfile.finish()
+}
+
+/// Returns the client that the field `name` gives: the last address in it, which the host or the proxy next to it has
+/// added. A client may have sent all those before.
+fn client(headers: Headers, name: &str) -> Option<Endpoint> {
+    let value = headers.values(name).last()?;
+    let member = value.rsplit(|&byte| byte == b',').next()?;
+    let address = proxies::address(member.trim_ascii())?.to_string();
+    Some(Endpoint { address, port: 0 })
 }
 
 /// Returns the head of the request as bytes, made from what this host has kept of it.
@@ -94,5 +109,34 @@ fn method(method: &Method) -> &str {
         Method::Trace => "TRACE",
         Method::Patch => "PATCH",
         Method::Other(name) => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_the_last_address_of_a_field() {
+        for (fields, expected) in [
+            ("X-Client: 192.0.2.1", Some("192.0.2.1")),
+            ("x-client: 192.0.2.1:4567", Some("192.0.2.1")),
+            ("X-Client: [2001:db8::1]:443", Some("2001:db8::1")),
+            ("X-Client: 198.51.100.9, 192.0.2.1", Some("192.0.2.1")),
+            (
+                "X-Client: 198.51.100.9\r\nX-Client: 192.0.2.1",
+                Some("192.0.2.1"),
+            ),
+            ("X-Client: 192.0.2.1, unknown", None),
+            ("X-Client:", None),
+            ("X-Other: 192.0.2.1", None),
+        ] {
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");
+            let Parsed::Complete(request, _) = parse(head.as_bytes()) else {
+                panic!("{head}");
+            };
+            let found = client(request.headers(), "x-client").map(|client| client.address);
+            assert_eq!(found.as_deref(), expected, "{fields}");
+        }
     }
 }

@@ -21,7 +21,7 @@ use crate::files::content_type;
 use crate::files::dotfiles;
 use crate::files::filesystem::Descriptor;
 use crate::files::listing::UploadForm;
-use crate::files::open::{Unopened, open};
+use crate::files::open::{Unopened, has_directory, open};
 use crate::handler::base::{self, BaseHttpRequestHandler};
 #[cfg(feature = "cgi")]
 use crate::handler::cgi::{self, CgiHttpRequestHandler};
@@ -100,6 +100,7 @@ impl BaseHttpRequestHandler for FileServer {
 
     fn do_command(&mut self, http: &mut Exchange) -> io::Result<()> {
         match self.admit(http) {
+            Ok(()) if !has_directory(http.open_at) => simple::send_without_directory(self, http),
             Ok(()) => base::do_command(self, http),
             Err(code) => self.send_error(http, code, None, None),
         }

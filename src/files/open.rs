@@ -32,6 +32,8 @@ pub(crate) enum Unopened {
     Exhausted,
     /// The file system has failed.
     Broken,
+    /// There is no directory to serve.
+    NoDirectory,
 }
 
 impl From<ErrorCode> for Unopened {
@@ -122,7 +124,12 @@ pub(crate) fn open(path: &LocalPath, open_at: OpenAt) -> Result<Opened, Unopened
     let opened = with_directory_of(&path, open_at, |directory, path| {
         Some(open_beneath(directory, path, open_at))
     });
-    opened.unwrap_or(Err(Unopened::NotThere))
+    opened.unwrap_or(Err(Unopened::NoDirectory))
+}
+
+/// Returns whether there is a directory to serve.
+pub(crate) fn has_directory(open_at: OpenAt) -> bool {
+    with_granted(open_at, |granted| granted.root.is_some())
 }
 
 fn open_beneath(root: &Descriptor, path: &str, open_at: OpenAt) -> Result<Opened, Unopened> {
@@ -172,9 +179,13 @@ pub(crate) fn open_directory(path: &LocalPath, open_at: OpenAt) -> Option<Descri
         if stat_beneath(root, path)?.type_ != DescriptorType::Directory {
             return None;
         }
-        let flags = DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY;
-        root.open_at(PathFlags::SYMLINK_FOLLOW, path, OpenFlags::DIRECTORY, flags)
-            .ok()
+        let open =
+            |flags| root.open_at(PathFlags::SYMLINK_FOLLOW, path, OpenFlags::DIRECTORY, flags);
+        match open(DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY) {
+            // A host without this right asks for none where a file is put (`preview2-shim`).
+            Err(ErrorCode::Unsupported) => open(DescriptorFlags::READ).ok(),
+            opened => opened.ok(),
+        }
     })
 }
 

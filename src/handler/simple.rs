@@ -156,10 +156,20 @@ where
         Unopened::NotThere | Unopened::Forbidden => return handler.send_not_found(http),
         Unopened::Exhausted => (503, "the host has no descriptors or no memory left"),
         Unopened::Broken => (500, "the file system has failed"),
+        Unopened::NoDirectory => return send_without_directory(handler, http).map(|()| None),
     };
     handler.log_error(http, &format!("cannot open the file: {reason}"));
     handler.send_error(http, code, None, None)?;
     Ok(None)
+}
+
+/// Answers where there is no directory to serve: the log says how to give one.
+pub(crate) fn send_without_directory<H>(handler: &mut H, http: &mut Exchange) -> io::Result<()>
+where
+    H: BaseHttpRequestHandler + ?Sized,
+{
+    handler.log_error(http, filesystem::WITHOUT_DIRECTORY);
+    handler.send_error(http, 500, None, None)
 }
 
 /// Sends the error 404: the default of [`SimpleHttpRequestHandler::send_not_found`].

@@ -30,6 +30,9 @@ pub(crate) struct Settings {
     /// `SANDSERVE_UTC_OFFSET`: how far local time is ahead of UTC, and when that changes. Only the log shows
     /// local time, and WASI has no time zone to ask for.
     pub(crate) utc_offsets: String,
+    /// `SANDSERVE_CLIENT_ADDRESS`: the field of a request in which another host than ours gives the address of the
+    /// client. Nobody else may be able to send it.
+    pub(crate) client_address: Option<String>,
     /// The fields of every response, by `SANDSERVE_HEADER`, with one on a line, `SANDSERVE_CORS` and
     /// `SANDSERVE_CROSS_ORIGIN_ISOLATION`.
     pub(crate) fields: Vec<(String, String)>,
@@ -114,6 +117,9 @@ impl Settings {
                 names::QUIET => settings.quiet = syntax::is_on(value),
                 names::LOG_FORMAT => settings.log_format = Format::from_name(value),
                 names::UTC_OFFSET => settings.utc_offsets = value.to_owned(),
+                names::CLIENT_ADDRESS => {
+                    settings.client_address = syntax::is_token(value).then(|| value.to_owned());
+                }
                 names::HEADER => header_lines = value,
                 names::CORS => settings.cors = syntax::is_on(value),
                 names::CROSS_ORIGIN_ISOLATION => isolation = syntax::is_on(value),
@@ -244,6 +250,8 @@ mod tests {
     fn what_makes_no_sense_counts_as_not_given() {
         for variable in [
             ("SANDSERVE_HEADER", "no header\nDate: never\n"),
+            ("SANDSERVE_CLIENT_ADDRESS", ""),
+            ("SANDSERVE_CLIENT_ADDRESS", "x-forwarded-for: 1"),
             ("SANDSERVE_CACHE", "-1"),
             ("SANDSERVE_CACHE", ""),
             ("SANDSERVE_NOT_FOUND", ""),

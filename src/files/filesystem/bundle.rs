@@ -18,6 +18,9 @@ use crate::http1::wfile::Wfile;
 
 /// The size, in bytes, of the pieces in which a file is sent.
 const PIECE_SIZE: usize = 64 * 1024;
+/// The reason why there is no directory.
+pub(crate) const WITHOUT_DIRECTORY: &str =
+    "the component has no files: `sandserve bundle` puts them in";
 /// The path of the directory that was bundled.
 const ROOT: &str = "/";
 

@@ -9,11 +9,11 @@ mod host;
 #[cfg(feature = "bundle")]
 pub use bundle::Descriptor;
 #[cfg(feature = "bundle")]
-pub(crate) use bundle::{digest, get_directories, settings, splice};
+pub(crate) use bundle::{WITHOUT_DIRECTORY, digest, get_directories, settings, splice};
 #[cfg(not(feature = "bundle"))]
 pub use host::Descriptor;
 #[cfg(not(feature = "bundle"))]
-pub(crate) use host::{digest, get_directories, splice};
+pub(crate) use host::{WITHOUT_DIRECTORY, digest, get_directories, splice};
 pub(crate) use wasi::filesystem::types::{
     DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, OpenFlags,
     PathFlags,

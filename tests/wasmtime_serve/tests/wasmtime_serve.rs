@@ -26,6 +26,14 @@ fn wasmtime_serve(component: &Path, directory: &Path, options: &[&str]) -> Serve
     Server::spawn(command)
 }
 
+/// Starts `wasmtime serve -Scli COMPONENT`, without a directory.
+fn wasmtime_serve_nothing(component: &Path) -> Server {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wasmtime-serve"));
+    command.args(["-Scli", "--addr", "127.0.0.1:0"]);
+    command.arg(component);
+    Server::spawn(command)
+}
+
 /// Writes the file server into a file.
 fn file_server() -> tempfile::TempPath {
     let component = tempfile::NamedTempFile::with_suffix(".wasm").expect("a file");
@@ -231,6 +239,43 @@ fn a_bundle_needs_neither_directory_nor_flag() {
     let large = get(theirs.port, "/large.bin");
     assert!(large.body == vec![b'x'; 70 << 20], "{}", large.body.len());
     theirs.wait_for_log("\"GET /hello.txt HTTP/1.1\" 304 -");
+}
+
+#[test]
+fn without_a_directory_every_request_is_500_and_the_log_says_how_to_give_one() {
+    let server = wasmtime_serve_nothing(&file_server());
+    for (method, target) in [
+        ("GET", "/"),
+        ("GET", "/hello.txt"),
+        ("HEAD", "/a/b/"),
+        ("PUT", "/new"),
+        ("POST", "/"),
+        ("OPTIONS", "/"),
+    ] {
+        let response = answer(server.port, method, target, &["Content-Length: 0"], b"");
+        assert_eq!(response.status, 500, "{method} {target}: {response:?}");
+        let line = server.wait_for_log("the host gives no directory to serve");
+        assert!(line.contains("--dir DIRECTORY::/"), "{line}");
+    }
+}
+
+#[test]
+fn the_log_has_the_client_of_the_field_that_is_named_and_of_no_other() {
+    let site = Site::new();
+    let component = file_server();
+    let sent = ["X-Forwarded-For: 198.51.100.9, 192.0.2.1"];
+    for (variable, client) in [
+        ("SANDSERVE_CLIENT_ADDRESS=x-forwarded-for", "192.0.2.1"),
+        ("SANDSERVE_CLIENT_ADDRESS=spin-client-addr", "-"),
+        ("SANDSERVE_CLIENT_ADDRESS=no field", "-"),
+        ("SANDSERVE_QUIET=0", "-"),
+    ] {
+        let server = wasmtime_serve(&component, &site.root(), &["--env", variable]);
+        let response = answer(server.port, "GET", "/hello.txt", &sent, b"");
+        assert_eq!(response.status, 200, "{variable}: {response:?}");
+        let line = server.wait_for_log("\"GET /hello.txt HTTP/1.1\" 200 -");
+        assert!(line.contains(&format!(":: {client} - - [")), "{line}");
+    }
 }
 
 #[test]

@@ -2,7 +2,9 @@
 //! the host looks for. A head is looked at only where its sender was told to be trusted, or where passwords are
 //! asked for; all else in it is for the sandbox, which refuses heads in which lines are read in two ways.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+
+use agreed::proxies::address;
 
 /// Returns the client that `head` names: the right-most address in `X-Forwarded-For` that is none of a proxy.
 /// If all are of proxies, the one that began it is the client. `None` where there is no such field, or where
@@ -47,18 +49,6 @@ fn value<'h>(line: &'h [u8], name: &[u8]) -> Option<&'h [u8]> {
     let (named, rest) = line.split_at_checked(name.len())?;
     let value = rest.strip_prefix(b":")?;
     named.eq_ignore_ascii_case(name).then_some(value)
-}
-
-/// Returns the address that a member of `X-Forwarded-For` is, which some proxies give with a port.
-fn address(member: &[u8]) -> Option<IpAddr> {
-    let text = str::from_utf8(member).ok()?;
-    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
-    let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
-    let address: Option<IpAddr> = text.parse().ok();
-    address
-        .or_else(with_port)
-        .or_else(|| bracketed().map(IpAddr::V6))
-        .map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
