@@ -187,6 +187,12 @@ fn what_cannot_be_is_said_in_one_line() {
             2,
             "--tls-password-file needs --tls-cert",
         ),
+        (&["--hsts", "1"], 2, "--hsts needs --tls-cert"),
+        (
+            &["--tls-client-ca", "ca.pem"],
+            2,
+            "--tls-client-ca needs --tls-cert",
+        ),
         (
             &["--tls-cert", "cert.pem", "--tls-self-signed"],
             2,

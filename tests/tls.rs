@@ -65,7 +65,12 @@ impl Authority {
 
     /// Returns a certificate for `key`, valid for localhost and 127.0.0.1.
     fn issue(&self, key: &KeyPair) -> Pem {
-        let names = ["localhost", "127.0.0.1"].map(String::from);
+        self.issue_for(key, &["localhost", "127.0.0.1"])
+    }
+
+    /// Returns a certificate for `key` and `names`.
+    fn issue_for(&self, key: &KeyPair, names: &[&str]) -> Pem {
+        let names: Vec<_> = names.iter().map(|name| String::from(*name)).collect();
         let params = CertificateParams::new(names).expect("names");
         let certificate = params.signed_by(key, &self.issuer).expect("a certificate");
         Pem::new("CERTIFICATE", certificate.der().to_vec())
@@ -80,6 +85,22 @@ impl Authority {
             self.write("key.pem", &[section]),
         ]
         .map(|path| path.to_str().expect("UTF-8").to_owned())
+    }
+
+    /// Returns a file with a certificate for `name`, and its key.
+    fn file_for(&self, name: &str) -> String {
+        let key = KeyPair::generate().expect("a key");
+        let section = Pem::new("PRIVATE KEY", key.serialize_der());
+        let sections = [self.issue_for(&key, &[name]), section];
+        let path = self.write(&format!("{name}.pem"), &sections);
+        path.to_str().expect("UTF-8").to_owned()
+    }
+
+    /// Returns a file with the certificate of the authority itself.
+    fn own_file(&self) -> String {
+        let section = Pem::new("CERTIFICATE", self.certificate.to_vec());
+        let path = self.write("authority.pem", &[section]);
+        path.to_str().expect("UTF-8").to_owned()
     }
 
     /// Returns a client that trusts this authority only.
@@ -403,8 +424,176 @@ fn a_client_that_does_not_speak_tls_is_told() {
             bytes.escape_ascii()
         );
     }
-    assert_eq!(server.log(), "");
     assert_serves(&authority.client(), server.port);
+    // Once for each kind, however often.
+    server.wait_for_log("TLS handshake failed: the client does not keep to the protocol");
+    let log = server.log();
+    let spoke = "TLS handshake failed: the client does not speak TLS";
+    assert_eq!(log.matches(spoke).count(), 1, "{log}");
+}
+
+#[test]
+fn a_client_that_does_not_trust_the_server_is_in_the_log() {
+    let (site, authority, other) = (Site::new(), Authority::new(), Authority::new());
+    let server = start(&site, &authority.pair());
+    for _ in 0..3 {
+        let connected = other.client().connect_as(server.port, "localhost");
+        assert!(connected.is_err());
+    }
+    let refused = "TLS handshake failed: the client does not accept the server's certificate";
+    let line = server.wait_for_log(refused);
+    assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
+    assert_serves(&authority.client(), server.port);
+    let log = server.log();
+    assert_eq!(log.matches(refused).count(), 1, "{log}");
+}
+
+#[test]
+fn a_client_is_shown_the_certificate_of_the_name_it_asks_for() {
+    let (site, first, second) = (Site::new(), Authority::new(), Authority::new());
+    let (a, b) = (first.file_for("a.test"), second.file_for("b.test"));
+    let both = ["--tls-cert", &a, "--tls-cert", &b];
+    let server = Server::start(SANDSERVE, &site.root(), &both);
+    let shows = |authority: &Authority, name| {
+        let connected = authority.client().connect_as(server.port, name);
+        connected.is_ok()
+    };
+    assert!(shows(&first, "a.test") && shows(&second, "b.test"));
+    assert!(!shows(&first, "b.test") && !shows(&second, "a.test"));
+    // All of them are read anew.
+    let third = Authority::new();
+    fs::copy(third.file_for("b.test"), &b).expect("copied");
+    server.signal("HUP");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !shows(&third, "b.test") {
+        assert!(Instant::now() < deadline, "{}", server.log());
+    }
+    assert!(shows(&first, "a.test"));
+    // By the variable, too.
+    let mut command = Command::new(SANDSERVE);
+    command.args(["-b", "127.0.0.1", "-d"]).arg(site.root());
+    command
+        .arg("0")
+        .env("SANDSERVE_TLS_CERT", format!("{a}\n{b}"));
+    let server = Server::spawn_as_is(command);
+    for (authority, name) in [(&first, "a.test"), (&third, "b.test")] {
+        let connected = authority.client().connect_as(server.port, name);
+        connected.expect("a handshake");
+    }
+}
+
+#[test]
+fn keys_that_are_fewer_than_certificates_are_refused() {
+    let (site, authority) = (Site::new(), Authority::new());
+    let [certificate, key] = &authority.pair();
+    let mut command = Command::new(SANDSERVE);
+    command
+        .args(["-b", "127.0.0.1", "0", "-d"])
+        .arg(site.root());
+    command.args(["--tls-cert", certificate, "--tls-cert", certificate]);
+    let output = command.args(["--tls-key", key]).output().expect("it runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let reason = "name as many keys (1) as certificates (2), in the same order";
+    assert!(stderr.contains(reason), "{stderr}");
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+}
+
+/// Asks for a file, showing the certificate and key of `file` if there is one. Returns the response, or why there is none.
+fn ask(
+    client: &Client,
+    port: u16,
+    version: &'static SupportedProtocolVersion,
+    file: Option<&str>,
+) -> io::Result<Vec<u8>> {
+    let provider = Arc::new(default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .expect("versions")
+        .with_root_certificates(client.roots.clone());
+    let config = match file {
+        None => config.with_no_client_auth(),
+        Some(file) => {
+            let sections = pem::parse_many(fs::read(file).expect("a file")).expect("PEM");
+            let [certificate, key] = &sections[..] else {
+                panic!("{sections:?}");
+            };
+            let key = PrivatePkcs8KeyDer::from(key.contents().to_vec());
+            let chain = vec![CertificateDer::from(certificate.contents().to_vec())];
+            config
+                .with_client_auth_cert(chain, key.into())
+                .expect("a key")
+        }
+    };
+    let mut stream = agree(Arc::new(config), connect(port), "localhost")?;
+    stream.write_all(&request("GET", "/hello.txt", &["Connection: close"]))?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[test]
+fn clients_have_to_show_a_certificate_of_the_authority_that_is_named() {
+    let (site, authority) = (Site::new(), Authority::new());
+    let (staff, strangers) = (Authority::new(), Authority::new());
+    let [certificate, key] = &authority.pair();
+    let named = staff.own_file();
+    let arguments = ["--tls-cert", certificate, "--tls-key", key];
+    let arguments = [&arguments[..], &["--tls-client-ca", &named]].concat();
+    let server = Server::start(SANDSERVE, &site.root(), &arguments);
+    let (alice, mallory) = (staff.file_for("alice"), strangers.file_for("mallory"));
+    let client = authority.client();
+    for version in [&TLS12, &TLS13] {
+        let bytes = ask(&client, server.port, version, Some(&alice)).expect("a response");
+        assert_eq!(responses(&bytes, &["GET"])[0].text(), "hello\n");
+        // The alert arrives, though a request was sent.
+        for (file, alert) in [
+            (None, "CertificateRequired"),
+            (Some(&*mallory), "AlertReceived"),
+        ] {
+            let error = ask(&client, server.port, version, file).expect_err("refused");
+            let reason = format!("{error:?}");
+            assert!(reason.contains(alert), "{file:?}: {reason}");
+        }
+    }
+    server.wait_for_log("TLS handshake failed: the client showed no certificate");
+    server.wait_for_log("TLS handshake failed: the client's certificate is not accepted");
+    // The authorities are read anew.
+    fs::copy(strangers.own_file(), &named).expect("copied");
+    server.signal("HUP");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while ask(&client, server.port, &TLS13, Some(&mallory)).is_err() {
+        assert!(Instant::now() < deadline, "{}", server.log());
+    }
+    assert!(ask(&client, server.port, &TLS13, Some(&alice)).is_err());
+    // One that is no good leaves the others in place.
+    fs::write(&named, "no PEM").expect("a file");
+    server.signal("HUP");
+    server.wait_for_log("cannot use client authority `");
+    assert!(ask(&client, server.port, &TLS13, None).is_err());
+}
+
+#[test]
+fn browsers_are_told_to_insist_on_https() {
+    let (site, authority) = (Site::new(), Authority::new());
+    let [certificate, key] = &authority.pair();
+    let arguments = [
+        "-p",
+        "HTTP/1.1",
+        "--tls-cert",
+        certificate,
+        "--tls-key",
+        key,
+    ];
+    let arguments = [&arguments[..], &["--hsts", "600", "-H", "X-A: b"]].concat();
+    let server = Server::start(SANDSERVE, &site.root(), &arguments);
+    let mut stream = authority.client().connect(server.port);
+    for target in ["/hello.txt", "/missing"] {
+        send(&mut stream, &request("GET", target, &[]));
+        let response = read_response(&mut stream, "GET");
+        let insisted = response.header("Strict-Transport-Security");
+        assert_eq!(insisted, Some("max-age=600"), "{response:?}");
+        assert_eq!(response.header("X-A"), Some("b"), "{response:?}");
+    }
 }
 
 #[test]

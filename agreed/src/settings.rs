@@ -112,9 +112,15 @@ pub enum Kind {
         /// The name of the value in messages and help.
         value: &'static str,
     },
-    /// A file of the host by name, whose content is what a component is told.
+    /// A file of the host by name, whose content says who may enter. A component that takes the setting is told the
+    /// content.
     Content {
         /// The name of the value in messages and help.
+        value: &'static str,
+    },
+    /// Any number of files of the host, by name: the option may be repeated, the variable has one on each line.
+    Paths {
+        /// The name of a value in messages and help.
         value: &'static str,
     },
     /// Text that `check` accepts.
@@ -149,6 +155,7 @@ impl Kind {
             Kind::Number { value, .. }
             | Kind::OneOf { value, .. }
             | Kind::Path { value }
+            | Kind::Paths { value }
             | Kind::Content { value }
             | Kind::Text { value, .. }
             | Kind::Secret { value, .. }
@@ -486,20 +493,21 @@ pub const SETTINGS: &[Setting] = {
             Https,
             Host,
             ("tls-cert", "SANDSERVE_TLS_CERT"),
-            Kind::Path { value: "FILE" },
+            Kind::Paths { value: "FILE" },
             "Serve HTTPS with the certificates of this file",
         )
-        .more("FILE is in PEM format")
+        .more("FILE is in PEM format. The option may be repeated: clients are shown the certificate of the name that they ask for, or \
+             else the first")
         .common()
         .excludes(NO_SECOND_SOURCE),
         Setting::new(
             Https,
             Host,
             ("tls-key", "SANDSERVE_TLS_KEY"),
-            Kind::Path { value: "FILE" },
+            Kind::Paths { value: "FILE" },
             "Take the private key from this file",
         )
-        .more("FILE is in PEM format. The default is the file of the certificates")
+        .more("FILE is in PEM format. The default is the file of the certificates. The option may be repeated, once for each certificate")
         .common()
         .needs("tls-cert")
         .excludes(NO_SECOND_SOURCE),
@@ -508,7 +516,7 @@ pub const SETTINGS: &[Setting] = {
             Host,
             ("tls-password-file", "SANDSERVE_TLS_PASSWORD_FILE"),
             Kind::Path { value: "FILE" },
-            "Decrypt the private key with this password",
+            "Decrypt private keys with this password",
         )
         .more("FILE has the password in it")
         .needs("tls-cert")
@@ -522,6 +530,28 @@ pub const SETTINGS: &[Setting] = {
         )
         .more("The server prints the fingerprint of the certificate")
         .common(),
+        Setting::new(
+            Https,
+            Host,
+            ("tls-client-ca", "SANDSERVE_TLS_CLIENT_CA"),
+            Kind::Content { value: "FILE" },
+            "Ask clients for a certificate of these authorities",
+        )
+        .more("FILE has their certificates, in PEM format. The handshake with other clients fails")
+        .needs("tls-cert"),
+        Setting::new(
+            Https,
+            HostForFiles,
+            ("hsts", "SANDSERVE_HSTS"),
+            Kind::Number {
+                value: "SECONDS",
+                least: 0,
+                most: u32::MAX as u64,
+            },
+            "Have browsers insist on HTTPS for so long",
+        )
+        .more("The header is Strict-Transport-Security. 0 ends what browsers keep to")
+        .needs("tls-cert"),
         Setting::new(
             Log,
             Component,

@@ -3,6 +3,8 @@
 
 use std::convert::Infallible;
 use std::env;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use agreed::settings::{Group, Kind, PORT, SETTINGS, Setting};
@@ -160,6 +162,19 @@ impl Given {
         self.0.get_one(option).cloned()
     }
 
+    /// Returns the values of `option`, names of files.
+    pub(crate) fn paths(&self, option: &str) -> Vec<PathBuf> {
+        let values = self.0.get_many::<PathBuf>(option).into_iter().flatten();
+        match self.0.value_source(option) {
+            Some(ValueSource::EnvVariable) => values
+                .flat_map(|value| value.as_os_str().as_bytes().split(|&byte| byte == b'\n'))
+                .filter(|line| !line.is_empty())
+                .map(|line| OsStr::from_bytes(line).into())
+                .collect(),
+            _ => values.cloned().collect(),
+        }
+    }
+
     /// Returns the values of `option`, one a line.
     pub(crate) fn lines(&self, option: &str) -> Vec<&str> {
         let values = self.0.get_many::<String>(option).into_iter().flatten();
@@ -188,7 +203,7 @@ impl Given {
                         self.text(option)?.to_owned()
                     }
                     Kind::Lines { .. } => self.lines(option).join("\n"),
-                    Kind::Path { .. } | Kind::Content { .. } => return None,
+                    Kind::Path { .. } | Kind::Paths { .. } | Kind::Content { .. } => return None,
                 };
                 Some((setting.variable.to_owned(), value))
             })
@@ -283,6 +298,7 @@ impl Given {
             | Kind::Number { .. }
             | Kind::OneOf { .. }
             | Kind::Path { .. }
+            | Kind::Paths { .. }
             | Kind::Content { .. } => Ok(()),
         };
         checked.map_err(|(value, reason)| {
@@ -419,7 +435,8 @@ fn argument(setting: &'static Setting, variables: Variables) -> Arg {
             arg = arg.env(setting.variable).hide_env_values(true);
         }
     }
-    if !closes_a_door && !matches!(setting.kind, Kind::Lines { .. }) {
+    let is_repeatable = matches!(setting.kind, Kind::Lines { .. } | Kind::Paths { .. });
+    if !closes_a_door && !is_repeatable {
         // As in Python, the last counts.
         arg = arg.overrides_with(setting.option);
     }
@@ -432,6 +449,9 @@ fn argument(setting: &'static Setting, variables: Variables) -> Arg {
         }
         Kind::OneOf { words, .. } => arg.value_parser(PossibleValuesParser::new(words)),
         Kind::Path { .. } | Kind::Content { .. } => arg.value_parser(value_parser!(PathBuf)),
+        Kind::Paths { .. } => arg
+            .value_parser(value_parser!(PathBuf))
+            .action(ArgAction::Append),
         Kind::Text { .. } | Kind::Secret { .. } => arg,
         Kind::Lines { .. } => arg.action(ArgAction::Append),
     }

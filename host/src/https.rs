@@ -2,6 +2,7 @@
 //! its own.
 
 use std::fs;
+use std::iter;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -9,16 +10,34 @@ use sandserve_host::{TlsConfig, explain};
 
 use crate::options::TlsFiles;
 
-/// Loads the certificate, the key and the password of `files`.
+/// Loads the certificates, the keys and the password of `files`.
 ///
 /// # Errors
-/// In one line, the file that is to blame and the reason.
+/// In one line, the file that is to blame and the reason, or that keys and certificates are not as many.
 pub(crate) fn load(files: &TlsFiles) -> Result<TlsConfig, String> {
     let password = files.password.as_deref().map(read_password).transpose()?;
     // As in Python, a password neither begins nor ends with white space.
     let password = password.as_deref().map(str::trim);
-    TlsConfig::load_cert_chain(&files.certificate, files.key.as_deref(), password)
-        .map_err(|error| error.to_string())
+    let (certificates, keys) = (&files.certificates, &files.keys);
+    if !keys.is_empty() && keys.len() != certificates.len() {
+        return Err(format!(
+            "cannot tell which certificate a key is of: name as many keys ({}) as certificates ({}), in the same order",
+            keys.len(),
+            certificates.len()
+        ));
+    }
+    let keys = keys.iter().map(|key| Some(key.as_path()));
+    let mut pairs = certificates.iter().zip(keys.chain(iter::repeat(None)));
+    let (certificate, key) = pairs.next().ok_or("there is no certificate")?;
+    let first = TlsConfig::load_cert_chain(certificate, key, password);
+    let all = pairs.fold(first, |tls, (certificate, key)| {
+        tls?.and_cert_chain(certificate, key, password)
+    });
+    let tls = match &files.client_ca {
+        Some(authorities) => all.and_then(|tls| tls.client_ca(authorities)),
+        None => all,
+    };
+    tls.map_err(|error| error.to_string())
 }
 
 /// Makes a certificate for a server at `address` that was bound to the name `bind`.

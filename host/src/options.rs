@@ -65,12 +65,16 @@ pub(crate) enum Tls {
     Files(TlsFiles),
 }
 
-/// Files with a certificate and what belongs to it.
+/// Files with certificates and what belongs to them.
 #[derive(Debug)]
 pub(crate) struct TlsFiles {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: Option<PathBuf>,
+    /// The certificates, of which the first is for names that none of the others has.
+    pub(crate) certificates: Vec<PathBuf>,
+    /// The key of each, or none where each file of certificates has its own.
+    pub(crate) keys: Vec<PathBuf>,
     pub(crate) password: Option<PathBuf>,
+    /// The authorities that clients need a certificate of.
+    pub(crate) client_ca: Option<PathBuf>,
 }
 
 /// The options for scripts.
@@ -92,7 +96,12 @@ impl Options {
     /// meaning counts as not given here.
     pub(crate) fn new(given: &Given) -> Options {
         let port = given.number(settings::PORT).unwrap_or_default();
+        let header = header(given);
         let mut environment = given.environment();
+        environment.retain(|(name, _)| name != settings::HEADER);
+        if !header.is_empty() {
+            environment.push((settings::HEADER.into(), header.clone()));
+        }
         environment.extend(variables(given));
         Options {
             port: u16::try_from(port).unwrap_or_default(),
@@ -119,7 +128,7 @@ impl Options {
             log_file: given.path("log-file"),
             grace: Duration::from_secs(given.number("grace").unwrap_or_default()),
             fields: fields::of_every_response(
-                &given.lines("header").join("\n"),
+                &header,
                 given.is_on("cors"),
                 given.is_on("cross-origin-isolation"),
             ),
@@ -171,11 +180,25 @@ fn tls(given: &Given) -> Option<Tls> {
     if given.is_on("tls-self-signed") {
         return Some(Tls::SelfSigned);
     }
-    Some(Tls::Files(TlsFiles {
-        certificate: given.path("tls-cert")?,
-        key: given.path("tls-key"),
-        password: given.path("tls-password-file"),
-    }))
+    let certificates = given.paths("tls-cert");
+    (!certificates.is_empty()).then(|| {
+        Tls::Files(TlsFiles {
+            certificates,
+            keys: given.paths("tls-key"),
+            password: given.path("tls-password-file"),
+            client_ca: given.path("tls-client-ca"),
+        })
+    })
+}
+
+/// Returns the field lines of every response, that of HSTS (RFC 6797 6.1) among them.
+fn header(given: &Given) -> String {
+    let hsts = given
+        .number("hsts")
+        .map(|seconds| format!("Strict-Transport-Security: max-age={seconds}"));
+    let lines = given.lines("header").into_iter();
+    let lines: Vec<_> = lines.chain(hsts.as_deref()).collect();
+    lines.join("\n")
 }
 
 fn count(given: &Given, option: &str) -> Option<usize> {

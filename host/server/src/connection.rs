@@ -31,6 +31,7 @@ use crate::pace::watch::Abandoned;
 use crate::sandbox::{Endpoint, Head, Info, Instance, Next, Sandbox, Served};
 use crate::strikes::{Limit, strike};
 use crate::tls::TlsConfig;
+use crate::tls::fault::Fault;
 use crate::transport::refusal::Refusal;
 use crate::transport::socket::{Arrived, Prefaced, Progress, Socket};
 use crate::transport::tls::Spoken;
@@ -395,14 +396,22 @@ impl Connection {
         match self.socket.start_tls(tls).await {
             Ok(Spoken::Tls) => true,
             Ok(Spoken::SomethingElse) => {
+                self.strike(party, Limit::Tls(Fault::NotTls));
                 self.socket.write(NOT_TLS);
                 if self.socket.send().await.is_ok() {
                     self.socket.linger().await;
                 }
                 false
             }
-            Err(_) => {
-                self.tell_struck(party);
+            Err(error) => {
+                let struck = self.socket.take_struck();
+                if let Some(limit) = struck.or_else(|| Fault::of(&error).map(Limit::Tls)) {
+                    self.strike(party, limit);
+                }
+                // The client may have sent a request already, and closing on that would take the alert from it.
+                if error.kind() == io::ErrorKind::InvalidData {
+                    self.socket.linger().await;
+                }
                 false
             }
         }

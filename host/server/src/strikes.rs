@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::explain::explain;
 use crate::lock::lock;
 use crate::log;
+use crate::tls::fault::Fault;
 
 /// The time that is counted over before the next line.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -25,6 +26,8 @@ const OTHERS: &str = "-";
 pub(crate) enum Limit {
     /// The time to agree on keys.
     Handshake,
+    /// A handshake that failed.
+    Tls(Fault),
     /// The time for the head of a request.
     Head,
     /// The rate of content.
@@ -65,6 +68,7 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match *self {
             Limit::Handshake => "no TLS handshake in time",
+            Limit::Tls(fault) => return fault.fmt(f),
             Limit::Head => "no whole request in time",
             Limit::Content => "content came too slowly",
             Limit::Reading => "an answer was read too slowly",

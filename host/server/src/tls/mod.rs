@@ -2,7 +2,9 @@
 //! TLS in `transport::tls`; private keys are read in `key`. A certificate is shown as it is: whether it is any good is for
 //! clients to say, and no more than the public key is looked for in it (`der`).
 
+mod by_name;
 mod der;
+pub(crate) mod fault;
 mod key;
 
 use std::fmt;
@@ -14,13 +16,16 @@ use std::time::{Duration, SystemTime};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
 };
-use rustls::ServerConfig;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::crypto::ring::{Ticketer, default_provider};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
 
 use crate::explain::explain;
+use crate::tls::by_name::ByName;
 
 /// Times before and after its making during which a self-signed certificate is valid: clocks differ, and no
 /// client wants one for more than 398 days.
@@ -37,6 +42,10 @@ const CERTIFICATES: [&str; 3] = ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CER
 pub struct TlsConfig {
     pub(crate) config: Arc<ServerConfig>,
     fingerprint: Arc<str>,
+    /// The certificates and their keys. The first is for clients that ask for no name, or for one that none has.
+    shown: Vec<Arc<CertifiedKey>>,
+    /// The authorities of clients, where clients have to show a certificate.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 /// The reason for which there is no [`TlsConfig`].
@@ -46,6 +55,8 @@ pub enum TlsError {
     Certificate(PathBuf, String),
     /// The key file of this path cannot be used, for this reason.
     Key(PathBuf, String),
+    /// The file of this path with the authorities of clients cannot be used, for this reason.
+    ClientCa(PathBuf, String),
     /// No certificate can be made, for this reason.
     SelfSigned(String),
 }
@@ -64,30 +75,45 @@ impl TlsConfig {
         keyfile: Option<&Path>,
         password: Option<&str>,
     ) -> Result<Self, TlsError> {
-        let keyfile = keyfile.unwrap_or(certfile);
-        let bad_certificate = |reason| TlsError::Certificate(certfile.into(), reason);
-        let bad_key = |reason| TlsError::Key(keyfile.into(), reason);
-        let certificates = certificates(certfile).map_err(bad_certificate)?;
-        let key = read(keyfile).and_then(|pem| key::private_key(pem, password));
-        let key = key.map_err(bad_key)?;
-        let first = certificates
-            .first()
-            .and_then(|first| der::public_key_of(first));
-        let Some(of_certificate) = first.map(<[u8]>::to_vec) else {
-            return Err(bad_certificate(
-                "it does not begin with a certificate".into(),
-            ));
-        };
-        let signing = any_supported_type(&key).map_err(|_| bad_key(key::why_not(&key)))?;
-        let of_key = signing.public_key();
-        let of_key = of_key.as_deref().and_then(|info| der::public_key(info));
-        if of_key.is_some_and(|of_key| of_key != of_certificate) {
-            return Err(bad_key(format!(
-                "it is not the key of certificate `{}`; name the one that the certificate was made with",
-                certfile.display()
-            )));
+        let shown = cert_chain(certfile, keyfile, password)?;
+        TlsConfig::new(vec![shown.into()], None)
+            .map_err(|error| TlsError::Certificate(certfile.into(), error.to_string()))
+    }
+
+    /// Adds a certificate and its key, read as [`Self::load_cert_chain`] does. A client is shown the first certificate
+    /// that is for the name it asks for (RFC 6066 3) and of a kind that it can verify.
+    ///
+    /// # Errors
+    /// Those of [`Self::load_cert_chain`].
+    pub fn and_cert_chain(
+        mut self,
+        certfile: &Path,
+        keyfile: Option<&Path>,
+        password: Option<&str>,
+    ) -> Result<Self, TlsError> {
+        let shown = cert_chain(certfile, keyfile, password)?;
+        self.shown.push(shown.into());
+        TlsConfig::new(self.shown, self.clients)
+            .map_err(|error| TlsError::Certificate(certfile.into(), error.to_string()))
+    }
+
+    /// Has clients show a certificate of an authority in this PEM file. The handshake with a client that shows none, or
+    /// another, fails: it cannot send a request.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that has something else in it than certificates of authorities.
+    pub fn client_ca(self, cafile: &Path) -> Result<Self, TlsError> {
+        let bad = |reason| TlsError::ClientCa(cafile.into(), reason);
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(cafile).map_err(bad)? {
+            let added = roots.add(certificate);
+            added.map_err(|error| bad(error.to_string()))?;
         }
-        TlsConfig::new(certificates, signing).map_err(|error| bad_certificate(error.to_string()))
+        let provider = Arc::new(default_provider());
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| bad(error.to_string()))?;
+        TlsConfig::new(self.shown, Some(clients)).map_err(|error| bad(error.to_string()))
     }
 
     /// Makes a key, and a certificate for it that is its own authority and names `names`: host names
@@ -114,7 +140,8 @@ impl TlsConfig {
         let (certificate, key) = made().map_err(|error| failed(&error))?;
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let key = any_supported_type(&key).map_err(|error| failed(&error))?;
-        TlsConfig::new(vec![certificate.into()], key).map_err(|error| failed(&error))
+        let shown = CertifiedKey::new(vec![certificate.into()], key);
+        TlsConfig::new(vec![shown.into()], None).map_err(|error| failed(&error))
     }
 
     /// Returns the SHA-256 fingerprint of the server's certificate, as browsers and `openssl x509` show it:
@@ -124,15 +151,18 @@ impl TlsConfig {
     }
 
     fn new(
-        certificates: Vec<CertificateDer<'static>>,
-        key: Arc<dyn SigningKey>,
+        shown: Vec<Arc<CertifiedKey>>,
+        clients: Option<Arc<dyn ClientCertVerifier>>,
     ) -> Result<Self, rustls::Error> {
-        let fingerprint = certificates.first().map(fingerprint).unwrap_or_default();
-        let shown = SingleCertAndKey::from(CertifiedKey::new(certificates, key));
+        let first = shown.first().and_then(|first| first.cert.first());
+        let fingerprint = first.map(fingerprint).unwrap_or_default();
+        let verifier = clients
+            .clone()
+            .unwrap_or_else(WebPkiClientVerifier::no_client_auth);
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(shown));
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(ByName(shown.clone())));
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         // A client keeps its session in its ticket: sessions kept here would be as few as there is room for, and
         // every core would wait for the others to look into them.
@@ -142,6 +172,8 @@ impl TlsConfig {
         Ok(TlsConfig {
             config: Arc::new(config),
             fingerprint: fingerprint.into(),
+            shown,
+            clients,
         })
     }
 }
@@ -151,6 +183,7 @@ impl fmt::Display for TlsError {
         let (what, path, reason) = match self {
             TlsError::Certificate(path, reason) => ("certificate", path, reason),
             TlsError::Key(path, reason) => ("key", path, reason),
+            TlsError::ClientCa(path, reason) => ("client authority", path, reason),
             TlsError::SelfSigned(reason) => {
                 return write!(f, "cannot make a certificate: {reason}");
             }
@@ -160,6 +193,38 @@ impl fmt::Display for TlsError {
 }
 
 impl std::error::Error for TlsError {}
+
+/// Reads a chain of certificates and its key: see [`TlsConfig::load_cert_chain`].
+fn cert_chain(
+    certfile: &Path,
+    keyfile: Option<&Path>,
+    password: Option<&str>,
+) -> Result<CertifiedKey, TlsError> {
+    let keyfile = keyfile.unwrap_or(certfile);
+    let bad_certificate = |reason| TlsError::Certificate(certfile.into(), reason);
+    let bad_key = |reason| TlsError::Key(keyfile.into(), reason);
+    let certificates = certificates(certfile).map_err(bad_certificate)?;
+    let key = read(keyfile).and_then(|pem| key::private_key(pem, password));
+    let key = key.map_err(bad_key)?;
+    let first = certificates
+        .first()
+        .and_then(|first| der::public_key_of(first));
+    let Some(of_certificate) = first.map(<[u8]>::to_vec) else {
+        return Err(bad_certificate(
+            "it does not begin with a certificate".into(),
+        ));
+    };
+    let signing = any_supported_type(&key).map_err(|_| bad_key(key::why_not(&key)))?;
+    let of_key = signing.public_key();
+    let of_key = of_key.as_deref().and_then(|info| der::public_key(info));
+    if of_key.is_some_and(|of_key| of_key != of_certificate) {
+        return Err(bad_key(format!(
+            "it is not the key of certificate `{}`; name the one that the certificate was made with",
+            certfile.display()
+        )));
+    }
+    Ok(CertifiedKey::new(certificates, signing))
+}
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| explain(&error))

@@ -50,13 +50,18 @@ impl Transport {
     }
 
     /// Goes through the handshake, if there is one. A client that turns out to speak
-    /// [`Spoken::SomethingElse`] is not encrypted to from then on.
+    /// [`Spoken::SomethingElse`], or that the handshake failed with, is not encrypted to from then on.
     pub(crate) fn poll_handshake(&mut self, cx: &mut Context) -> Poll<io::Result<Spoken>> {
         let Transport::Tls(stream) = self else {
             return Poll::Ready(Ok(Spoken::SomethingElse));
         };
         let spoken = stream.poll_handshake(cx);
-        if let Poll::Ready(Ok(Spoken::SomethingElse)) = spoken
+        let is_plain = match &spoken {
+            Poll::Ready(Ok(spoken)) => *spoken == Spoken::SomethingElse,
+            Poll::Ready(Err(error)) => error.kind() == io::ErrorKind::InvalidData,
+            Poll::Pending => false,
+        };
+        if is_plain
             && let Transport::Tls(stream) = mem::replace(self, Transport::Plain(Stream::Lost))
         {
             *self = Transport::Plain(stream.into_inner());

@@ -58,12 +58,18 @@ impl TlsStream {
         self.stream.duplicate()
     }
 
-    /// Goes through the handshake. To a client of [`Spoken::SomethingElse`], nothing was answered.
+    /// Goes through the handshake. One that fails ends in [`io::ErrorKind::InvalidData`], and the client was told why;
+    /// one that the client leaves in [`io::ErrorKind::UnexpectedEof`], or [`io::ErrorKind::ConnectionAborted`] where
+    /// nothing had come. To a client of [`Spoken::SomethingElse`], nothing was answered.
     pub(crate) fn poll_handshake(&mut self, cx: &mut Context) -> Poll<io::Result<Spoken>> {
         while self.tls.is_handshaking() {
             ready!(self.poll_flush(cx))?;
             if ready!(self.poll_read_tls(cx))? == 0 {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                let gone = match self.is_begun {
+                    true => io::ErrorKind::UnexpectedEof,
+                    false => io::ErrorKind::ConnectionAborted,
+                };
+                return Poll::Ready(Err(gone.into()));
             }
             self.is_begun = true;
             match self.tls.process_new_packets() {
