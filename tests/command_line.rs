@@ -616,7 +616,7 @@ fn a_message_names_the_variable_that_is_to_blame() {
 }
 
 #[test]
-fn empty_variables_count_as_not_given_but_for_passwords() {
+fn empty_variables_count_as_not_given_but_for_those_of_who_may_come_in() {
     let site = Site::new();
     let mut command = Command::new(SANDSERVE);
     command
@@ -624,7 +624,7 @@ fn empty_variables_count_as_not_given_but_for_passwords() {
         .arg(site.root())
         .arg("0");
     for setting in SETTINGS {
-        if !["auth", "auth-file"].contains(&setting.option) {
+        if !["auth", "auth-file", "tls-client-ca"].contains(&setting.option) {
             command.env(setting.variable, "");
         }
     }
@@ -632,7 +632,11 @@ fn empty_variables_count_as_not_given_but_for_passwords() {
     let response = get(server.port, "/hello.txt", &[]);
     assert_eq!(response.text(), "hello\n", "{response:?}");
     server.wait_for_log("\"GET /hello.txt HTTP/1.1\" 200 -");
-    for variable in ["SANDSERVE_AUTH", "SANDSERVE_AUTH_FILE"] {
+    for variable in [
+        "SANDSERVE_AUTH",
+        "SANDSERVE_AUTH_FILE",
+        "SANDSERVE_TLS_CLIENT_CA",
+    ] {
         let output = Command::new(SANDSERVE)
             .env(variable, "")
             .output()

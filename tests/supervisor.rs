@@ -2,9 +2,10 @@
 //! and a log that takes nothing.
 #![cfg(target_os = "linux")]
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -157,6 +158,31 @@ fn a_root_that_is_missing_is_served_once_it_is_there() {
         "{warning}"
     );
     assert_eq!(get(server.port, "/", &[]).status, 404);
+}
+
+#[test]
+fn scripts_of_a_root_that_is_missing_run_once_it_is_there() {
+    let site = Site::empty();
+    let root = site.root().join("later");
+    let server = serve(&root, &["--cgi"]);
+    server.wait_for_log("cannot open directory");
+    for target in ["/", "/cgi-bin/it"] {
+        let response = get(server.port, target, &[]);
+        assert_eq!(response.status, 404, "{target}: {response:?}");
+    }
+    let script = site.write("new/cgi-bin/it", "#!/bin/sh\nprintf '\\nran\\n'\n");
+    for path in [
+        &script,
+        &site.root().join("new/cgi-bin"),
+        &site.root().join("new"),
+    ] {
+        fs::set_permissions(path, Permissions::from_mode(0o755)).expect("a mode");
+    }
+    fs::set_permissions(site.root(), Permissions::from_mode(0o755)).expect("a mode");
+    fs::rename(site.root().join("new"), &root).expect("renamed");
+    wait_until("the script runs", || {
+        get(server.port, "/cgi-bin/it", &[]).text() == "ran\n"
+    });
 }
 
 /// A file system that is served can be unmounted once nobody has asked for anything for a few seconds. The

@@ -61,7 +61,7 @@ pub(crate) fn work(
             };
             let root_of_scripts = match starter.map(ToStarter::wait_until_ready).transpose() {
                 Ok(root) => root,
-                // A root that cannot be opened is why, and is said better by who opens it here.
+                // A system that cannot run scripts is why, and is said better by who finds out here.
                 Err(error) => {
                     make()?;
                     return Err(one_line("cannot run scripts")(error));
@@ -87,12 +87,12 @@ type Identity = (u64, u64);
 struct Directories {
     names: Vec<PathBuf>,
     meant: Vec<Option<Identity>>,
-    /// The root of the process that starts scripts.
-    root_of_scripts: Option<Identity>,
+    /// The root of the process that starts scripts, if there is one: that has none where the root was not there.
+    root_of_scripts: Option<Option<Identity>>,
 }
 
 impl Directories {
-    fn new(options: &Options, root_of_scripts: Option<Identity>) -> Self {
+    fn new(options: &Options, root_of_scripts: Option<Option<Identity>>) -> Self {
         let more = options.dirs.iter().map(|(path, _)| path);
         let names: Vec<_> = iter::once(&options.directory)
             .chain(more)
@@ -118,7 +118,7 @@ impl Directories {
         let now = self.now();
         let has_moved = |(now, meant): (&Option<_>, &Option<_>)| now.is_some() && now != meant;
         let root = now.first().copied().flatten();
-        let root_of_scripts = self.root_of_scripts.or(root);
+        let root_of_scripts = self.root_of_scripts.unwrap_or(root);
         now.iter().zip(&self.meant).any(has_moved) || (root.is_some() && root != root_of_scripts)
     }
 

@@ -53,8 +53,8 @@ const MAX_SCRIPTS: usize = 64;
 
 /// The scripts beneath a directory, with the means to run them and the time that each has.
 pub struct Scripts {
-    /// The directory that scripts are beneath.
-    root: Arc<File>,
+    /// The directory that scripts are beneath; `None` where it was not there.
+    root: Option<Arc<File>>,
     path: String,
     timeout: Duration,
     max_time: Option<Duration>,
@@ -80,15 +80,14 @@ pub struct DirAccess {
 
 impl Scripts {
     /// Returns the scripts beneath `root`, each of which is ended when it has been silent for `timeout`. Scripts that are
-    /// WebAssembly may use `directories`.
+    /// WebAssembly may use `directories`. Where `root` is not there, no script is found.
     ///
     /// # Errors
-    /// A directory that cannot be opened, and a system that cannot open a file beneath one without being
+    /// One of the `directories` that cannot be opened, and a system that cannot open a file beneath one without being
     /// led out of it: this takes Linux 5.6.
     pub fn new(root: &Path, timeout: Duration, directories: &[DirAccess]) -> Result<Self> {
-        let path = root.canonicalize()?.to_string_lossy().into_owned();
-        let root = File::open(root)?;
-        open::check_system(&root)?;
+        let path = root.canonicalize().or_else(|_| std::path::absolute(root))?;
+        let root = open::open_root(root)?;
         let mut wasi = WasiCtx::builder();
         for directory in directories {
             let perms = match directory.writable {
@@ -100,8 +99,8 @@ impl Scripts {
                 .with_context(cannot)?;
         }
         Ok(Scripts {
-            root: Arc::new(root),
-            path,
+            root: root.map(Arc::new),
+            path: path.to_string_lossy().into_owned(),
             timeout,
             max_time: None,
             slots: Slots::new(MAX_SCRIPTS),
@@ -259,7 +258,10 @@ async fn start(
         return Err(Error::msg("a script without a connection"));
     };
     let (socket, client) = (socket.clone(), client.clone());
-    let (root, to, name) = (scripts.root.clone(), scripts.root.clone(), path.clone());
+    let Some(root) = scripts.root.clone() else {
+        return Ok((Err(Refusal::NotFound),));
+    };
+    let (to, name) = (root.clone(), path.clone());
     let storage = store.data().root.storage_of(&root);
     let way = (PathFlags::SYMLINK_FOLLOW, path.clone());
     let find = move || open::open(&root, &name);

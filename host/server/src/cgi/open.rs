@@ -3,12 +3,20 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
 use super::Refusal;
 #[cfg(target_os = "linux")]
 use crate::instance::beneath::find;
+
+/// The way the root is opened: names are found beneath a directory that may not be listed, too.
+#[cfg(target_os = "linux")]
+const ROOT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+#[cfg(not(target_os = "linux"))]
+const ROOT: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
 
 /// A file that was found, and its metadata. The file need not be readable.
 pub(super) struct Opened {
@@ -48,18 +56,27 @@ pub(super) fn open(root: &File, path: &str) -> Result<Opened, Refusal> {
     }
 }
 
-/// Makes sure that files can be found beneath `root` and nowhere else.
+/// Returns the directory `root`, which scripts are found beneath; `None` where it is not there now, or may not be
+/// reached.
 ///
 /// # Errors
-/// A system that cannot tell.
-pub(super) fn check_system(root: &File) -> io::Result<()> {
+/// A system that cannot open a file beneath a directory without being led out of it.
+pub(super) fn open_root(root: &Path) -> io::Result<Option<File>> {
     let unsupported = || {
         io::Error::new(
             io::ErrorKind::Unsupported,
             "the system has no openat2(2); Linux has it from 5.6 on",
         )
     };
-    find(root, ".").map(drop).ok_or_else(unsupported)
+    let root = match rustix::fs::open(root, ROOT, Mode::empty()) {
+        Ok(root) => File::from(root),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    match find(&root, ".") {
+        Some(_) => Ok(Some(root)),
+        None => Err(unsupported()),
+    }
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -168,7 +168,7 @@ async fn begin(
         None => {
             let limits = scripts.limits.clone();
             // As root it takes 20 ms, and more for a process with more memory: nobody but its client waits.
-            let root = scripts.root.clone();
+            let root = scripts.root.clone().ok_or(Refusal::NotFound)?;
             let start = move || program::start_here((&root, file), &order, ends, &limits);
             let started = spawn_blocking(start).await;
             with(

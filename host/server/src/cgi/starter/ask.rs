@@ -52,11 +52,12 @@ impl ToStarter {
         &self.0
     }
 
-    /// Waits until the starter is there. Returns which directory its scripts are beneath, as device and inode.
+    /// Waits until the starter is there. Returns which directory its scripts are beneath, as device and inode; `None`
+    /// where the directory was not there.
     ///
     /// # Errors
     /// A starter that has ended, or that takes too long.
-    pub fn wait_until_ready(&self) -> io::Result<(u64, u64)> {
+    pub fn wait_until_ready(&self) -> io::Result<Option<(u64, u64)>> {
         let mut hello = [0; HELLO + 1];
         loop {
             match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&START)) {
@@ -72,7 +73,9 @@ impl ToStarter {
                     let bytes = hello[at..].first_chunk();
                     bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
                 };
-                Ok((number(0), number(8)))
+                let identity = (number(0), number(8));
+                // No directory has neither a device nor an inode.
+                Ok((identity != (0, 0)).then_some(identity))
             }
             _ => Err(has_ended()),
         }

@@ -41,7 +41,7 @@ use message::{Answer, LENGTH, MAX_ORDER};
 pub use ask::ToStarter;
 pub(super) use message::Order;
 
-/// Bytes of the first word to a worker: device and inode of the root.
+/// Bytes of the first word to a worker: device and inode of the root, zeros where it was not there.
 const HELLO: usize = 16;
 /// The word of a worker that orders a script, whose socket comes with the word.
 const SCRIPT: u8 = b's';
@@ -57,7 +57,7 @@ const LOOK: Duration = Duration::from_millis(2);
 /// The starter of scripts, which a worker orders them of. Needs a process of its own, with one thread.
 #[derive(Debug)]
 pub struct ScriptStarter {
-    root: File,
+    root: Option<File>,
     limits: ScriptLimits,
     max_scripts: usize,
 }
@@ -81,15 +81,14 @@ pub fn starter_socket() -> io::Result<(ToStarter, OfWorker)> {
 }
 
 impl ScriptStarter {
-    /// Makes a starter of scripts beneath `root`, at most `max_scripts` at once, each within `limits`.
+    /// Makes a starter of scripts beneath `root`, at most `max_scripts` at once, each within `limits`. Finds none where
+    /// `root` is not there.
     ///
     /// # Errors
     /// The errors of [`Scripts::new`](super::Scripts::new).
     pub fn new(root: &Path, limits: ScriptLimits, max_scripts: usize) -> io::Result<Self> {
-        let root = File::open(root)?;
-        open::check_system(&root)?;
         Ok(ScriptStarter {
-            root,
+            root: open::open_root(root)?,
             limits,
             max_scripts,
         })
@@ -120,8 +119,11 @@ impl ScriptStarter {
     }
 
     fn hello(&self) -> io::Result<[u8; HELLO]> {
-        let stat = fstat(&self.root)?;
         let mut hello = [0; HELLO];
+        let Some(root) = &self.root else {
+            return Ok(hello);
+        };
+        let stat = fstat(root)?;
         hello[..8].copy_from_slice(&stat.st_dev.to_le_bytes());
         hello[8..].copy_from_slice(&stat.st_ino.to_le_bytes());
         Ok(hello)
@@ -361,9 +363,9 @@ impl Ordered {
 
 impl ScriptStarter {
     fn start(&self, order: &Order, ends: Ends) -> Result<Pid, Refusal> {
-        let file = open::open(&self.root, &order.path)?;
+        let root = self.root.as_ref().ok_or(Refusal::NotFound)?;
+        let script = (root, open::open(root, &order.path)?);
         let dies_with = Some(getpid());
-        let script = (&self.root, file);
         let start = |mut command: std::process::Command| command.spawn();
         let child = program::start(script, order, ends, &self.limits, dies_with, start)?;
         let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
