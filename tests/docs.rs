@@ -1,4 +1,5 @@
 //! The pages of this repository: their links and images lead somewhere. Links to other sites are not followed.
+//! The tests that a page names exist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -132,4 +133,32 @@ fn the_handler_of_the_page_is_the_example() {
         .expect("a comment above the code");
     let page = read("docs/handlers.md");
     assert!(page.contains(&format!("```rust\n{code}```\n")), "{code}");
+}
+
+#[test]
+fn tests_that_the_threat_model_names_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = fs::read_to_string(root.join("SECURITY.md")).expect("a page");
+    let named: Vec<_> = page.split('`').filter(|it| it.contains("::")).collect();
+    assert!(named.len() > 20, "{named:?}");
+    let missing: Vec<_> = named.iter().filter(|it| !is_test(&root, it)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Returns whether `name`, as `cargo test` prints it, is a test of the black box or of the host.
+fn is_test(root: &Path, name: &str) -> bool {
+    let (module, function) = name.rsplit_once("::").unwrap_or_default();
+    let module = module.trim_end_matches("::tests").replace("::", "/");
+    let is_defined = |text: String| {
+        text.split("#[test]")
+            .skip(1)
+            .filter_map(|it| it.split_once("fn "))
+            .any(|(_, it)| it.split('(').next() == Some(function))
+    };
+    ["tests", "host/server/src"].iter().any(|wing| {
+        [format!("{module}.rs"), format!("{module}/mod.rs")]
+            .iter()
+            .filter_map(|file| fs::read_to_string(root.join(wing).join(file)).ok())
+            .any(is_defined)
+    })
 }
