@@ -286,10 +286,7 @@ fn many_at_once_are_answered_right() {
     install(&site, "cgi_script");
     let server = serve(&site, &[]);
     // It is compiled for the first, longer than any of a crowd would wait for a slot on a slow machine.
-    assert_eq!(
-        get(server.port, "/cgi-bin/cgi_script.wasm", &[]).status,
-        200
-    );
+    assert_eq!(get(server.port, "/cgi-bin/cgi_script.wasm").status, 200);
     let mut streams: Vec<_> = (0..100)
         .map(|number| {
             let mut stream = connect(server.port);
