@@ -2,6 +2,7 @@
 //! workspace, the package `component/` is built for wasm32-wasip2, without and with its features, and the sources of
 //! the handler crate are written down for `sandserve new`. What `sandserve bundle` fills is made here too (`satisfy`).
 
+mod metadata;
 mod satisfy;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::process::{self, Command};
 use std::{env, fs};
 
 use agreed::bundle::Header;
+use metadata::Metadata;
 use satisfy::Environment;
 
 const TARGET: &str = "wasm32-wasip2";
@@ -17,18 +19,18 @@ const TARGET: &str = "wasm32-wasip2";
 const FILES: [&str; 5] = [
     BUNDLE,
     BUNDLE_WITH_ENVIRONMENT,
-    "cgi_server.wasm",
-    "file_server.wasm",
+    CGI_SERVER,
+    FILE_SERVER,
     "handler_crate.rs",
 ];
 
 /// The name of a component here, and the features of its package. All have one name in the target directory,
 /// where the last stays: the file server.
-const COMPONENTS: [(&str, &str); 3] = [
-    (BUNDLE, "bundle"),
-    ("cgi_server.wasm", "cgi"),
-    ("file_server.wasm", ""),
-];
+const COMPONENTS: [(&str, &str); 3] = [(BUNDLE, "bundle"), (CGI_SERVER, "cgi"), (FILE_SERVER, "")];
+/// The component that serves a directory.
+const FILE_SERVER: &str = "file_server.wasm";
+/// The one that runs scripts too.
+const CGI_SERVER: &str = "cgi_server.wasm";
 /// The component without files that `sandserve bundle` puts some into.
 const BUNDLE: &str = "bundle.wasm";
 /// The one that sees the environment of its host.
@@ -36,6 +38,7 @@ const BUNDLE_WITH_ENVIRONMENT: &str = "bundle_with_environment.wasm";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=metadata.rs");
     println!("cargo:rerun-if-changed=satisfy.rs");
     // Asked for at run time: a target directory may be a copy of another checkout's.
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
@@ -129,6 +132,7 @@ fn build_components(root: &Path, out: &Path) -> Result<(), String> {
         .nth(4)
         .expect("target/PROFILE/build/PACKAGE/out")
         .join("component");
+    let flags = without_paths(root, &target_dir)?;
     for (name, features) in COMPONENTS {
         let status = Command::new(env::var_os("CARGO").expect("set by cargo"))
             .current_dir(root)
@@ -146,8 +150,8 @@ fn build_components(root: &Path, out: &Path) -> Result<(), String> {
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2")
             .env("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_OPT_LEVEL", "0")
-            // What the outer cargo was told about the host is not meant for the component.
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            // In place of what the outer cargo was told about the host, which is not meant for the component.
+            .env("CARGO_ENCODED_RUSTFLAGS", &flags)
             .env_remove("RUSTC_WRAPPER")
             .env_remove("RUSTC_WORKSPACE_WRAPPER")
             .status()
@@ -160,10 +164,56 @@ fn build_components(root: &Path, out: &Path) -> Result<(), String> {
             .join("release/sandserve_component.wasm");
         match name {
             BUNDLE => write_bundles(&built, out)?,
-            _ => copy(&built, &out.join(name))?,
+            CGI_SERVER => write_described(&built, &out.join(name), "sandserve-cgi")?,
+            _ => write_described(&built, &out.join(name), "sandserve")?,
         }
     }
     Ok(())
+}
+
+/// Returns the flags, as cargo wants them, for a compiler that writes no directory of this machine into what it makes.
+/// A panic says where it arose, so that the same source would make another component in another place.
+fn without_paths(root: &Path, target_dir: &Path) -> Result<String, String> {
+    let mut directories = vec![
+        (root.to_path_buf(), "/sandserve"),
+        (target_dir.to_path_buf(), "/target"),
+    ];
+    // One for each registry. Crates that are vendored are in the workspace.
+    let crates = cargo_home()?.join("registry/src");
+    for source in fs::read_dir(crates).into_iter().flatten().flatten() {
+        directories.push((source.path(), "/crates"));
+    }
+    let flags = directories.iter().map(|(directory, name)| {
+        let directory = directory
+            .to_str()
+            .ok_or_else(|| format!("`{}` is not UTF-8", directory.display()))?;
+        Ok(format!("--remap-path-prefix={directory}={name}"))
+    });
+    Ok(flags.collect::<Result<Vec<_>, String>>()?.join("\x1f"))
+}
+
+/// Returns the directory that cargo unpacks crates in.
+fn cargo_home() -> Result<PathBuf, String> {
+    env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::home_dir().map(|home| home.join(".cargo")))
+        .ok_or_else(|| "neither CARGO_HOME nor HOME is set".into())
+}
+
+/// Writes the component `built` to `path`, with what it is. Its revision is not among that: each commit would make
+/// another component, and with it another program.
+fn write_described(built: &Path, path: &Path, name: &str) -> Result<(), String> {
+    let mut component =
+        fs::read(built).map_err(|error| format!("cannot read `{}`: {error}", built.display()))?;
+    let metadata = Metadata {
+        name,
+        description: "Python's http.server, rebuilt: serves a directory over HTTP",
+        version: env!("CARGO_PKG_VERSION"),
+        licenses: env!("CARGO_PKG_LICENSE"),
+        source: env!("CARGO_PKG_REPOSITORY"),
+    };
+    metadata.append_to(&mut component);
+    write(path, component)
 }
 
 /// Makes the components of the bundle's `module`, without files yet, and writes them into `out`.
