@@ -20,7 +20,9 @@ if (process.send) {
   cli._setEnv(Object.fromEntries(variables.map((variable) => variable.split(/=(.*)/s, 2))));
   const server = new HTTPServer((await import(module)).incomingHandler);
   server.listen(0, "127.0.0.1");
-  process.send(server.address().port);
+  // The other process may have gone before anybody listened to that.
+  if (!process.connected) process.exit();
+  process.send(server.address().port, (error) => error && process.exit());
 } else {
   const { transpile, writeFiles } = await import("@bytecodealliance/jco-transpile");
   const [component, ...rest] = process.argv.slice(2);
