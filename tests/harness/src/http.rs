@@ -182,6 +182,20 @@ pub fn ask(port: u16, method: &str, target: &str, headers: &[&str]) -> Response 
     responses.remove(0)
 }
 
+/// Returns the one response to a request with `body` that asks to close. The connection is not half-closed: other
+/// servers, such as hyper, take that for a client that has gone.
+pub fn answer(port: u16, method: &str, target: &str, headers: &[&str], body: &[u8]) -> Response {
+    let mut raw = request(method, target, &[headers, &["Connection: close"]].concat());
+    raw.extend_from_slice(body);
+    let mut stream = connect(port);
+    stream.write_all(&raw).expect("sent");
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("an answer");
+    let mut responses = responses(&bytes, &[method]);
+    assert_eq!(responses.len(), 1, "{}", transcript(&raw, &bytes));
+    responses.remove(0)
+}
+
 /// Splits what came on a connection into responses. `methods` are those of the requests, in order;
 /// those that are missing count as GET.
 pub fn responses(mut bytes: &[u8], methods: &[&str]) -> Vec<Response> {

@@ -13,8 +13,8 @@ pub use crowd::{CROWD, expect_crowd};
 pub use example::example;
 pub use html::{escape, links};
 pub use http::{
-    Response, ask, connect, connect_from, exchange, exchange_with, get, read_head, read_response,
-    request, responses, transcript, try_exchange,
+    Response, answer, ask, connect, connect_from, exchange, exchange_with, get, read_head,
+    read_response, request, responses, transcript, try_exchange,
 };
 pub use server::Server;
 pub use site::{Site, names};

@@ -2,7 +2,7 @@
 //! for what a component may not send itself.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -10,7 +10,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{ANSWERS, Response, Server, Site, connect, example, names, request, responses, told};
+use harness::{
+    ANSWERS, Response, Server, Site, answer, connect, example, names, request, responses, told,
+};
 use sandserve_host::bundle::{self, Order};
 use sandserve_host::{FILE_SERVER, Grant, HttpServer, Sandbox};
 
@@ -57,25 +59,6 @@ fn sandserve(component: &Path, directory: &Path, variables: &[(&str, &str)]) -> 
     let port = server.server_port();
     thread::spawn(move || server.serve_forever());
     port
-}
-
-/// Returns the answer to a request that asks to close. The connection is not half-closed: hyper, which is
-/// under `wasmtime serve`, takes that for a client that has gone.
-fn answer(port: u16, method: &str, target: &str, headers: &[&str], body: &[u8]) -> Response {
-    let mut raw = request(method, target, &[headers, &["Connection: close"]].concat());
-    raw.extend_from_slice(body);
-    let mut stream = connect(port);
-    stream.write_all(&raw).expect("sent");
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).expect("an answer");
-    let mut responses = responses(&bytes, &[method]);
-    assert_eq!(
-        responses.len(),
-        1,
-        "{} gave {responses:?}",
-        raw.escape_ascii()
-    );
-    responses.remove(0)
 }
 
 fn get(port: u16, target: &str) -> Response {

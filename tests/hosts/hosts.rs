@@ -1,0 +1,319 @@
+//! Compares the answers of other hosts with those of our own host: the component with a directory, and a bundle of that
+//! directory, under each. Starts the hosts itself, or asks for the URL of one that somebody else has started.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use harness::{ANSWERS, Response, Server, Site, answer, connect, told};
+
+const USAGE: &str = "usage: hosts SANDSERVE COMPONENT WASMTIME_SERVE
+       hosts SANDSERVE COMPONENT --by-hand";
+/// The script that serves with Node, Bun and Deno, and the directory that has them.
+const NODE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../hosts/node");
+/// The time of the bundle, which is that of the site's files.
+const MODIFIED: &str = "1600000000";
+/// Clients in a row that leave in the middle of a file: more than a host has processes.
+const DEPARTURES: usize = 6;
+
+/// The component with a directory, or a component that has the files inside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Directory,
+    Bundle,
+}
+
+/// Programs that run components.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Host {
+    Wasmtime,
+    WasmtimeFresh,
+    Node,
+    Bun,
+    Deno,
+}
+
+const HOSTS: [Host; 5] = [
+    Host::Wasmtime,
+    Host::WasmtimeFresh,
+    Host::Node,
+    Host::Bun,
+    Host::Deno,
+];
+
+/// An answer that a host gives otherwise.
+struct Exception {
+    hosts: &'static [Host],
+    kinds: &'static [Kind],
+    method: &'static str,
+    target: &'static str,
+    status: u16,
+    reason: &'static str,
+}
+
+/// The runtimes under preview2-shim.
+const SHIMMED: &[Host] = &[Host::Node, Host::Bun, Host::Deno];
+
+const EXCEPTIONS: &[Exception] = &[
+    Exception {
+        hosts: SHIMMED,
+        kinds: &[Kind::Directory],
+        method: "GET",
+        target: "/hello.txt%00",
+        status: 502,
+        reason: "a name with a NUL ends the process of the shim",
+    },
+    Exception {
+        hosts: SHIMMED,
+        kinds: &[Kind::Directory],
+        method: "GET",
+        target: BACKSLASH,
+        status: 404,
+        reason: "the shim takes a backslash for a slash",
+    },
+    Exception {
+        hosts: SHIMMED,
+        kinds: &[Kind::Directory, Kind::Bundle],
+        method: "M-SEARCH",
+        target: "/hello.txt",
+        status: 501,
+        reason: "the shim makes the method lower case, and the page names it",
+    },
+];
+
+/// A file that stands alone, as no listing should have it that is compared.
+const BACKSLASH: &str = "/apart/back%5Cslash.txt";
+
+/// Files that the tests serve, and the programs that serve them.
+struct Ground {
+    site: Site,
+    sandserve: PathBuf,
+    component: PathBuf,
+    bundle: PathBuf,
+}
+
+impl Ground {
+    /// Fills a directory, and makes a bundle of it.
+    fn new(sandserve: PathBuf, component: PathBuf) -> Ground {
+        let site = Site::new();
+        // `bundle` refuses links that leave the directory.
+        for link in ["link-outside", "link-outside-dir", "link-absolute"] {
+            fs::remove_file(site.root().join(link)).expect("a link");
+        }
+        site.write("app.js.br", "compressed");
+        fs::create_dir(site.root().join("apart")).expect("a directory");
+        let name = "back\\slash.txt";
+        fs::rename(site.root().join(name), site.root().join("apart").join(name)).expect("moved");
+        let bundle = site.outside().join("site.wasm");
+        let status = Command::new(&sandserve)
+            .args(["bundle", "--mtime", MODIFIED, "-o"])
+            .args([&bundle, &site.root()])
+            .status()
+            .expect("sandserve runs");
+        assert!(status.success(), "no bundle");
+        Ground {
+            site,
+            sandserve,
+            component,
+            bundle,
+        }
+    }
+
+    fn component(&self, kind: Kind) -> &Path {
+        match kind {
+            Kind::Directory => &self.component,
+            Kind::Bundle => &self.bundle,
+        }
+    }
+
+    /// Starts our host, with a raw connection.
+    fn ours(&self, kind: Kind) -> Server {
+        let mut command = Command::new(&self.sandserve);
+        command.args(["--bind", "127.0.0.1"]);
+        match kind {
+            Kind::Directory => command.arg("--directory").arg(self.site.root()),
+            Kind::Bundle => command.arg("--handler").arg(&self.bundle),
+        };
+        command.arg("0");
+        Server::spawn(command)
+    }
+
+    /// Starts `wasmtime serve` with `options`.
+    fn wasmtime(&self, program: &Path, kind: Kind, options: &[&str]) -> Server {
+        let mut command = Command::new(program);
+        command.args(["--addr", "127.0.0.1:0"]).args(options);
+        if kind == Kind::Directory {
+            let directory = format!("{}::/", self.site.root().display());
+            command.args(["-Scli", "--dir", &directory]);
+        }
+        command.arg(self.component(kind));
+        Server::spawn(command)
+    }
+
+    /// Starts the script of `hosts/node` with `runtime`.
+    fn javascript(&self, runtime: &[&str], kind: Kind) -> Server {
+        let mut command = Command::new(runtime[0]);
+        command.args(&runtime[1..]).arg("serve.mjs");
+        command.arg(self.component(kind)).arg(match kind {
+            Kind::Directory => self.site.root().into_os_string(),
+            Kind::Bundle => "-".into(),
+        });
+        command.current_dir(NODE).env_remove("PORT");
+        Server::spawn(command)
+    }
+
+    fn start(&self, wasmtime: &Path, host: Host, kind: Kind) -> Server {
+        match host {
+            Host::Wasmtime => self.wasmtime(wasmtime, kind, &["--max-instance-reuse-count", "128"]),
+            Host::WasmtimeFresh => {
+                self.wasmtime(wasmtime, kind, &["--max-instance-reuse-count", "1"])
+            }
+            Host::Node => self.javascript(&["node"], kind),
+            Host::Bun => self.javascript(&["node_modules/.bin/bun"], kind),
+            Host::Deno => self.javascript(&["node_modules/.bin/deno", "run", "--allow-all"], kind),
+        }
+    }
+}
+
+/// Returns the requests, and the status of their answers.
+fn requests() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static str], u16)> {
+    let apart = ("GET", BACKSLASH, &[][..], 200);
+    ANSWERS.iter().copied().chain([apart])
+}
+
+/// Returns the differences between the answers of the servers at ports `ours` and `theirs`, a line each. `host` is
+/// `None` if no exceptions are known.
+fn differences(ours: u16, theirs: u16, host: Option<Host>, kind: Kind) -> Vec<String> {
+    let mut differences = Vec::new();
+    for (method, target, headers, status) in requests() {
+        let [ours, theirs] = [ours, theirs].map(|port| answer(port, method, target, headers, b""));
+        assert_eq!(ours.status, status, "{method} {target}: {ours:?}");
+        let exception = EXCEPTIONS.iter().find(|exception| {
+            host.is_some_and(|host| exception.hosts.contains(&host))
+                && exception.kinds.contains(&kind)
+                && (exception.method, exception.target) == (method, target)
+        });
+        let difference = match (difference(&ours, &theirs, kind), exception) {
+            (None, Some(_)) => Some("no exception any more".to_owned()),
+            (Some(_), Some(exception)) if theirs.status == exception.status => None,
+            (difference, _) => difference,
+        };
+        if let Some(difference) = difference {
+            differences.push(format!("{method} {target} {headers:?}: {difference}"));
+        }
+    }
+    differences
+}
+
+fn difference(ours: &Response, theirs: &Response, kind: Kind) -> Option<String> {
+    if ours.status != theirs.status {
+        return Some(format!("{} but ours gives {}", theirs.status, ours.status));
+    }
+    let (expected, got) = (told(ours), told(theirs));
+    if expected != got {
+        return Some(format!("{got:?} but ours gives {expected:?}"));
+    }
+    if kind == Kind::Bundle && ours.header("ETag") != theirs.header("ETag") {
+        return Some(format!("another tag: {theirs:?} but ours gives {ours:?}"));
+    }
+    (ours.body != theirs.body).then(|| format!("other content: {theirs:?} but ours gives {ours:?}"))
+}
+
+/// Has clients leave in the middle of a file, one after another, and expects the next one to be answered.
+fn leave(port: u16) {
+    for _ in 0..DEPARTURES {
+        let mut stream = connect(port);
+        let request = b"GET /big.bin HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(request).expect("sent");
+        stream.read_exact(&mut [0; 1000]).expect("the beginning");
+    }
+    let response = answer(port, "GET", "/hello.txt", &[], b"");
+    assert_eq!(response.text(), "hello\n", "{response:?}");
+}
+
+/// Prints `differences` under `name`, and returns their number.
+fn report(name: &str, differences: &[String]) -> usize {
+    let count = requests().count();
+    println!(
+        "{name}: {} of {count} answers as expected",
+        count - differences.len()
+    );
+    for difference in differences {
+        println!("  {difference}");
+    }
+    differences.len()
+}
+
+/// Compares each host that the tests can start.
+fn compare_all(ground: &Ground, wasmtime: &Path) -> usize {
+    let mut count = 0;
+    for kind in [Kind::Directory, Kind::Bundle] {
+        let ours = ground.ours(kind);
+        for host in HOSTS {
+            let theirs = ground.start(wasmtime, host, kind);
+            let known = EXCEPTIONS.iter().filter(|exception| {
+                exception.hosts.contains(&host) && exception.kinds.contains(&kind)
+            });
+            let found = differences(ours.port, theirs.port, Some(host), kind);
+            count += report(&format!("{host:?}, {kind:?}"), &found);
+            for exception in known {
+                let Exception {
+                    method,
+                    target,
+                    status,
+                    reason,
+                    ..
+                } = exception;
+                println!("  known: {method} {target} is {status}: {reason}");
+            }
+            leave(theirs.port);
+        }
+    }
+    count
+}
+
+/// Asks for the port of a host that somebody else starts.
+fn compare_by_hand(ground: &Ground) -> io::Result<usize> {
+    let mut count = 0;
+    for kind in [Kind::Directory, Kind::Bundle] {
+        let (component, directory) = (ground.component(kind), ground.site.root());
+        match kind {
+            Kind::Directory => println!("Serve {directory:?} as `/` with {component:?}."),
+            Kind::Bundle => println!("Serve {component:?}."),
+        }
+        println!("Its port on 127.0.0.1 (an empty line skips it):");
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        let Ok(port) = line.trim().parse() else {
+            continue;
+        };
+        let ours = ground.ours(kind);
+        count += report(
+            &format!("{kind:?}"),
+            &differences(ours.port, port, None, kind),
+        );
+    }
+    Ok(count)
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [sandserve, component, third] = &arguments[..] else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    // The scripts run in a directory of their own.
+    let [sandserve, component] =
+        [sandserve, component].map(|path| path.canonicalize().expect("a file"));
+    let ground = Ground::new(sandserve, component);
+    let differences = match third.as_os_str() == OsStr::new("--by-hand") {
+        true => compare_by_hand(&ground).expect("a line"),
+        false => compare_all(&ground, third),
+    };
+    match differences {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
