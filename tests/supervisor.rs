@@ -783,3 +783,52 @@ fn a_server_with_too_few_descriptors_says_so_or_serves() {
     }
     assert!(served < limits.count());
 }
+
+/// Returns what the system tells about process `id` by `name`.
+fn status(id: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a process");
+    let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+    let value = lines.find_map(|(found, value)| (found == name).then(|| value.trim().to_owned()));
+    value.expect("a line of that name")
+}
+
+fn capabilities(id: u32, name: &str) -> u64 {
+    u64::from_str_radix(&status(id, name), 16).expect("a number")
+}
+
+#[test]
+fn who_serves_has_given_up_what_serving_does_not_take() {
+    // By their numbers in capabilities(7).
+    const DAC_OVERRIDE: u64 = 1 << 1;
+    const DAC_READ_SEARCH: u64 = 1 << 2;
+    const FOWNER: u64 = 1 << 3;
+    let site = Site::empty();
+    let log = site.root().join("log");
+    let log = log.to_str().expect("text");
+    for (arguments, needed) in [
+        (&[][..], DAC_READ_SEARCH),
+        (&["--log-file", log], DAC_READ_SEARCH | DAC_OVERRIDE),
+        (&["--upload"], DAC_READ_SEARCH | DAC_OVERRIDE | FOWNER),
+    ] {
+        let server = serve(site.root(), arguments);
+        let (supervisor, worker) = (server.id(), server.worker());
+        assert_ne!(worker, supervisor);
+        let kept = needed & capabilities(supervisor, "CapEff");
+        assert_eq!(capabilities(worker, "CapEff"), kept, "{arguments:?}");
+        assert_eq!(capabilities(worker, "CapPrm"), kept, "{arguments:?}");
+        assert_eq!(capabilities(worker, "CapInh"), 0, "{arguments:?}");
+        assert_eq!(status(worker, "NoNewPrivs"), "1", "{arguments:?}");
+        let threads = fs::read_dir(format!("/proc/{worker}/task")).expect("a process");
+        for thread in threads {
+            let name = thread.expect("a thread").file_name();
+            let id = name.to_str().and_then(|id| id.parse().ok());
+            let id = id.expect("a number");
+            assert_eq!(capabilities(id, "CapEff"), kept, "{arguments:?}");
+            assert_eq!(status(id, "NoNewPrivs"), "1", "{arguments:?}");
+        }
+        let limits = fs::read_to_string(format!("/proc/{worker}/limits")).expect("a process");
+        let core = limits.lines().find(|line| line.starts_with("Max core"));
+        let core: Vec<_> = core.expect("a limit").split_whitespace().collect();
+        assert_eq!(core[..6], ["Max", "core", "file", "size", "0", "0"]);
+    }
+}

@@ -12,6 +12,7 @@
 mod auth_file;
 mod bind;
 mod command_line;
+mod confine;
 mod fork;
 mod generate;
 mod https;

@@ -21,7 +21,7 @@ use sandserve_host::{
 
 use crate::options::{Options, Tls};
 use crate::supervisor::{QUIT, READY, RENEW, REOPEN_LOG, RETIRE, STOP};
-use crate::{auth_file, https, local_time, one_line};
+use crate::{auth_file, confine, https, local_time, one_line};
 
 /// The time between two looks at the name of the root and at the memory of this process.
 const LOOK: Duration = Duration::from_millis(500);
@@ -49,8 +49,9 @@ pub(crate) fn work(
     starter: Option<ToStarter>,
 ) -> u8 {
     let starter = starter.as_ref();
-    let served = heed(&stream, starter)
-        .map_err(one_line("cannot hear the supervisor"))
+    let served = confine::give_up_privileges(confine::Needs::of(options))
+        .map_err(one_line("cannot give up privileges"))
+        .and_then(|()| heed(&stream, starter).map_err(one_line("cannot hear the supervisor")))
         .and_then(|shutdown| {
             let make = || {
                 let server = server(options, self_signed, &listeners, starter)?;
@@ -141,6 +142,7 @@ fn serve(
         }
         server = make()?;
     }
+    confine::forbid_dumps().map_err(one_line("cannot forbid core files"))?;
     let _ = shutdown.set(server.shutdown_handle());
     let load = server.load();
     let is_ready = || {
