@@ -810,7 +810,7 @@ fn who_serves_has_given_up_what_serving_does_not_take() {
         (&["--log-file", log], DAC_READ_SEARCH | DAC_OVERRIDE),
         (&["--upload"], DAC_READ_SEARCH | DAC_OVERRIDE | FOWNER),
     ] {
-        let server = serve(site.root(), arguments);
+        let server = serve(&site.root(), arguments);
         let (supervisor, worker) = (server.id(), server.worker());
         assert_ne!(worker, supervisor);
         let kept = needed & capabilities(supervisor, "CapEff");
@@ -830,5 +830,40 @@ fn who_serves_has_given_up_what_serving_does_not_take() {
         let core = limits.lines().find(|line| line.starts_with("Max core"));
         let core: Vec<_> = core.expect("a limit").split_whitespace().collect();
         assert_eq!(core[..6], ["Max", "core", "file", "size", "0", "0"]);
+        let said = server.confinements().concat();
+        for what in ["no new privileges", "no capabilities", "no core file"] {
+            assert!(said.contains(what), "{said}");
+        }
     }
+}
+
+#[test]
+fn who_serves_keeps_everything_where_that_is_asked_for() {
+    let site = Site::empty();
+    let server = serve(&site.root(), &["--no-confine"]);
+    let (supervisor, worker) = (server.id(), server.worker());
+    for name in ["CapEff", "CapPrm", "CapInh", "NoNewPrivs"] {
+        assert_eq!(status(worker, name), status(supervisor, name), "{name}");
+    }
+    let said = server.confinements().concat();
+    assert!(
+        said.ends_with("confined: not at all, by --no-confine"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_line_for_the_whole_run_says_what_is_given_up() {
+    let site = Site::empty();
+    let mut server = serve(&site.root(), &[]);
+    let before = server.worker();
+    server.signal("HUP");
+    wait_until("another worker", || server.worker() != before);
+    server.signal("TERM");
+    server.wait();
+    assert_eq!(server.confinements().len(), 1);
+    let mut server = serve(&site.root(), &["--quiet"]);
+    server.signal("TERM");
+    server.wait();
+    assert_eq!(server.confinements(), [""; 0]);
 }
