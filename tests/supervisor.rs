@@ -445,7 +445,9 @@ fn what_the_server_says_is_in_its_log_file_too() {
         // Where a terminal may show it, and where the log is looked for.
         let said = server.wait_for_log("a worker has died (signal 9) and is replaced");
         let logged = fs::read_to_string(&log).expect("a log");
-        let line = logged.lines().next().expect("a line");
+        let mut lines = logged.lines();
+        let line = lines.find(|line| line.contains("a worker has died"));
+        let line = line.expect("a line");
         match format {
             "json" => {
                 let object: serde_json::Value = serde_json::from_str(line).expect("JSON");
