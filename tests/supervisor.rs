@@ -471,7 +471,9 @@ fn what_the_server_says_is_in_its_log_file_too() {
         // Where a terminal may show it, and where the log is looked for.
         let said = server.wait_for_log("a worker has died (signal 9) and is replaced");
         let logged = fs::read_to_string(&log).expect("a log");
-        let line = logged.lines().next().expect("a line");
+        let mut lines = logged.lines();
+        let line = lines.find(|line| line.contains("a worker has died"));
+        let line = line.expect("a line");
         match format {
             "json" => {
                 let object: serde_json::Value = serde_json::from_str(line).expect("JSON");
@@ -808,4 +810,88 @@ fn a_server_with_too_few_descriptors_says_so_or_serves() {
         );
     }
     assert!(served < limits.count());
+}
+
+/// Returns what the system tells about process `id` by `name`.
+fn status(id: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a process");
+    let mut lines = status.lines().filter_map(|line| line.split_once(':'));
+    let value = lines.find_map(|(found, value)| (found == name).then(|| value.trim().to_owned()));
+    value.expect("a line of that name")
+}
+
+fn capabilities(id: u32, name: &str) -> u64 {
+    u64::from_str_radix(&status(id, name), 16).expect("a number")
+}
+
+#[test]
+fn who_serves_has_given_up_what_serving_does_not_take() {
+    // By their numbers in capabilities(7).
+    const DAC_OVERRIDE: u64 = 1 << 1;
+    const DAC_READ_SEARCH: u64 = 1 << 2;
+    const FOWNER: u64 = 1 << 3;
+    let site = Site::empty();
+    let log = site.root().join("log");
+    let log = log.to_str().expect("text");
+    for (arguments, needed) in [
+        (&[][..], DAC_READ_SEARCH),
+        (&["--log-file", log], DAC_READ_SEARCH | DAC_OVERRIDE),
+        (&["--upload"], DAC_READ_SEARCH | DAC_OVERRIDE | FOWNER),
+    ] {
+        let server = serve(&site.root(), arguments);
+        let (supervisor, worker) = (server.id(), server.worker());
+        assert_ne!(worker, supervisor);
+        let kept = needed & capabilities(supervisor, "CapEff");
+        assert_eq!(capabilities(worker, "CapEff"), kept, "{arguments:?}");
+        assert_eq!(capabilities(worker, "CapPrm"), kept, "{arguments:?}");
+        assert_eq!(capabilities(worker, "CapInh"), 0, "{arguments:?}");
+        assert_eq!(status(worker, "NoNewPrivs"), "1", "{arguments:?}");
+        let threads = fs::read_dir(format!("/proc/{worker}/task")).expect("a process");
+        for thread in threads {
+            let name = thread.expect("a thread").file_name();
+            let id = name.to_str().and_then(|id| id.parse().ok());
+            let id = id.expect("a number");
+            assert_eq!(capabilities(id, "CapEff"), kept, "{arguments:?}");
+            assert_eq!(status(id, "NoNewPrivs"), "1", "{arguments:?}");
+        }
+        let limits = fs::read_to_string(format!("/proc/{worker}/limits")).expect("a process");
+        let core = limits.lines().find(|line| line.starts_with("Max core"));
+        let core: Vec<_> = core.expect("a limit").split_whitespace().collect();
+        assert_eq!(core[..6], ["Max", "core", "file", "size", "0", "0"]);
+        let said = server.confinements().concat();
+        for what in ["no new privileges", "no capabilities", "no core file"] {
+            assert!(said.contains(what), "{said}");
+        }
+    }
+}
+
+#[test]
+fn who_serves_keeps_everything_where_that_is_asked_for() {
+    let site = Site::empty();
+    let server = serve(&site.root(), &["--no-confine"]);
+    let (supervisor, worker) = (server.id(), server.worker());
+    for name in ["CapEff", "CapPrm", "CapInh", "NoNewPrivs"] {
+        assert_eq!(status(worker, name), status(supervisor, name), "{name}");
+    }
+    let said = server.confinements().concat();
+    assert!(
+        said.ends_with("confined: not at all, by --no-confine"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_line_for_the_whole_run_says_what_is_given_up() {
+    let site = Site::empty();
+    let mut server = serve(&site.root(), &[]);
+    let before = server.worker();
+    server.signal("HUP");
+    wait_until("another worker", || server.worker() != before);
+    server.signal("TERM");
+    server.wait();
+    assert_eq!(server.confinements().len(), 1);
+    let mut server = serve(&site.root(), &["--quiet"]);
+    server.signal("TERM");
+    server.wait();
+    assert_eq!(server.confinements(), [""; 0]);
 }

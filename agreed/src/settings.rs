@@ -475,6 +475,14 @@ pub const SETTINGS: &[Setting] = {
         Setting::new(
             Serving,
             Host,
+            ("no-confine", "SANDSERVE_NO_CONFINE"),
+            Kind::Switch,
+            "Let the process that serves keep what it does not need",
+        )
+        .more("For debuggers. On Linux it gives up privileges and leaves no core files otherwise"),
+        Setting::new(
+            Serving,
+            Host,
             ("open", "SANDSERVE_OPEN"),
             Kind::Switch,
             "Open the default browser",

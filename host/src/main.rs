@@ -4,14 +4,16 @@
 //! 2. `bind`: listeners.
 //! 3. `supervisor`, `signals`: the process that stays, and `fork`s the others.
 //! 4. `worker`: the process that serves, with what `auth_file`, `https` and `local_time` read.
-//! 5. `scripts`: the process that starts scripts for it.
-//! 6. `reach`: ways to the server, for people.
+//! 5. `confine`: privileges that the worker gives up.
+//! 6. `scripts`: the process that starts scripts for it.
+//! 7. `reach`: ways to the server, for people.
 //!
 //! `generate`, `inspect` and `new` are the other commands, and `bundle` of the library. Every failure is one line that says what to do.
 
 mod auth_file;
 mod bind;
 mod command_line;
+mod confine;
 mod fork;
 mod generate;
 mod https;
@@ -25,6 +27,7 @@ mod signals;
 mod supervisor;
 mod worker;
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -128,18 +131,22 @@ fn serve(options: &Options) -> Result<ExitCode, String> {
         Origin::Port | Origin::Inherited => None,
     };
     let self_signed = self_signed(options, &addresses)?;
+    // A worker has the value of the moment at which it was started.
+    let is_announced = Cell::new(false);
     let announce = || {
         warn(options, &addresses);
         if let Some(config) = &self_signed {
             print_fingerprint(options, config);
         }
         announce(options, &addresses);
+        is_announced.set(true);
     };
     let are_inherited = matches!(origin, Origin::Inherited);
     let work = |stream, listeners, starter| {
         worker::work(
             options,
             self_signed.as_ref(),
+            !is_announced.get(),
             are_inherited,
             stream,
             listeners,

@@ -27,9 +27,13 @@ pub(crate) struct Options {
     pub(crate) single: bool,
     /// The connections that may share an instance, where that is said.
     pub(crate) isolation: Option<Isolation>,
+    /// The process that serves gives up what it does not need.
+    pub(crate) confine: bool,
     pub(crate) open: bool,
     pub(crate) qr: bool,
     pub(crate) tls: Option<Tls>,
+    /// Only what has failed is said.
+    pub(crate) quiet: bool,
     /// Lines of the log are JSON.
     pub(crate) log_json: bool,
     /// The file of the log, where that is not stderr.
@@ -121,9 +125,11 @@ impl Options {
                 "client" => Isolation::Client,
                 _ => Isolation::Connection,
             }),
+            confine: !given.is_on("no-confine"),
             open: given.is_on("open"),
             qr: given.is_on("qr"),
             tls: tls(given),
+            quiet: given.is_on("quiet"),
             log_json: given.text("log-format") == Some("json"),
             log_file: given.path("log-file"),
             grace: Duration::from_secs(given.number("grace").unwrap_or_default()),

@@ -21,7 +21,7 @@ use sandserve_host::{
 
 use crate::options::{Options, Tls};
 use crate::supervisor::{QUIT, READY, RENEW, REOPEN_LOG, RETIRE, STOP};
-use crate::{auth_file, https, local_time, one_line};
+use crate::{auth_file, confine, https, local_time, one_line};
 
 /// The time between two looks at the name of the root and at the memory of this process.
 const LOOK: Duration = Duration::from_millis(500);
@@ -39,16 +39,19 @@ const MAX_ATTEMPTS: usize = 3;
 
 /// Serves `listeners` until the supervisor behind `stream` ends that. Returns the exit status, having said
 /// why if it is not 0. `self_signed` is the certificate made for this run, which every generation has; listeners
-/// that `are_inherited` go on when the server ends. Scripts are started by `starter`.
+/// that `are_inherited` go on when the server ends. The `first` worker says what it has given up. Scripts are started
+/// by `starter`.
 pub(crate) fn work(
     options: &Options,
     self_signed: Option<&TlsConfig>,
+    is_first: bool,
     are_inherited: bool,
     stream: UnixStream,
     listeners: Vec<TcpListener>,
     starter: Option<ToStarter>,
 ) -> u8 {
     let starter = starter.as_ref();
+    let confinement = confine::begin(options);
     let served = heed(&stream, starter)
         .map_err(one_line("cannot hear the supervisor"))
         .and_then(|shutdown| {
@@ -68,7 +71,17 @@ pub(crate) fn work(
                 }
             };
             let directories = Directories::new(options, root_of_scripts);
-            serve(directories, make, &stream, &shutdown)
+            let confine = || {
+                let confinement = confinement.finish();
+                let is_told = is_first && !options.quiet;
+                if let Some(line) = confinement
+                    .told()
+                    .filter(|_| is_told || confinement.lacks())
+                {
+                    say(line);
+                }
+            };
+            serve(directories, make, confine, &stream, &shutdown)
         });
     tidy_up(starter);
     match served {
@@ -130,6 +143,7 @@ impl Directories {
 fn serve(
     mut directories: Directories,
     make: impl Fn() -> Result<HttpServer, String>,
+    confine: impl FnOnce(),
     stream: &UnixStream,
     shutdown: &OnceLock<Shutdown>,
 ) -> Result<(), String> {
@@ -144,6 +158,7 @@ fn serve(
     let _ = shutdown.set(server.shutdown_handle());
     let load = server.load();
     let is_ready = || {
+        confine();
         // A supervisor that has gone is heeded by the end of the stream.
         let _ = (&*stream).write_all(&[READY]);
         if let Ok(stream) = stream.try_clone() {

@@ -107,7 +107,7 @@ fn children(server: &Server) -> Vec<String> {
         .collect()
 }
 
-/// Returns the pipes that the processes of `server` have open.
+/// Returns the pipes that the processes of `server` have open, which was started with `--no-confine`.
 fn open_pipes(server: &Server) -> usize {
     let mut processes = server.starters();
     processes.push(server.worker());

@@ -120,9 +120,18 @@ impl Server {
         self.stdout.text()
     }
 
-    /// Returns what the server has logged to its stderr.
+    /// Returns what the server has logged to its stderr, without [`confinements`](Self::confinements).
     pub fn log(&self) -> String {
-        self.stderr.text()
+        let text = self.stderr.text();
+        let lines = text.split_inclusive('\n');
+        lines.filter(|line| !is_confinement(line)).collect()
+    }
+
+    /// Returns the lines that say what the process which serves has given up.
+    pub fn confinements(&self) -> Vec<String> {
+        let text = self.stderr.text();
+        let lines = text.lines().filter(|line| is_confinement(line));
+        lines.map(str::to_owned).collect()
     }
 
     /// Waits until the log has a line with `text` in it, and returns the line.
@@ -196,6 +205,10 @@ fn parent(id: u32) -> Option<u32> {
     let mut fields = fields.split(' ');
     let state = fields.next()?;
     fields.next()?.parse().ok().filter(|_| state != "Z")
+}
+
+fn is_confinement(line: &str) -> bool {
+    line.starts_with("sandserve: confined: ") || line.contains("\"message\":\"confined: ")
 }
 
 fn port_in(line: &str) -> Option<u16> {

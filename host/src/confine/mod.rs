@@ -1,0 +1,149 @@
+//! The worker gives up what serving does not take.
+//!
+//! Scripts are started by another process, which keeps all it has. Systems other than Linux have nothing of this. A step
+//! that the system refuses is said, and the server runs.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(not(target_os = "linux"))]
+mod linux {
+    //! Nothing to give up.
+
+    use super::{Needs, Step};
+
+    pub(super) fn begin(_: Needs) -> Vec<Step> {
+        Vec::new()
+    }
+
+    pub(super) fn finish() -> Vec<Step> {
+        Vec::new()
+    }
+}
+
+use std::io;
+
+use sandserve_host::explain;
+
+use crate::options::Options;
+
+/// The work of a worker that takes more than reading files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Needs {
+    /// Files come into being, by uploads or by scripts.
+    writes_files: bool,
+    /// A log is opened anew once it was moved away, with `--log-file`: it may be that of another user.
+    opens_log: bool,
+}
+
+impl Needs {
+    fn of(options: &Options) -> Self {
+        let mut dirs = options.cgi.iter().flat_map(|cgi| &cgi.dir_access);
+        Needs {
+            writes_files: options.upload || dirs.any(|dir| dir.writable),
+            opens_log: options.log_file.is_some(),
+        }
+    }
+}
+
+/// Something to give up, in the words of the log.
+struct Step {
+    name: String,
+    done: io::Result<()>,
+}
+
+/// The things that a worker has given up.
+#[derive(Default)]
+pub(crate) struct Confinement {
+    is_off: bool,
+    steps: Vec<Step>,
+}
+
+/// Gives up for good what `options` do not take, and the means to gain more, unless they say otherwise. It holds for this
+/// thread and those that it makes from now on, and so must come before there are others.
+pub(crate) fn begin(options: &Options) -> Confinement {
+    Confinement {
+        is_off: !options.confine,
+        steps: match options.confine {
+            true => linux::begin(Needs::of(options)),
+            false => Vec::new(),
+        },
+    }
+}
+
+impl Confinement {
+    /// Keeps the memory of this process, with its keys, out of core files and from other processes of its user. It must come
+    /// after the first engine was made, which opens `/proc/self/pagemap` for all: that may belong to root from now on.
+    pub(crate) fn finish(mut self) -> Self {
+        if !self.is_off {
+            self.steps.extend(linux::finish());
+        }
+        self
+    }
+
+    /// Returns whether the system has refused a step.
+    pub(crate) fn lacks(&self) -> bool {
+        self.steps.iter().any(|step| step.done.is_err())
+    }
+
+    /// Returns in one line what is in force and what is not, where the system has anything of this.
+    pub(crate) fn told(&self) -> Option<String> {
+        if self.is_off {
+            return Some("confined: not at all, by --no-confine".into());
+        }
+        let done = self.steps.iter().filter(|step| step.done.is_ok());
+        let done: Vec<_> = done.map(|step| &*step.name).collect();
+        let failed = self.steps.iter().filter_map(|step| {
+            let reason = explain(step.done.as_ref().err()?);
+            Some(format!("{} ({reason})", step.name))
+        });
+        let failed: Vec<_> = failed.collect();
+        let done = done.join(", ");
+        match (done.is_empty(), failed.is_empty()) {
+            (true, true) => None,
+            (_, true) => Some(format!("confined: {done}")),
+            (true, _) => Some(format!(
+                "confined: not at all; failed: {}",
+                failed.join(", ")
+            )),
+            _ => Some(format!("confined: {done}; failed: {}", failed.join(", "))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_what_is_in_force() {
+        let step = |(name, works): &(&str, bool)| Step {
+            name: (*name).into(),
+            done: match works {
+                true => Ok(()),
+                false => Err(io::ErrorKind::Unsupported.into()),
+            },
+        };
+        for (steps, told) in [
+            (&[][..], None),
+            (&[("a", true), ("b", true)], Some("confined: a, b")),
+            (
+                &[("a", true), ("b", false)],
+                Some("confined: a; failed: b (unsupported)"),
+            ),
+            (
+                &[("a", false)],
+                Some("confined: not at all; failed: a (unsupported)"),
+            ),
+        ] {
+            let confinement = Confinement {
+                is_off: false,
+                steps: steps.iter().map(step).collect(),
+            };
+            assert_eq!(confinement.told().as_deref(), told);
+            assert_eq!(
+                confinement.lacks(),
+                told.is_some_and(|told| told.contains("failed"))
+            );
+        }
+    }
+}
