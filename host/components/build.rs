@@ -174,15 +174,13 @@ fn build_components(root: &Path, out: &Path) -> Result<(), String> {
 /// Returns the flags, as cargo wants them, for a compiler that writes no directory of this machine into what it makes.
 /// A panic says where it arose, so that the same source would make another component in another place.
 fn without_paths(root: &Path, target_dir: &Path) -> Result<String, String> {
-    let mut directories = vec![
+    let directories = [
         (root.to_path_buf(), "/sandserve"),
         (target_dir.to_path_buf(), "/target"),
+        // Whole, as cargo makes the directory of a registry when it first unpacks a crate of it. Its name is that of
+        // the registry, and so is one everywhere.
+        (cargo_home()?.join("registry/src"), "/crates"),
     ];
-    // One for each registry. Crates that are vendored are in the workspace.
-    let crates = cargo_home()?.join("registry/src");
-    for source in fs::read_dir(crates).into_iter().flatten().flatten() {
-        directories.push((source.path(), "/crates"));
-    }
     let flags = directories.iter().map(|(directory, name)| {
         let directory = directory
             .to_str()
