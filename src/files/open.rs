@@ -124,12 +124,16 @@ pub(crate) fn open(path: &LocalPath, open_at: OpenAt) -> Result<Opened, Unopened
     let opened = with_directory_of(&path, open_at, |directory, path| {
         Some(open_beneath(directory, path, open_at))
     });
-    opened.unwrap_or(Err(Unopened::NoDirectory))
+    opened.unwrap_or(Err(match open_at {
+        // Our host gives none while there is none by that name, and says so itself.
+        OpenAt::NeverBlocks => Unopened::NotThere,
+        OpenAt::MayBlock => Unopened::NoDirectory,
+    }))
 }
 
-/// Returns whether there is a directory to serve.
+/// Returns whether there is a directory to serve, or will be: under our host one that is missing may come.
 pub(crate) fn has_directory(open_at: OpenAt) -> bool {
-    with_granted(open_at, |granted| granted.root.is_some())
+    open_at == OpenAt::NeverBlocks || with_granted(open_at, |granted| granted.root.is_some())
 }
 
 fn open_beneath(root: &Descriptor, path: &str, open_at: OpenAt) -> Result<Opened, Unopened> {

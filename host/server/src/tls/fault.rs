@@ -45,7 +45,9 @@ impl Fault {
                 | AlertDescription::CertificateRevoked
                 | AlertDescription::CertificateExpired
                 | AlertDescription::CertificateUnknown
-                | AlertDescription::UnknownCA,
+                | AlertDescription::UnknownCA
+                // A signature that does not fit, as that of another authority of the same name.
+                | AlertDescription::DecryptError,
             ) => Fault::Distrusted,
             Error::AlertReceived(_) => Fault::BrokenOff,
             Error::PeerIncompatible(_) | Error::NoApplicationProtocol => Fault::NothingInCommon,
