@@ -91,6 +91,10 @@ mod tests {
             ),
             (
                 Error::AlertReceived(AlertDescription::DecryptError),
+                Fault::Distrusted,
+            ),
+            (
+                Error::AlertReceived(AlertDescription::HandshakeFailure),
                 Fault::BrokenOff,
             ),
             (
