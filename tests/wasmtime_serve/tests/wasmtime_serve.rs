@@ -10,9 +10,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{
-    ANSWERS, Response, Server, Site, answer, connect, example, names, request, responses, told,
-};
+use harness::{ANSWERS, Response, Server, Site, answer, connect, example, names, request, told};
 use sandserve_host::bundle::{self, Order};
 use sandserve_host::{FILE_SERVER, Grant, HttpServer, Sandbox};
 
