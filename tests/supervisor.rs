@@ -886,7 +886,7 @@ fn a_line_for_the_whole_run_says_what_is_given_up() {
     let mut server = serve(&site.root(), &[]);
     let before = server.worker();
     server.signal("HUP");
-    wait_until("another worker", || server.worker() != before);
+    wait_for_next_worker(&server, before);
     server.signal("TERM");
     server.wait();
     assert_eq!(server.confinements().len(), 1);

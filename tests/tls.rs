@@ -229,7 +229,12 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-fn start(site: &Site, [certificate, key]: &[String; 2]) -> Server {
+fn start(site: &Site, pair: &[String; 2]) -> Server {
+    start_with(site, pair, &[])
+}
+
+/// Starts a server with the certificate and key of `pair`, and with `more` arguments.
+fn start_with(site: &Site, [certificate, key]: &[String; 2], more: &[&str]) -> Server {
     let arguments = [
         "-p",
         "HTTP/1.1",
@@ -238,7 +243,7 @@ fn start(site: &Site, [certificate, key]: &[String; 2]) -> Server {
         "--tls-key",
         key,
     ];
-    Server::start(SANDSERVE, &site.root(), &arguments)
+    Server::start(SANDSERVE, &site.root(), &[&arguments[..], more].concat())
 }
 
 fn send(stream: &mut impl Write, bytes: &[u8]) {
@@ -575,17 +580,8 @@ fn clients_have_to_show_a_certificate_of_the_authority_that_is_named() {
 #[test]
 fn browsers_are_told_to_insist_on_https() {
     let (site, authority) = (Site::new(), Authority::new());
-    let [certificate, key] = &authority.pair();
-    let arguments = [
-        "-p",
-        "HTTP/1.1",
-        "--tls-cert",
-        certificate,
-        "--tls-key",
-        key,
-    ];
-    let arguments = [&arguments[..], &["--hsts", "600", "-H", "X-A: b"]].concat();
-    let server = Server::start(SANDSERVE, &site.root(), &arguments);
+    let more = ["--hsts", "600", "-H", "X-A: b"];
+    let server = start_with(&site, &authority.pair(), &more);
     let mut stream = authority.client().connect(server.port);
     for target in ["/hello.txt", "/missing"] {
         send(&mut stream, &request("GET", target, &[]));

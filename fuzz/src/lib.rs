@@ -45,7 +45,7 @@ pub fn head(data: &[u8]) {
         .map(|end| head.look(&data[..end]))
         .find(|extent| *extent != Extent::Incomplete);
     match (whole, in_pieces) {
-        // What begins as no head does is over a limit as soon as that shows.
+        // Bytes that cannot begin a head are over a limit as soon as that shows.
         (Extent::OverLimit(_), Some(Extent::OverLimit(_))) => {}
         _ => assert_eq!(whole, in_pieces.unwrap_or(Extent::Incomplete)),
     }

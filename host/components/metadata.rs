@@ -1,11 +1,11 @@
-//! What a component says about itself: custom sections with the names and the form that wasm-metadata gives them, which
+//! Metadata of a component: custom sections with the names and the form that wasm-metadata gives them, which
 //! `wasm-tools metadata show` and registries read.
 
 use std::borrow::Cow;
 
 use wasm_encoder::{ComponentNameSection, ComponentSection, CustomSection};
 
-/// What is said of a component. The name has a section of its own form, the other fields are text.
+/// The fields of a component's metadata. The name has a section of its own form, the others are text.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Metadata<'a> {
     pub(crate) name: &'a str,

@@ -1,4 +1,4 @@
-//! What Linux takes away from a process that asks for it.
+//! Privileges that a process on Linux can give up: capabilities, by Landlock, and core files.
 
 use std::io;
 

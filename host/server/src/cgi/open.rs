@@ -62,12 +62,6 @@ pub(super) fn open(root: &File, path: &str) -> Result<Opened, Refusal> {
 /// # Errors
 /// A system that cannot open a file beneath a directory without being led out of it.
 pub(super) fn open_root(root: &Path) -> io::Result<Option<File>> {
-    let unsupported = || {
-        io::Error::new(
-            io::ErrorKind::Unsupported,
-            "the system has no openat2(2); Linux has it from 5.6 on",
-        )
-    };
     let root = match rustix::fs::open(root, ROOT, Mode::empty()) {
         Ok(root) => File::from(root),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return Ok(None),
@@ -75,7 +69,10 @@ pub(super) fn open_root(root: &Path) -> io::Result<Option<File>> {
     };
     match find(&root, ".") {
         Some(_) => Ok(Some(root)),
-        None => Err(unsupported()),
+        None => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the system has no openat2(2); Linux has it from 5.6 on",
+        )),
     }
 }
 

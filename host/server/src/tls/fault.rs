@@ -58,19 +58,16 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Fault::NotTls => "TLS handshake failed: the client does not speak TLS",
-            Fault::NoCertificate => "TLS handshake failed: the client showed no certificate",
-            Fault::Certificate => "TLS handshake failed: the client's certificate is not accepted",
-            Fault::Distrusted => {
-                "TLS handshake failed: the client does not accept the server's certificate"
-            }
-            Fault::BrokenOff => "TLS handshake failed: the client broke it off",
-            Fault::NothingInCommon => {
-                "TLS handshake failed: no version, cipher or protocol in common"
-            }
-            Fault::Malformed => "TLS handshake failed: the client does not keep to the protocol",
-        })
+        let fault = match self {
+            Fault::NotTls => "the client does not speak TLS",
+            Fault::NoCertificate => "the client showed no certificate",
+            Fault::Certificate => "the client's certificate is not accepted",
+            Fault::Distrusted => "the client does not accept the server's certificate",
+            Fault::BrokenOff => "the client broke it off",
+            Fault::NothingInCommon => "no version, cipher or protocol in common",
+            Fault::Malformed => "the client does not keep to the protocol",
+        };
+        write!(f, "TLS handshake failed: {fault}")
     }
 }
 

@@ -84,7 +84,7 @@ impl TlsConfig {
     /// that is for the name it asks for (RFC 6066 3) and of a kind that it can verify.
     ///
     /// # Errors
-    /// Those of [`Self::load_cert_chain`].
+    /// The errors of [`Self::load_cert_chain`].
     pub fn and_cert_chain(
         mut self,
         certfile: &Path,
