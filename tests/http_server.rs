@@ -293,6 +293,34 @@ fn single_is_not_held_by_a_connection_on_which_nothing_is_said() {
 }
 
 #[test]
+fn who_waits_too_long_for_the_single_instance_is_told_to_come_back() {
+    let echo = fs::read(example("echo")).expect("a component");
+    let grant = Grant::new(".".as_ref(), Vec::new()).expect("a directory");
+    let mut pace = Pace::default();
+    pace.handler = Duration::from_millis(100);
+    let sandbox = Sandbox::handler("echo", &echo, grant).expect("a sandbox");
+    let server = HttpServer::bind("127.0.0.1:0", sandbox.pace(pace)).expect("a port");
+    let server = Arc::new(server.single());
+    let port = server.server_port();
+    let end = serve_forever(&server);
+    // Its content comes later.
+    let mut slow = connect(port);
+    let head = request("POST", "/", &["Content-Length: 4"]);
+    slow.write_all(&head).expect("sent");
+    while get(port, "/", &[]).status != 503 {}
+    let response = get(port, "/", &[]);
+    assert_eq!(response.header("Retry-After"), Some("1"), "{response:?}");
+    // It has lost nothing.
+    slow.write_all(b"late").expect("sent");
+    let mut response = String::new();
+    slow.read_to_string(&mut response).expect("an answer");
+    assert!(response.ends_with("\r\n\r\nlate"), "{response}");
+    assert_eq!(get(port, "/", &[]).status, 501);
+    server.shutdown();
+    assert_eq!(end.recv_timeout(TIMEOUT), Ok(true));
+}
+
+#[test]
 fn single_replaces_an_instance_that_has_failed() {
     let server = Arc::new(handler("faulty").single());
     let port = server.server_port();

@@ -9,8 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Site, connect, connect_from, example, get, read_head, read_response, request, responses,
-    transcript,
+    Server, Site, connect, connect_from, example, get, read_head, read_response, request,
+    responses, transcript,
+};
+#[cfg(target_os = "linux")]
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    thread::{CpuSet, sched_getcpu, sched_setaffinity},
 };
 use sandserve_host::{Grant, HttpServer, Pace, Sandbox};
 
@@ -491,4 +496,73 @@ fn a_crowd_that_wants_more_memory_than_there_is_gets_answers_or_503_and_no_more_
     assert_serves(port, "a crowd that has gone");
     assert_eq!(get(port, "/more/", &[]).status, 503);
     assert_eq!(get(port, "/many/", &[]).status, 200);
+}
+
+#[test]
+fn directories_that_are_being_read_count_as_memory() {
+    let site = Site::new();
+    fs::create_dir(site.root().join("many")).expect("a directory");
+    for number in 0..2000 {
+        site.write(&format!("many/{number}"), "");
+    }
+    let faulty = fs::read(example("faulty")).expect("a component");
+    // Each of the hundred that are read at once takes more than 100 KiB.
+    for (budget, status) in [(64, 200), (9, 503)] {
+        let grant = Grant::new(&site.root(), Vec::new()).expect("a directory");
+        let sandbox = Sandbox::handler("faulty", &faulty, grant).expect("a sandbox");
+        let port = serve(sandbox.memory_budget(budget * 1024 * 1024));
+        for target in ["/listings", "/", "/listings"] {
+            let expected = if target == "/" { 200 } else { status };
+            let response = get(port, target, &[]);
+            assert_eq!(response.status, expected, "{target} {budget}: {response:?}");
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn who_sends_many_requests_at_once_leaves_others_their_turn() {
+    /// Clients that do, and the requests of each: as many as a system takes that nobody reads from.
+    const MANY: (usize, usize) = (32, 1000);
+    /// Requests of an honest client, one after the other.
+    const HONEST: usize = 3;
+    /// Requests of all others that may be served before the last of these: a quarter. All but a few are, where each
+    /// client is served to the end.
+    const BEFORE: usize = MANY.0 * MANY.1 / 4;
+    // On one processor.
+    let site = Site::new();
+    let root = site.root();
+    let server = thread::spawn(move || {
+        let mut one = CpuSet::new();
+        one.set(sched_getcpu());
+        sched_setaffinity(None, &one).expect("a processor");
+        let options = ["--protocol", "HTTP/1.1"];
+        Server::start(env!("CARGO_BIN_EXE_sandserve"), &root, &options)
+    });
+    let server = server.join().expect("a server");
+    let worker = i32::try_from(server.worker()).ok().and_then(Pid::from_raw);
+    let signal = |signal| kill_process(worker.expect("a worker"), signal).expect("a signal");
+    signal(Signal::STOP);
+    let raw = request("GET", "/hello.txt", &[]);
+    let mut crowd: Vec<_> = (0..MANY.0).map(|_| connect_from(2, server.port)).collect();
+    for client in &mut crowd {
+        client.write_all(&raw.repeat(MANY.1)).expect("sent");
+    }
+    signal(Signal::CONT);
+    for _ in 0..HONEST {
+        let mut honest = connect_from(3, server.port);
+        honest.write_all(&raw).expect("sent");
+        assert_eq!(read_response(&mut honest, "GET").text(), "hello\n");
+    }
+    for client in &mut crowd {
+        (0..MANY.1).for_each(|_| assert_eq!(read_response(client, "GET").text(), "hello\n"));
+    }
+    let log = server.log();
+    let of_honest = log
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| line.starts_with("127.0.0.3 "));
+    let before: Vec<_> = of_honest.map(|(before, _)| before).collect();
+    assert_eq!(before.len(), HONEST, "{before:?}");
+    assert!(before.iter().all(|&before| before <= BEFORE), "{before:?}");
 }

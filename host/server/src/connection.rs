@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
 use crate::disk::Stalled;
 use crate::instance::burst::{Alike, Burst};
@@ -458,9 +458,15 @@ impl Connection {
         }
     }
 
-    /// Serves a request in the one instance, which others wait for meanwhile.
+    /// Serves a request in the one instance, which others wait for meanwhile: as long as a handler may be silent, since
+    /// the instance cannot be taken back from another client without its state.
     async fn serve_single(&self, single: &Single, behind: Option<&Behind>, head: Head) -> Outcome {
-        let mut instance = single.lock().await;
+        let Ok(mut instance) = timeout(self.sandbox.terms().pace.handler, single.lock()).await
+        else {
+            let party = behind.map_or(&self.peer, |behind| &behind.party);
+            self.strike(party, Limit::NoInstance);
+            return self.refuse(Refusal::ServiceUnavailable);
+        };
         let outcome = self.serve_ready(&mut instance, behind, head, None).await;
         if let Some(instance) = &mut *instance {
             instance.detach();
@@ -562,7 +568,8 @@ impl Connection {
             stopping,
         }) = following
         else {
-            return self.names_clients().map(|_| Burst::One);
+            // The one instance is for whoever waits for it next.
+            return Some(Burst::One);
         };
         let without_credentials = match turn {
             Some(Turn::Guess(_)) => return Some(Burst::One),

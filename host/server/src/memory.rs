@@ -85,7 +85,7 @@ impl Budget {
     }
 }
 
-/// The part of a budget that an instance, an inbox or an outbox has taken, given back when this is dropped.
+/// The part of a budget that an instance, a listing, an inbox or an outbox has taken, given back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Taken {
     budget: Arc<Budget>,
@@ -103,6 +103,16 @@ impl Taken {
         let is_taken = self.budget.take(bytes);
         self.bytes += if is_taken { bytes } else { 0 };
         is_taken
+    }
+
+    /// Has `bytes` in all: takes more, or none, or gives the rest back.
+    pub(crate) fn hold(&mut self, bytes: u64) -> bool {
+        if let Some(surplus) = self.bytes.checked_sub(bytes) {
+            self.budget.give_back(surplus);
+            self.bytes = bytes;
+            return true;
+        }
+        self.take(bytes - self.bytes)
     }
 
     /// Returns how many bytes were taken.
@@ -133,6 +143,11 @@ impl InstanceMemory {
             max,
             is_refused: false,
         }
+    }
+
+    /// Returns a part of the budget for what the host keeps on behalf of the instance. Nothing is taken yet.
+    pub(crate) fn beside(&self) -> Taken {
+        Taken::new(self.taken.budget.clone())
     }
 
     /// Returns how many bytes were taken.
@@ -251,6 +266,10 @@ mod tests {
         assert!(!outbox.take(6), "there is no more of the whole");
         assert!(outbox.take(5));
         assert_eq!(outbox.bytes(), 45);
+        assert!(!outbox.hold(46));
+        assert!(outbox.hold(30) && outbox.hold(44));
+        assert_eq!(outbox.bytes(), 44);
+        assert_eq!(budget.taken.load(Ordering::Relaxed), 99);
         drop(outbox);
         assert_eq!(budget.taken.load(Ordering::Relaxed), 55);
         assert_eq!(outboxes.taken.load(Ordering::Relaxed), 0);

@@ -30,6 +30,7 @@ use crate::instance::aside::wait_for;
 use crate::instance::beneath;
 use crate::instance::state::State;
 use crate::instance::types::descriptor_type;
+use crate::memory::{OutOfMemory, Taken};
 use crate::transport::socket::Socket;
 
 /// Bytes of entries that the system is asked for at once.
@@ -72,6 +73,8 @@ struct Entries {
     /// would take longer.
     names: String,
     asked: usize,
+    /// The memory of what was told, some 200 KiB, as far as all instances share theirs.
+    memory: Option<Taken>,
 }
 
 async fn read_directory(
@@ -89,14 +92,16 @@ async fn read_directory(
     match make(socket, storage, open).await? {
         Ok((source, told)) => {
             let state = store.data_mut();
-            let entries = Entries {
+            let mut entries = Entries {
                 storage,
-                source,
+                source: None,
                 directory: known,
-                told: told.entries.into_iter(),
-                names: told.names,
+                told: Vec::new().into_iter(),
+                names: String::new(),
                 asked: 0,
+                memory: state.bounds.beside(),
             };
+            entries.take(source, told)?;
             let entries = state.table.push(entries)?;
             Ok((Ok(Resource::new_own(entries.rep())),))
         }
@@ -125,11 +130,7 @@ async fn read_directory_entry(
             Err(error) => return Ok((Err(error.into()),)),
         };
         let state = store.data_mut();
-        let entries = state.table.get_mut(&stream)?;
-        entries.source = source;
-        entries.told = told.entries.into_iter();
-        entries.names = told.names;
-        entries.asked = 0;
+        state.table.get_mut(&stream)?.take(source, told)?;
     }
 }
 
@@ -146,6 +147,23 @@ async fn make<T: Send + 'static>(
 }
 
 impl Entries {
+    /// Takes what the system has `told`, and the `source` of the rest.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    fn take(&mut self, source: Option<Source>, told: Told) -> Result<(), OutOfMemory> {
+        let bytes = told.entries.capacity() * size_of::<Found>() + told.names.capacity();
+        let mut fits = |memory: &mut Taken| memory.hold(bytes as u64);
+        if !self.memory.as_mut().is_none_or(&mut fits) {
+            return Err(OutOfMemory);
+        }
+        self.source = source;
+        self.told = told.entries.into_iter();
+        self.names = told.names;
+        self.asked = 0;
+        Ok(())
+    }
+
     /// Returns the next of the entries that the system has told of, and its status if it was looked at.
     fn next(&mut self) -> Option<(DirectoryEntry, Option<Stat>)> {
         let Found { type_, end, stat } = self.told.next()?;

@@ -17,7 +17,7 @@ use crate::instance::limits::Limits;
 use crate::instance::looks::{LookedAt, Told};
 use crate::instance::received::ReceivedFiles;
 use crate::log::Logged;
-use crate::memory::InstanceMemory;
+use crate::memory::{InstanceMemory, Taken};
 use crate::pace::cohort::Step;
 use crate::transport::socket::{Reader, Socket, Writer};
 
@@ -65,6 +65,15 @@ impl Bounds {
         match self {
             Bounds::Shared(memory) => memory.bytes(),
             Bounds::Script(_) => 0,
+        }
+    }
+
+    /// Returns a part of the memory that all may take, for what the host keeps on behalf of the instance; `None` for a
+    /// script.
+    pub(crate) fn beside(&self) -> Option<Taken> {
+        match self {
+            Bounds::Shared(memory) => Some(memory.beside()),
+            Bounds::Script(_) => None,
         }
     }
 
