@@ -109,6 +109,9 @@ mod log;
 mod settings;
 mod text;
 
+#[cfg(all(feature = "wasi3", any(feature = "bundle", feature = "cgi")))]
+compile_error!("the feature `wasi3` goes with neither `bundle` nor `cgi`");
+
 pub use export::Component;
 pub use file_server::FileServer;
 pub use files::Files;
@@ -129,3 +132,6 @@ pub use http1::rfile::Rfile;
 pub use http1::status::responses;
 pub use http1::target::Target;
 pub use http1::wfile::Wfile;
+#[cfg(feature = "wasi3")]
+#[doc(hidden)]
+pub use wasip3;

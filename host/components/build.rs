@@ -35,6 +35,9 @@ const CGI_SERVER: &str = "cgi_server.wasm";
 const BUNDLE: &str = "bundle.wasm";
 /// The one that sees the environment of its host.
 const BUNDLE_WITH_ENVIRONMENT: &str = "bundle_with_environment.wasm";
+/// The component that serves a directory under WASI 0.3, and the feature of its package and of this one. No program has
+/// use for it: a release makes it.
+const FILE_SERVER_0_3: (&str, &str) = ("file_server_0_3.wasm", "wasi3");
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -133,7 +136,8 @@ fn build_components(root: &Path, out: &Path) -> Result<(), String> {
         .expect("target/PROFILE/build/PACKAGE/out")
         .join("component");
     let flags = without_paths(root, &target_dir)?;
-    for (name, features) in COMPONENTS {
+    let for_0_3 = env::var_os("CARGO_FEATURE_WASI3").map(|_| FILE_SERVER_0_3);
+    for (name, features) in for_0_3.into_iter().chain(COMPONENTS) {
         let status = Command::new(env::var_os("CARGO").expect("set by cargo"))
             .current_dir(root)
             .args(["rustc", "--release", "--package", "sandserve-component"])

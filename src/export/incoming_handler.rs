@@ -1,21 +1,16 @@
-//! The export `wasi:http/incoming-handler`: one request that another host has parsed. It is written
-//! out again and read by the same parser, so that both ways in are one.
+//! The export `wasi:http/incoming-handler` of WASI 0.2: one request that another host has parsed.
 
 use std::io;
 
-use agreed::proxies;
 use wasi::http::types::{IncomingRequest, Method, ResponseOutparam, Scheme};
 
 use crate::bindings::exports::wasi::http::incoming_handler::Guest;
 use crate::export::Component;
-use crate::files::open::OpenAt;
-use crate::handler::base::{self, BaseHttpRequestHandler};
-use crate::handler::exchange::{Endpoint, Exchange};
-use crate::http1::parse::{Parsed, parse};
-use crate::http1::request::Headers;
+use crate::export::parsed::{self, Parts};
+use crate::handler::base::BaseHttpRequestHandler;
+use crate::http1::body::{Incoming, Outgoing};
 use crate::http1::rfile::Rfile;
 use crate::http1::wfile::Wfile;
-use crate::settings::Settings;
 
 impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
     fn handle(request: IncomingRequest, outparam: ResponseOutparam) {
@@ -30,71 +25,20 @@ fn answer<H: BaseHttpRequestHandler + Default>(
 ) -> io::Result<()> {
     let body = incoming.consume().ok();
     let stream = body.as_ref().and_then(|body| body.stream().ok());
-    let unknown = || Endpoint {
-        address: "-".into(),
-        port: 0,
+    let asked = incoming.method();
+    let parts = Parts {
+        method: method(&asked),
+        target: incoming.path_with_query(),
+        authority: incoming.authority(),
+        is_encrypted: matches!(incoming.scheme(), Some(Scheme::Https)),
+        fields: incoming.headers().entries(),
     };
-    let mut http = Exchange::new(
-        unknown(),
-        unknown(),
-        matches!(incoming.scheme(), Some(Scheme::Https)),
-        Rfile::content(stream),
-        Wfile::response(outparam),
-        OpenAt::MayBlock,
-    );
-    let mut handler = H::default();
-    match parse(&head(incoming)) {
-        Parsed::Complete(request, _) => {
-            if let Some(name) = &Settings::get().client_address {
-                http.client_address = client(request.headers(), name).unwrap_or_else(unknown);
-            }
-            http.request = request;
-            base::respond(&mut handler, &mut http)?;
-        }
-        Parsed::Refused(refusal) => base::refuse(&mut handler, &mut http, refusal)?,
-        Parsed::Partial => {
-            handler.send_error(&mut http, 400, None, None)?;
-        }
+    let rfile = Rfile::content(Incoming::new(stream));
+    let wfile = Wfile::response(Outgoing::new(outparam));
+    match parsed::answer::<H>(parts, rfile, wfile)? {
+        Some(response) => response.finish(),
+        None => Ok(()),
     }
-    http.wfile.finish()
-}
-
-/// Returns the client that the field `name` gives: the last address in it, which the host or the proxy next to it has
-/// added. A client may have sent all those before.
-fn client(headers: Headers, name: &str) -> Option<Endpoint> {
-    let value = headers.values(name).last()?;
-    let member = value.rsplit(|&byte| byte == b',').next()?;
-    let address = proxies::address(member.trim_ascii())?.to_string();
-    Some(Endpoint { address, port: 0 })
-}
-
-/// Returns the head of the request as bytes, made from what this host has kept of it.
-fn head(request: &IncomingRequest) -> Vec<u8> {
-    let mut head = Vec::with_capacity(512);
-    let mut push = |pieces: &[&[u8]]| {
-        pieces
-            .iter()
-            .for_each(|piece| head.extend_from_slice(piece))
-    };
-    let target = request.path_with_query().unwrap_or_else(|| "/".into());
-    push(&[
-        method(&request.method()).as_bytes(),
-        b" ",
-        target.as_bytes(),
-        b" HTTP/1.1\r\nHost: ",
-    ]);
-    push(&[request.authority().unwrap_or_default().as_bytes(), b"\r\n"]);
-    for (name, value) in request.headers().entries() {
-        // The host has read these: the authority is the Host, the content has no framing left.
-        let is_read = ["host", "content-length", "transfer-encoding"]
-            .iter()
-            .any(|read| name.eq_ignore_ascii_case(read));
-        if !is_read {
-            push(&[name.as_bytes(), b": ", &value, b"\r\n"]);
-        }
-    }
-    push(&[b"\r\n"]);
-    head
 }
 
 fn method(method: &Method) -> &str {
@@ -109,34 +53,5 @@ fn method(method: &Method) -> &str {
         Method::Trace => "TRACE",
         Method::Patch => "PATCH",
         Method::Other(name) => name,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_is_the_last_address_of_a_field() {
-        for (fields, expected) in [
-            ("X-Client: 192.0.2.1", Some("192.0.2.1")),
-            ("x-client: 192.0.2.1:4567", Some("192.0.2.1")),
-            ("X-Client: [2001:db8::1]:443", Some("2001:db8::1")),
-            ("X-Client: 198.51.100.9, 192.0.2.1", Some("192.0.2.1")),
-            (
-                "X-Client: 198.51.100.9\r\nX-Client: 192.0.2.1",
-                Some("192.0.2.1"),
-            ),
-            ("X-Client: 192.0.2.1, unknown", None),
-            ("X-Client:", None),
-            ("X-Other: 192.0.2.1", None),
-        ] {
-            let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n");
-            let Parsed::Complete(request, _) = parse(head.as_bytes()) else {
-                panic!("{head}");
-            };
-            let found = client(request.headers(), "x-client").map(|client| client.address);
-            assert_eq!(found.as_deref(), expected, "{fields}");
-        }
     }
 }

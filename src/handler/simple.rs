@@ -497,7 +497,7 @@ fn copy_range(http: &mut Exchange, file: &File, range: ByteRange) -> io::Result<
                 .descriptor
                 .read_via_stream(range.start)
                 .map_err(unreadable)?;
-            filesystem::splice(&mut http.wfile, &stream, length)
+            filesystem::splice(&mut http.wfile, stream, length)
         }
     }
 }

@@ -5,8 +5,11 @@
 //!    and the port that a request is for.
 //! 3. `weights` and `date` read the values of fields that many decide by.
 //! 4. `status` has the words of a status line, and `wfile` sends the answer.
+//!
+//! Where a host has parsed the request, `body` stands in the place of the connection.
 
 pub(crate) mod authority;
+pub(crate) mod body;
 pub(crate) mod chunked;
 pub(crate) mod date;
 pub(crate) mod parse;

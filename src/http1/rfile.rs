@@ -6,6 +6,7 @@ use wasi::io::streams::{InputStream, StreamError};
 
 use agreed::head::{MAX_EMPTY, MAX_HEAD, MAX_LINE};
 
+use crate::http1::body::Incoming;
 use crate::http1::chunked::Decoder;
 use crate::http1::parse::{Parsed, Refusal, may_be_complete, parse, refuse_truncated};
 use crate::http1::request::{Framing, Request};
@@ -49,8 +50,7 @@ pub struct Rfile<'a> {
 
 enum Source<'a> {
     Connection(&'a InputStream),
-    Content(InputStream),
-    Empty,
+    Content(Incoming),
 }
 
 /// The rest of the content in hand.
@@ -94,13 +94,9 @@ impl<'a> Rfile<'a> {
         }
     }
 
-    /// Returns a reader of the content of one request that a host has parsed; `stream` is `None` where the
-    /// request has none.
-    pub(crate) fn content(stream: Option<InputStream>) -> Self {
-        Rfile::new(
-            stream.map_or(Source::Empty, Source::Content),
-            Content::Stream,
-        )
+    /// Returns a reader of the content of one request that a host has parsed.
+    pub(crate) fn content(content: Incoming) -> Self {
+        Rfile::new(Source::Content(content), Content::Stream)
     }
 
     fn new(source: Source<'a>, content: Content) -> Self {
@@ -266,17 +262,12 @@ impl<'a> Rfile<'a> {
         })
     }
 
-    /// Returns a pollable that is ready when more of the content has come; `None` if there is none.
+    /// Returns a pollable that is ready when more of the content has come; `None` where only reading tells.
     #[cfg(feature = "cgi")]
     pub(crate) fn subscribe(&self) -> Option<wasi::io::poll::Pollable> {
-        self.stream().map(InputStream::subscribe)
-    }
-
-    fn stream(&self) -> Option<&InputStream> {
         match &self.source {
-            Source::Connection(stream) => Some(stream),
-            Source::Content(stream) => Some(stream),
-            Source::Empty => None,
+            Source::Connection(stream) => Some(stream.subscribe()),
+            Source::Content(_) => None,
         }
     }
 
@@ -286,12 +277,13 @@ impl<'a> Rfile<'a> {
         read: impl Fn(&InputStream, u64) -> Received,
         size: u64,
     ) -> io::Result<Fill> {
-        let Some(stream) = self.stream() else {
-            return Ok(Fill::End);
+        let received = match &mut self.source {
+            Source::Connection(stream) => received(read(stream, size))?,
+            Source::Content(content) => content.read(size)?,
         };
-        match read(stream, size) {
-            Ok(bytes) if bytes.is_empty() => Ok(Fill::Nothing),
-            Ok(bytes) => {
+        match received {
+            Some(bytes) if bytes.is_empty() => Ok(Fill::Nothing),
+            Some(bytes) => {
                 if self.start == self.buffer.len() {
                     self.buffer = bytes;
                     self.start = 0;
@@ -301,11 +293,7 @@ impl<'a> Rfile<'a> {
                 }
                 Ok(Fill::Some)
             }
-            Err(StreamError::Closed) => Ok(Fill::End),
-            Err(StreamError::LastOperationFailed(error)) => {
-                let reason = error.to_debug_string();
-                Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason))
-            }
+            None => Ok(Fill::End),
         }
     }
 
@@ -359,6 +347,18 @@ impl<'a> Rfile<'a> {
 
 /// The result of reading from a stream.
 type Received = Result<Vec<u8>, StreamError>;
+
+/// Returns what a stream has given; `None` at its end.
+pub(crate) fn received(read: Received) -> io::Result<Option<Vec<u8>>> {
+    match read {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(StreamError::Closed) => Ok(None),
+        Err(StreamError::LastOperationFailed(error)) => {
+            let reason = error.to_debug_string();
+            Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason))
+        }
+    }
+}
 
 enum Fill {
     Some,

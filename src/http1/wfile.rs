@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
-use wasi::http::types::{Fields, OutgoingBody, OutgoingResponse, ResponseOutparam};
 use wasi::io::streams::{InputStream, OutputStream, StreamError};
+
+use crate::http1::body::Outgoing;
 
 /// Bytes that are gathered before they are passed on, so that a head and a small body go together.
 const BUFFER_SIZE: usize = 32 * 1024;
@@ -49,16 +50,20 @@ enum Sink<'a> {
     /// Raw bytes: the head is written like the content.
     Connection(&'a OutputStream),
     /// One response, whose head the host writes.
-    Response(Response),
+    Response(Outgoing),
 }
 
-enum Response {
-    Unanswered(ResponseOutparam),
-    Answered {
-        stream: OutputStream,
-        body: OutgoingBody,
-    },
-    Finished,
+impl Sink<'_> {
+    /// Passes on `bytes` from where they are.
+    fn pass_on(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            // One call of the host instead of two; on a connection it has no limit, and rarely waits.
+            Sink::Connection(stream) => {
+                stream.blocking_write_and_flush(bytes).map_err(stream_error)
+            }
+            Sink::Response(response) => response.write(bytes),
+        }
+    }
 }
 
 impl<'a> Wfile<'a> {
@@ -68,8 +73,8 @@ impl<'a> Wfile<'a> {
     }
 
     /// Returns a writer of the response to one request that a host has parsed.
-    pub(crate) fn response(outparam: ResponseOutparam) -> Self {
-        Wfile::new(Sink::Response(Response::Unanswered(outparam)))
+    pub(crate) fn response(response: Outgoing) -> Self {
+        Wfile::new(Sink::Response(response))
     }
 
     fn new(sink: Sink<'a>) -> Self {
@@ -119,14 +124,7 @@ impl<'a> Wfile<'a> {
             }
             return Ok(());
         };
-        let Some((status, fields)) = parse_head(head).filter(|(status, _)| *status >= 200) else {
-            return Ok(());
-        };
-        let Response::Unanswered(outparam) = std::mem::replace(response, Response::Finished) else {
-            return Ok(());
-        };
-        *response = answer(outparam, status, fields)?;
-        Ok(())
+        response.begin(head)
     }
 
     /// Says that the head is complete, and how its content is delimited.
@@ -181,34 +179,36 @@ impl<'a> Wfile<'a> {
             self.close_chunk();
             write!(self.buffer, "{length:x}\r\n")?;
         }
-        // Not flushed: the head leaves with the content behind it.
-        match &self.sink {
-            // Takes all of it, unasked.
-            Sink::Connection(stream) => stream.write(&self.buffer).map_err(stream_error)?,
-            Sink::Response(_) => write_to(self.stream()?, &self.buffer)?,
+        match &mut self.sink {
+            Sink::Connection(stream) => {
+                // Takes all of it, unasked. Not flushed: the head leaves with the content behind it.
+                stream.write(&self.buffer).map_err(stream_error)?;
+                self.buffer.clear();
+                splice_all(stream, source, length)?;
+            }
+            Sink::Response(response) => {
+                response.write(&self.buffer)?;
+                self.buffer.clear();
+                response.splice(source, length)?;
+            }
         }
-        self.buffer.clear();
-        self.splice_all(source, length)?;
         if is_chunked {
             self.buffer.extend_from_slice(b"\r\n");
         }
         Ok(())
     }
 
-    fn splice_all(&self, source: &InputStream, length: u64) -> io::Result<()> {
-        let stream = self.stream()?;
-        let mut left = length;
-        while left > 0 {
-            match stream.blocking_splice(source, left) {
-                Ok(copied) => left -= copied.min(left),
-                Err(StreamError::Closed) => {
-                    let reason = "a file has become shorter while it was sent";
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-                }
-                Err(error) => return Err(stream_error(error)),
-            }
+    /// Does what [`Self::splice`] does, with a `source` that may be read when the handler has returned.
+    #[cfg(not(feature = "bundle"))]
+    pub(crate) fn splice_later(&mut self, source: InputStream, length: u64) -> io::Result<()> {
+        let Sink::Response(_) = self.sink else {
+            return self.splice(&source, length);
+        };
+        self.send()?;
+        match (self.take(length), &mut self.sink) {
+            (length @ 1.., Sink::Response(response)) => response.splice_later(source, length),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Passes on what has been gathered, without waiting for it to leave.
@@ -217,35 +217,19 @@ impl<'a> Wfile<'a> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        self.pass_on(&self.buffer)?;
+        self.sink.pass_on(&self.buffer)?;
         self.buffer.clear();
         Ok(())
     }
 
-    /// Passes on `bytes` from where they are.
-    fn pass_on(&self, bytes: &[u8]) -> io::Result<()> {
-        match &self.sink {
-            // One call of the host instead of two; on a connection it has no limit, and rarely waits.
-            Sink::Connection(stream) => {
-                stream.blocking_write_and_flush(bytes).map_err(stream_error)
-            }
-            Sink::Response(_) => write_to(self.stream()?, bytes),
-        }
-    }
-
-    /// Ends a response whose head the host writes.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
+    /// Returns the response, all of which has been written, where the host writes the head.
+    pub(crate) fn finish(mut self) -> io::Result<Option<Outgoing>> {
         self.send()?;
-        if self.content == Content::Failed {
-            // A body that is dropped unfinished tells the host that it is not all.
-            return Ok(());
-        }
-        if let Sink::Response(Response::Answered { stream, body }) = self.sink {
-            drop(stream);
-            OutgoingBody::finish(body, None)
-                .map_err(|error| io::Error::other(error.to_string()))?;
-        }
-        Ok(())
+        Ok(match self.sink {
+            Sink::Response(response) if self.content == Content::Failed => Some(response.cut()),
+            Sink::Response(response) => Some(response),
+            Sink::Connection(_) => None,
+        })
     }
 
     /// Counts `length` bytes of content, and returns how many of them are to be sent.
@@ -277,14 +261,6 @@ impl<'a> Wfile<'a> {
             self.buffer.extend_from_slice(b"\r\n");
         }
     }
-
-    fn stream(&self) -> io::Result<&OutputStream> {
-        match &self.sink {
-            Sink::Connection(stream) => Ok(stream),
-            Sink::Response(Response::Answered { stream, .. }) => Ok(stream),
-            Sink::Response(_) => Err(io::Error::other("content before the head of the response")),
-        }
-    }
 }
 
 impl Write for Wfile<'_> {
@@ -305,9 +281,9 @@ impl Write for Wfile<'_> {
             }
             Content::Raw => {
                 self.send()?;
-                self.pass_on(bytes)?;
+                self.sink.pass_on(bytes)?;
             }
-            _ if bytes.len() > BUFFER_SIZE => self.pass_on(bytes)?,
+            _ if bytes.len() > BUFFER_SIZE => self.sink.pass_on(bytes)?,
             _ => self.buffer.extend_from_slice(bytes),
         }
         Ok(written)
@@ -316,25 +292,31 @@ impl Write for Wfile<'_> {
     /// Passes on what has been gathered and waits until the host has sent it.
     fn flush(&mut self) -> io::Result<()> {
         self.send()?;
-        self.stream()?.blocking_flush().map_err(stream_error)
+        match &mut self.sink {
+            Sink::Connection(stream) => stream.blocking_flush().map_err(stream_error),
+            Sink::Response(response) => response.flush(),
+        }
     }
 }
 
-fn write_to(stream: &OutputStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let permit = usize::try_from(stream.check_write().map_err(stream_error)?);
-        let (now, later) = bytes.split_at(permit.unwrap_or(usize::MAX).min(bytes.len()));
-        if now.is_empty() {
-            stream.subscribe().block();
-            continue;
+/// Copies `length` bytes from `source` to `stream`.
+pub(crate) fn splice_all(
+    stream: &OutputStream,
+    source: &InputStream,
+    length: u64,
+) -> io::Result<()> {
+    let mut left = length;
+    while left > 0 {
+        match stream.blocking_splice(source, left) {
+            Ok(copied) => left -= copied.min(left),
+            Err(StreamError::Closed) => return Err(ended_early()),
+            Err(error) => return Err(stream_error(error)),
         }
-        stream.write(now).map_err(stream_error)?;
-        bytes = later;
     }
     Ok(())
 }
 
-fn stream_error(error: StreamError) -> io::Error {
+pub(crate) fn stream_error(error: StreamError) -> io::Error {
     match error {
         StreamError::Closed => io::ErrorKind::BrokenPipe.into(),
         StreamError::LastOperationFailed(error) => {
@@ -343,29 +325,8 @@ fn stream_error(error: StreamError) -> io::Error {
     }
 }
 
-/// Hands the head to the host, and opens the content.
-fn answer(outparam: ResponseOutparam, status: u16, fields: Fields) -> io::Result<Response> {
-    let refused = || io::Error::other("the host refused the response");
-    let response = OutgoingResponse::new(fields);
-    response.set_status_code(status).map_err(|()| refused())?;
-    let body = response.body().map_err(|()| refused())?;
-    let stream = body.write().map_err(|()| refused())?;
-    ResponseOutparam::set(outparam, Ok(response));
-    Ok(Response::Answered { stream, body })
-}
-
-/// Parses a head into its status code and its fields, but for those that a component may not send.
-fn parse_head(head: &[u8]) -> Option<(u16, Fields)> {
-    let mut lines = head
-        .split(|&byte| byte == b'\n')
-        .map(<[u8]>::trim_ascii_end);
-    let status = str::from_utf8(lines.next()?.split(|&byte| byte == b' ').nth(1)?).ok()?;
-    let fields = Fields::new();
-    for line in lines.take_while(|line| !line.is_empty()) {
-        let colon = line.iter().position(|&byte| byte == b':')?;
-        let name = str::from_utf8(&line[..colon]).ok()?;
-        // Connection and its like are the host's to send: it answers `forbidden`.
-        let _ = fields.append(name, line[colon + 1..].trim_ascii());
-    }
-    Some((status.parse().ok()?, fields))
+/// Returns the error of a file that was truncated meanwhile.
+pub(crate) fn ended_early() -> io::Error {
+    let reason = "a file has become shorter while it was sent";
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }

@@ -1,15 +1,17 @@
 //! Compares the answers of other hosts with those of our own host: the component with a directory, and a bundle of that
 //! directory, under each. Starts the hosts itself, or asks for the URL of one that somebody else has started.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use harness::{ANSWERS, Response, Server, Site, answer, connect, told};
+use harness::{ANSWERS, Response, Server, Site, answer, connect, names, read_head, request, told};
 
-const USAGE: &str = "usage: hosts SANDSERVE COMPONENT WASMTIME_SERVE
+const USAGE: &str = "usage: hosts SANDSERVE COMPONENT COMPONENT_0_3 WASMTIME_SERVE
        hosts SANDSERVE COMPONENT --by-hand";
 /// The script that serves with Node, Bun and Deno, and the directory that has them.
 const NODE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../hosts/node");
@@ -30,18 +32,28 @@ enum Kind {
 enum Host {
     Wasmtime,
     WasmtimeFresh,
+    /// With the component for WASI 0.3, of which an instance answers several requests at once.
+    Wasmtime03,
     Node,
     Bun,
     Deno,
 }
 
-const HOSTS: [Host; 5] = [
+const HOSTS: [Host; 6] = [
     Host::Wasmtime,
     Host::WasmtimeFresh,
+    Host::Wasmtime03,
     Host::Node,
     Host::Bun,
     Host::Deno,
 ];
+
+impl Host {
+    /// Returns whether there is a component of `kind` for it: none for WASI 0.3 has files inside.
+    fn runs(self, kind: Kind) -> bool {
+        self != Host::Wasmtime03 || kind == Kind::Directory
+    }
+}
 
 /// An answer that a host gives otherwise.
 struct Exception {
@@ -83,8 +95,19 @@ const EXCEPTIONS: &[Exception] = &[
     },
 ];
 
+/// A file that is larger than what lies between a server and a client who takes none of it.
+const HUGE: (&str, u64) = ("apart/huge.bin", 32 << 20);
+/// Clients who take nothing at once: more than `wasmtime serve` has an instance answer.
+const STALLED: usize = 20;
+
 /// A file that stands alone, as no listing should have it that is compared.
 const BACKSLASH: &str = "/apart/back%5Cslash.txt";
+
+/// The command `wasmtime serve`, and the component that it serves as WASI 0.3.
+struct Wasmtime {
+    program: PathBuf,
+    component_0_3: PathBuf,
+}
 
 /// Files that the tests serve, and the programs that serve them.
 struct Ground {
@@ -113,6 +136,9 @@ impl Ground {
             .status()
             .expect("sandserve runs");
         assert!(status.success(), "no bundle");
+        let (name, size) = HUGE;
+        let huge = fs::File::create(site.root().join(name)).expect("a file");
+        huge.set_len(size).expect("a size");
         Ground {
             site,
             sandserve,
@@ -141,14 +167,14 @@ impl Ground {
     }
 
     /// Starts `wasmtime serve` with `options`.
-    fn wasmtime(&self, program: &Path, kind: Kind, options: &[&str]) -> Server {
+    fn wasmtime(&self, program: &Path, component: &Path, options: &[&str]) -> Server {
         let mut command = Command::new(program);
         command.args(["--addr", "127.0.0.1:0"]).args(options);
-        if kind == Kind::Directory {
+        if component != self.bundle {
             let directory = format!("{}::/", self.site.root().display());
             command.args(["-Scli", "--dir", &directory]);
         }
-        command.arg(self.component(kind));
+        command.arg(component);
         Server::spawn(command)
     }
 
@@ -164,12 +190,15 @@ impl Ground {
         Server::spawn(command)
     }
 
-    fn start(&self, wasmtime: &Path, host: Host, kind: Kind) -> Server {
+    fn start(&self, wasmtime: &Wasmtime, host: Host, kind: Kind) -> Server {
+        let reused = |count| {
+            let options = ["--max-instance-reuse-count", count];
+            self.wasmtime(&wasmtime.program, self.component(kind), &options)
+        };
         match host {
-            Host::Wasmtime => self.wasmtime(wasmtime, kind, &["--max-instance-reuse-count", "128"]),
-            Host::WasmtimeFresh => {
-                self.wasmtime(wasmtime, kind, &["--max-instance-reuse-count", "1"])
-            }
+            Host::Wasmtime => reused("128"),
+            Host::WasmtimeFresh => reused("1"),
+            Host::Wasmtime03 => self.wasmtime(&wasmtime.program, &wasmtime.component_0_3, &[]),
             Host::Node => self.javascript(&["node"], kind),
             Host::Bun => self.javascript(&["node_modules/.bin/bun"], kind),
             Host::Deno => self.javascript(&["node_modules/.bin/deno", "run", "--allow-all"], kind),
@@ -233,6 +262,73 @@ fn leave(port: u16) {
     assert_eq!(response.text(), "hello\n", "{response:?}");
 }
 
+/// Asks for the large file, and returns the connection with the head of the answer and no more taken from it.
+fn begin(port: u16) -> (TcpStream, Response) {
+    let mut stream = connect(port);
+    let (name, _) = HUGE;
+    let request = request("GET", &format!("/{name}"), &[]);
+    stream.write_all(&request).expect("sent");
+    let head = read_head(&mut stream);
+    (stream, head)
+}
+
+/// Has clients ask for a large file and take nothing, and expects the next one to be answered all the same.
+fn stall(port: u16) {
+    let stalled: Vec<_> = (0..STALLED).map(|_| begin(port)).collect();
+    let response = answer(port, "GET", "/hello.txt", &[], b"");
+    assert_eq!(response.text(), "hello\n", "{response:?}");
+    drop(stalled);
+}
+
+/// Has a file grow and shrink while it is sent: the content is as long as the head says, or visibly short.
+fn change(ground: &Ground, port: u16) {
+    let (name, size) = HUGE;
+    let length = size.to_string();
+    let file = fs::File::options()
+        .write(true)
+        .open(ground.site.root().join(name))
+        .expect("the file");
+    for (changed, least, most) in [(size + 1000, size, size), (1000, 0, size - 1)] {
+        let (mut stream, head) = begin(port);
+        assert_eq!(head.header("Content-Length"), Some(&*length), "{head:?}");
+        file.set_len(changed).expect("another size");
+        let mut content = (&mut stream).take(size);
+        // A connection that breaks off is a way to tell that this is not all.
+        let _ = io::copy(&mut content, &mut io::sink());
+        let taken = size - content.limit();
+        assert!((least..=most).contains(&taken), "{taken} of {size} bytes");
+        file.set_len(size).expect("the size before");
+    }
+}
+
+/// Has the component for WASI 0.3 receive files: one that comes whole, and one that breaks off, of which nothing stays.
+fn upload(ground: &Ground, wasmtime: &Wasmtime) {
+    let options = ["--env", "SANDSERVE_UPLOAD=1"];
+    let server = ground.wasmtime(&wasmtime.program, &wasmtime.component_0_3, &options);
+    let content: Vec<u8> = (0..1 << 20).map(|at: u32| at.to_le_bytes()[1]).collect();
+    let length = format!("Content-Length: {}", content.len());
+    let before = names(&ground.site.root());
+    let mut stream = connect(server.port);
+    let head = request("PUT", "/broken-off", &[&length]);
+    stream.write_all(&head).expect("sent");
+    stream.write_all(&content[1..]).expect("sent");
+    until(|| names(&ground.site.root()) != before);
+    drop(stream);
+    until(|| names(&ground.site.root()) == before);
+    let response = answer(server.port, "PUT", "/apart/whole", &[&length], &content);
+    assert_eq!(response.status, 201, "{response:?}");
+    let whole = fs::read(ground.site.root().join("apart/whole")).expect("a file");
+    assert!(whole == content, "{} bytes", whole.len());
+}
+
+fn until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "still not so");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Prints `differences` under `name`, and returns their number.
 fn report(name: &str, differences: &[String]) -> usize {
     let count = requests().count();
@@ -247,11 +343,11 @@ fn report(name: &str, differences: &[String]) -> usize {
 }
 
 /// Compares each host that the tests can start.
-fn compare_all(ground: &Ground, wasmtime: &Path) -> usize {
+fn compare_all(ground: &Ground, wasmtime: &Wasmtime) -> usize {
     let mut count = 0;
     for kind in [Kind::Directory, Kind::Bundle] {
         let ours = ground.ours(kind);
-        for host in HOSTS {
+        for host in HOSTS.into_iter().filter(|host| host.runs(kind)) {
             let theirs = ground.start(wasmtime, host, kind);
             let known = EXCEPTIONS.iter().filter(|exception| {
                 exception.hosts.contains(&host) && exception.kinds.contains(&kind)
@@ -269,8 +365,13 @@ fn compare_all(ground: &Ground, wasmtime: &Path) -> usize {
                 println!("  known: {method} {target} is {status}: {reason}");
             }
             leave(theirs.port);
+            if kind == Kind::Directory && !SHIMMED.contains(&host) {
+                stall(theirs.port);
+                change(ground, theirs.port);
+            }
         }
     }
+    upload(ground, wasmtime);
     count
 }
 
@@ -300,17 +401,30 @@ fn compare_by_hand(ground: &Ground) -> io::Result<usize> {
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [sandserve, component, third] = &arguments[..] else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
+    let (sandserve, component, wasmtime) = match &arguments[..] {
+        [sandserve, component, by_hand] if by_hand.as_os_str() == "--by-hand" => {
+            (sandserve, component, None)
+        }
+        [sandserve, component, component_0_3, program] => {
+            let (component_0_3, program) = (component_0_3.clone(), program.clone());
+            let wasmtime = Wasmtime {
+                program,
+                component_0_3,
+            };
+            (sandserve, component, Some(wasmtime))
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
     };
     // The scripts run in a directory of their own.
     let [sandserve, component] =
         [sandserve, component].map(|path| path.canonicalize().expect("a file"));
     let ground = Ground::new(sandserve, component);
-    let differences = match third.as_os_str() == OsStr::new("--by-hand") {
-        true => compare_by_hand(&ground).expect("a line"),
-        false => compare_all(&ground, third),
+    let differences = match wasmtime {
+        None => compare_by_hand(&ground).expect("a line"),
+        Some(wasmtime) => compare_all(&ground, &wasmtime),
     };
     match differences {
         0 => ExitCode::SUCCESS,

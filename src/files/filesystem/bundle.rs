@@ -90,7 +90,7 @@ pub(crate) fn digest(file: &Descriptor) -> Option<Digest> {
 ///
 /// # Errors
 /// Failures of `wfile`.
-pub(crate) fn splice(wfile: &mut Wfile, source: &InputStream, length: u64) -> io::Result<()> {
+pub(crate) fn splice(wfile: &mut Wfile, source: InputStream, length: u64) -> io::Result<()> {
     let end = source.position.saturating_add(length);
     let mut piece = vec![0; PIECE_SIZE];
     let mut position = source.position;

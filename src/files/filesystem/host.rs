@@ -20,6 +20,6 @@ pub(crate) fn digest(_: &Descriptor) -> Option<Digest> {
 }
 
 /// Copies `length` bytes of `source` to `wfile`, as [`Wfile::splice`] does.
-pub(crate) fn splice(wfile: &mut Wfile, source: &InputStream, length: u64) -> io::Result<()> {
-    wfile.splice(source, length)
+pub(crate) fn splice(wfile: &mut Wfile, source: InputStream, length: u64) -> io::Result<()> {
+    wfile.splice_later(source, length)
 }

@@ -1,0 +1,33 @@
+//! The content of a request and the response to it where a host has parsed the one and writes the head of the other: as
+//! WASI 0.2 has them (`wasi2`), or with the feature `wasi3` as WASI 0.3 does.
+
+#[cfg(not(feature = "wasi3"))]
+mod wasi2;
+#[cfg(feature = "wasi3")]
+mod wasi3;
+
+use std::io;
+
+#[cfg(not(feature = "wasi3"))]
+pub(crate) use wasi2::{Incoming, Outgoing};
+#[cfg(feature = "wasi3")]
+pub(crate) use wasi3::{Incoming, Outgoing};
+
+/// Parses a head into its status code and its fields, which go to `append` by name and value.
+fn parse_head(head: &[u8], append: impl Fn(&str, &[u8])) -> Option<u16> {
+    let mut lines = head
+        .split(|&byte| byte == b'\n')
+        .map(<[u8]>::trim_ascii_end);
+    let status = str::from_utf8(lines.next()?.split(|&byte| byte == b' ').nth(1)?).ok()?;
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        let name = str::from_utf8(&line[..colon]).ok()?;
+        append(name, line[colon + 1..].trim_ascii());
+    }
+    status.parse().ok()
+}
+
+/// Returns the error of content that is written before the head of its response.
+fn without_head() -> io::Error {
+    io::Error::other("content before the head of the response")
+}
