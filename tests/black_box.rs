@@ -19,6 +19,7 @@ mod golden;
 mod guesses;
 mod handlers;
 mod http_server;
+mod inspect;
 mod isolation;
 mod limits;
 mod linear;

@@ -21,7 +21,7 @@ use crate::new::check_name;
 /// The commands beside the server, a line each.
 const COMMANDS: &str = "\
 `sandserve bundle DIR -o FILE` makes a component of a directory.
-`sandserve inspect FILE` prints what is in a component.
+`sandserve inspect [FILE]` prints what is in a component, what it is given, and what holds it.
 `sandserve new NAME` creates a crate with a handler in it.
 `sandserve completions SHELL` prints completions for bash, elvish, fish, powershell or zsh.
 `sandserve man` prints a manual page.";
@@ -39,6 +39,10 @@ pub(crate) const OUTPUT: &str = "output";
 pub(crate) const MTIME: &str = "mtime";
 /// Variables of a host override the settings of a bundle.
 pub(crate) const WITH_ENVIRONMENT: &str = "with-environment";
+/// The component that is inspected.
+pub(crate) const FILE: &str = "file";
+/// The notation of what is told about it.
+pub(crate) const JSON: &str = "json";
 /// The time of every file in a bundle, for whoever builds reproducibly
 /// (<https://reproducible-builds.org/specs/source-date-epoch/>).
 const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
@@ -62,8 +66,8 @@ pub(crate) enum Asked {
     },
     /// Make a component of a directory.
     Bundle(Given),
-    /// Print what is in a component.
-    Inspect(PathBuf),
+    /// Print what is in a component, and what it would be given with these settings.
+    Inspect(Given),
     /// Print completions for a shell.
     Completions(Shell),
     /// Print a manual page, for man(1).
@@ -88,10 +92,10 @@ pub(crate) fn parse() -> Result<Asked, u8> {
             .try_get_matches_from(rest)
             .map(Given)
             .map(Asked::Bundle),
-        Some("inspect") => inspect().try_get_matches_from(rest).map(|mut matches| {
-            let path = matches.remove_one("file");
-            Asked::Inspect(path.unwrap_or_default())
-        }),
+        Some("inspect") => inspect()
+            .try_get_matches_from(rest)
+            .map(Given)
+            .map(Asked::Inspect),
         Some("completions") => completions()
             .try_get_matches_from(rest)
             .map(|matches| Asked::Completions(*matches.get_one("shell").unwrap_or(&Shell::Bash))),
@@ -122,7 +126,11 @@ pub(crate) fn parse() -> Result<Asked, u8> {
             .check_bundled()
             .and_then(|()| given.check())
             .map_err(|message| refuse(&format!("{message}; see `sandserve bundle --help`")))?,
-        Asked::Completions(_) | Asked::Inspect(_) | Asked::Man => {}
+        Asked::Inspect(given) => given
+            .check_inspected()
+            .and_then(|()| given.check())
+            .map_err(|message| refuse(&format!("{message}; see `sandserve inspect --help`")))?,
+        Asked::Completions(_) | Asked::Man => {}
     }
     Ok(parsed)
 }
@@ -278,6 +286,22 @@ impl Given {
                 self.name(setting)
             )),
             None => Ok(()),
+        }
+    }
+
+    /// Checks that the component which is inspected takes every setting, where it is one of a file.
+    ///
+    /// # Errors
+    /// The first that it does not take, in one line.
+    fn check_inspected(&self) -> Result<(), String> {
+        let mut given = SETTINGS.iter().filter(|setting| self.has(setting));
+        let is_at_odds =
+            |setting: &&Setting| setting.taker.is_for_files() || setting.option == "handler";
+        match given.find(is_at_odds) {
+            Some(setting) if self.path(FILE).is_some() => {
+                Err(format!("{} cannot be used with a FILE", self.name(setting)))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -522,15 +546,29 @@ fn time(text: &str) -> Result<u64, String> {
 }
 
 fn inspect() -> Command {
+    let settings = SETTINGS.iter().map(|setting| {
+        argument(setting, Variables::Read)
+            .help(setting.description())
+            .hide(true)
+    });
     fitted(Command::new("sandserve inspect"))
-        .about("Print what a component imports and exports, and the files that are bundled in it")
+        .about("Print what is in a component, what it is given, and what holds it")
+        .after_help(
+            "All options and variables of the server count too: `sandserve inspect --upload`.",
+        )
         .arg(
-            Arg::new("file")
-                .required(true)
+            Arg::new(FILE)
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("The component"),
+                .help("The component [default: that of the server]"),
         )
+        .arg(
+            Arg::new(JSON)
+                .long(JSON)
+                .action(ArgAction::SetTrue)
+                .help("Print one line of JSON"),
+        )
+        .args(settings)
 }
 
 fn new() -> Command {

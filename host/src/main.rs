@@ -59,7 +59,7 @@ fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS)
             .map_err(|reason| format!("cannot create `{name}`: {reason}")),
         Asked::Bundle(given) => bundle(&given).map(print_line).map(|()| ExitCode::SUCCESS),
-        Asked::Inspect(path) => inspect::describe(&path)
+        Asked::Inspect(given) => inspect::describe(&given)
             .map(print_line)
             .map(|()| ExitCode::SUCCESS),
         Asked::Completions(shell) => generate::completions(shell)

@@ -155,6 +155,15 @@ impl Options {
         }
     }
 
+    /// Returns the connections that may share an instance.
+    pub(crate) fn isolation(&self) -> Isolation {
+        self.isolation.unwrap_or(match self.handler {
+            // Otherwise the memory of a handler would depend on when its clients come.
+            Some(_) => Isolation::Connection,
+            None => Isolation::Client,
+        })
+    }
+
     /// Returns whether clients are asked for passwords.
     pub(crate) fn asks_for_passwords(&self) -> bool {
         self.auth || self.auth_file.is_some()

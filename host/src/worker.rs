@@ -14,9 +14,8 @@ use std::{fs, io, iter};
 use agreed::settings;
 use rustix::io::Errno;
 use sandserve_host::{
-    Grant, HttpServer, Isolation, Load, Sandbox, Scripts, Shutdown, TlsConfig, ToStarter,
-    cgi_server, check_file, explain, flush_log, log_strikes, reason, remove_received, reopen_log,
-    say,
+    Grant, HttpServer, Load, Sandbox, Scripts, Shutdown, TlsConfig, ToStarter, cgi_server,
+    check_file, explain, flush_log, log_strikes, reason, remove_received, reopen_log, say,
 };
 
 use crate::options::{Options, Tls};
@@ -327,12 +326,9 @@ fn sandbox(options: &Options, starter: Option<&ToStarter>) -> Result<Sandbox, St
         Some(path) => load_handler(path, grant)
             .map_err(|error| format!("cannot use handler `{}`: {error}", path.display())),
     }?;
-    let isolation = options.isolation.unwrap_or(match options.handler {
-        // Otherwise the memory of a handler would depend on when its clients come.
-        Some(_) => Isolation::Connection,
-        None => Isolation::Client,
-    });
-    let sandbox = sandbox.pace(options.pace.clone()).isolation(isolation);
+    let sandbox = sandbox
+        .pace(options.pace.clone())
+        .isolation(options.isolation());
     Ok(match options.memory_budget {
         Some(bytes) => sandbox.memory_budget(bytes),
         None => sandbox,

@@ -3,6 +3,8 @@
 
 use wasmtime::{Config, Error};
 
+/// The version of wasmtime.
+pub const WASMTIME: &str = wasmtime_environ::VERSION;
 /// The triple that this package is built for.
 pub const TARGET: &str = env!("SANDSERVE_TARGET");
 

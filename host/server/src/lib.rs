@@ -35,6 +35,7 @@ pub use cgi::{
     DirAccess, OfWorker, ScriptLimits, ScriptStarter, Scripts, ToStarter, end_all as end_scripts,
     end_children, starter_socket,
 };
+pub use engine::WASMTIME as WASMTIME_VERSION;
 pub use explain::{explain, reason};
 pub use instance::filesystem::check_file;
 pub use instance::received::remove_received;
@@ -43,8 +44,9 @@ pub use listen::proxies::{Forwarding, TrustedProxies, TrustedProxy};
 pub use listen::unix::{SocketFile, listen_unix};
 pub use listen::{Address, listen};
 pub use log::{flush_log, log_json, log_to, reopen_log, say, takes_more};
+pub use memory::default_memory_budget;
 pub use pace::{Pace, Rate};
-pub use sandbox::{Grant, Isolation, Sandbox};
+pub use sandbox::{Grant, Isolation, MOST, Most, Sandbox};
 pub use server::{HttpServer, Load, Shutdown};
 pub use strikes::log_strikes;
 pub use tls::{TlsConfig, TlsError};

@@ -39,7 +39,7 @@ impl Budget {
     /// Returns a budget of `max` bytes, or of a share of the memory that this process may have.
     pub(crate) fn new(max: Option<u64>) -> Arc<Self> {
         Arc::new(Budget {
-            max: max.unwrap_or_else(default_budget),
+            max: max.unwrap_or_else(default_memory_budget),
             taken: AtomicU64::new(0),
             whole: None,
         })
@@ -194,7 +194,9 @@ impl fmt::Display for OutOfMemory {
 
 impl Error for OutOfMemory {}
 
-fn default_budget() -> u64 {
+/// Returns the bytes of memory that all instances and buffers may have together on this machine where nothing else is
+/// said.
+pub fn default_memory_budget() -> u64 {
     let machine = fs::read_to_string("/proc/meminfo").ok();
     let machine = machine.as_deref().and_then(total_of_meminfo);
     let group = fs::read_to_string("/proc/self/cgroup").ok();
@@ -282,6 +284,6 @@ mod tests {
         assert_eq!(total_of_meminfo(text), Some(24_689_764 * 1024));
         assert_eq!(total_of_meminfo("MemTotal: 1 GB\n"), None);
         assert_eq!(limit_of_group("1:name=systemd:/\n"), None);
-        assert!(default_budget() > 0);
+        assert!(default_memory_budget() > 0);
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use agreed::settings;
 use tokio::sync::watch;
@@ -56,6 +57,28 @@ const KEEP_RESIDENT: usize = 256 * 1024;
 
 /// Most calls that one instance answers, for one connection after the other.
 const MAX_CALLS: u32 = 1000;
+
+/// The most that an instance may take, and how many there may be, where nothing else is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Most {
+    /// Bytes of memory of an instance.
+    pub memory: usize,
+    /// Calls that one instance answers where it may serve one connection after the other.
+    pub calls: u32,
+    /// Time of computing without reading a byte of the connection.
+    pub computing: Duration,
+    /// Instances at once.
+    pub instances: u32,
+}
+
+/// See [`Most`].
+pub const MOST: Most = Most {
+    memory: MAX_MEMORY,
+    calls: MAX_CALLS,
+    computing: epochs::MAX_COMPUTING,
+    instances: MAX_INSTANCES[0],
+};
 
 /// The connections that may share an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

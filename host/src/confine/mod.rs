@@ -82,7 +82,21 @@ impl Confinement {
 
     /// Returns whether the system has refused a step.
     pub(crate) fn lacks(&self) -> bool {
-        self.steps.iter().any(|step| step.done.is_err())
+        self.lacking().next().is_some()
+    }
+
+    /// Returns what is in force, in words.
+    pub(crate) fn in_force(&self) -> impl Iterator<Item = &str> {
+        let done = self.steps.iter().filter(|step| step.done.is_ok());
+        done.map(|step| &*step.name)
+    }
+
+    /// Returns what the system has refused, in words, and why.
+    pub(crate) fn lacking(&self) -> impl Iterator<Item = (&str, String)> {
+        self.steps.iter().filter_map(|step| {
+            let reason = explain(step.done.as_ref().err()?);
+            Some((&*step.name, reason))
+        })
     }
 
     /// Returns in one line what is in force and what is not, where the system has anything of this.
@@ -90,13 +104,11 @@ impl Confinement {
         if self.is_off {
             return Some("confined: not at all, by --no-confine".into());
         }
-        let done = self.steps.iter().filter(|step| step.done.is_ok());
-        let done: Vec<_> = done.map(|step| &*step.name).collect();
-        let failed = self.steps.iter().filter_map(|step| {
-            let reason = explain(step.done.as_ref().err()?);
-            Some(format!("{} ({reason})", step.name))
-        });
-        let failed: Vec<_> = failed.collect();
+        let done: Vec<_> = self.in_force().collect();
+        let lacking = self.lacking();
+        let failed: Vec<_> = lacking
+            .map(|(step, reason)| format!("{step} ({reason})"))
+            .collect();
         let done = done.join(", ");
         match (done.is_empty(), failed.is_empty()) {
             (true, true) => None,

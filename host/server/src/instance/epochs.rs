@@ -14,7 +14,7 @@ use crate::pace::watch::Abandoned;
 /// instance has computed for one at least when the second does.
 const FIRST_TICKS: u32 = 2;
 /// Longest time that an instance may compute without reading a byte of its connection.
-const MAX_COMPUTING: Duration = Duration::from_secs(30);
+pub(crate) const MAX_COMPUTING: Duration = Duration::from_secs(30);
 
 /// Notes that the instance of `store` begins to compute, or has waited and goes on.
 pub(crate) fn begin(store: &mut StoreContextMut<State>) {
