@@ -90,11 +90,12 @@ pub(crate) enum OpenAt {
 }
 
 impl OpenAt {
-    /// Returns `path` as such a host takes it; `None` if it can have no such path, or if the path names nothing.
+    /// Returns `path` as such a host takes it; `None` if it can have no such path, or if the path names nothing. No file
+    /// has a NUL in its name, and hosts differ in what they make of one.
     fn to_host(self, path: &LocalPath) -> Option<Cow<'_, str>> {
         let text = path.as_str();
         match self {
-            _ if path.is_outside() => None,
+            _ if path.is_outside() || text.contains('\0') => None,
             OpenAt::MayBlock if file_names::is_coded(text) => {
                 let bytes = file_names::to_bytes(text)?.into_owned();
                 String::from_utf8(bytes).ok().map(Cow::Owned)
