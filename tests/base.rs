@@ -67,7 +67,7 @@ fn a_listing_leads_up_to_the_base_and_no_further() {
         top.contains("<bdi aria-current=\"page\">Home</bdi>"),
         "{top}"
     );
-    assert!(!top.contains("formaction"), "{top}");
+    assert!(!top.contains("formaction="), "{top}");
     let deep = get(server.port, "/docs/listed/deep/", &[]).text();
     for crumb in [
         "formaction=\"../../\"><bdi>Home</bdi>",
@@ -81,7 +81,10 @@ fn a_listing_leads_up_to_the_base_and_no_further() {
         let links = links(page);
         assert!(!links.is_empty(), "{page}");
         for (link, _) in links {
-            assert!(!link.starts_with(['/', '.']), "{link} in {page}");
+            assert!(
+                !link.starts_with('/') && !link.starts_with(".."),
+                "{link} in {page}"
+            );
             // All but a link that leads nowhere, or out of the directory.
             let status = get(server.port, &format!("{directory}{link}"), &[]).status;
             assert!(status == 200 || link.starts_with("link-"), "{link}");
