@@ -321,6 +321,16 @@ pub fn path(data: &[u8]) {
         let again = LocalPath::translate(directory, &link);
         assert_eq!(again, path, "{link:?}");
     }
+    let beneath = expected.strip_prefix(&[b"base".to_vec()][..]);
+    let path = LocalPath::translate_beneath("/base", ".", &target);
+    assert_eq!(path.is_outside(), beneath.is_none(), "{target:?}");
+    if let Some(expected) = beneath {
+        let bytes =
+            file_names::to_bytes(path.as_str()).expect("a name that the file system can have");
+        let segments = bytes.split(|&byte| byte == b'/').skip(1);
+        let found: Vec<_> = segments.filter(|segment| !segment.is_empty()).collect();
+        assert_eq!(found, expected, "{target:?}");
+    }
 }
 
 /// Returns the segments that `target` leads to, as bytes, by the words of `SimpleHTTPRequestHandler.translate_path`.

@@ -1,6 +1,7 @@
 //! The real server, on a real socket and a real directory: a module for each thing that it does.
 
 mod auth;
+mod base;
 mod bundle;
 mod cgi;
 mod changing;

@@ -6,8 +6,9 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 
 use flate2::read::GzDecoder;
@@ -207,6 +208,9 @@ fn files_are_compressed_once_for_all() {
         site.write(name, &text);
     }
     site.write("own.txt.gz", "made by hand");
+    site.write("both.txt", &text);
+    site.write("both.txt.br", "one by hand");
+    site.write("both.txt.gz", "another by hand");
     site.write("short.txt", "short\n");
     let mut noise = 1_u32;
     let noise = (0..4096).map(|_| {
@@ -229,6 +233,14 @@ fn files_are_compressed_once_for_all() {
         .read_to_string(&mut decoded)
         .expect("gzip");
     assert!(decoded == text, "{decoded}");
+    let smaller = get(server.port, "/long.txt", &["Accept-Encoding: gzip, br"]);
+    assert_eq!(smaller.header("Content-Encoding"), Some("br"));
+    let mut decoded = String::new();
+    brotli::Decompressor::new(&smaller.body[..], 4096)
+        .read_to_string(&mut decoded)
+        .expect("brotli");
+    assert!(decoded == text, "{decoded}");
+    assert!(smaller.body.len() < coded.body.len(), "{smaller:?}");
     let plain = get(server.port, "/long.txt", &[]);
     assert_eq!(plain.text(), text);
     assert_ne!(plain.header("ETag"), coded.header("ETag"));
@@ -236,13 +248,21 @@ fn files_are_compressed_once_for_all() {
     let part = get(server.port, "/long.txt", &[gzip[0], "Range: bytes=0-1"]);
     assert_eq!((part.status, &*part.body), (206, &b"\x1f\x8b"[..]));
     assert_eq!(get(server.port, "/own.txt", &gzip).text(), "made by hand");
+    let brotli = ["Accept-Encoding: br"];
+    let own = get(server.port, "/own.txt", &brotli);
+    assert_eq!(own.header("Content-Encoding"), Some("br"), "{own:?}");
+    assert_eq!(get(server.port, "/both.txt", &brotli).text(), "one by hand");
+    assert_eq!(
+        get(server.port, "/both.txt", &gzip).text(),
+        "another by hand"
+    );
     for target in ["/short.txt", "/noise.bin"] {
-        let response = get(server.port, target, &gzip);
+        let response = get(server.port, target, &["Accept-Encoding: gzip, br"]);
         assert_eq!(response.header("Content-Encoding"), None, "{response:?}");
     }
     let listing = get(server.port, "/", &["Accept: application/json"]).text();
     assert!(listing.contains("\"own.txt.gz\""), "{listing}");
-    assert!(!listing.contains("\"long.txt.gz\""), "{listing}");
+    assert!(!listing.contains("\"long.txt."), "{listing}");
     assert_eq!(get(server.port, "/link", &[]).status, 404);
 }
 
@@ -342,7 +362,7 @@ fn what_is_left_out_is_listed() {
         0,
     )
     .expect("a FIFO");
-    std::os::unix::net::UnixListener::bind(path("socket")).expect("a socket");
+    UnixListener::bind(path("socket")).expect("a socket");
     fs::write(site.root().join(OsStr::from_bytes(b"\xff.txt")), "").expect("a file");
     fs::write(path(".sandserve-upload-1"), "").expect("a file");
     // The bundle of before is no part of the next.
@@ -439,18 +459,86 @@ fn what_cannot_be_bundled_is_one_line_and_leaves_nothing() {
     large.set_len(2 << 30).expect("room");
     refused(&root, &[], "a component at most 1024 MiB");
     large.set_len(5 << 30).expect("room");
-    refused(&root, &[], "larger than a component can be");
+    // Nothing is compressed before.
+    fs::write(root.join("unread.txt"), "a line\n".repeat(1000)).expect("a file");
+    for options in [&[][..], &["--compress"]] {
+        let expected = "it has 5121 MiB, and a component at most 1024 MiB";
+        refused(&root, options, expected);
+    }
     fs::remove_file(root.join("large.bin")).expect("a file");
     let nowhere = site.outside().join("no/where.wasm");
+    let socket = site.outside().join("socket");
+    let _listener = UnixListener::bind(&socket).expect("a socket");
     for (output, expected) in [
         (nowhere, "cannot write"),
         (site.outside(), "it is a directory"),
+        (socket, "it is no file"),
     ] {
         let output = bundle(&root, &output, &[]);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert_eq!(stderr(&output).lines().count(), 1, "{output:?}");
         assert!(stderr(&output).contains(expected), "{output:?}");
     }
+}
+
+#[test]
+fn a_time_that_is_none_is_refused_by_the_name_of_its_variable() {
+    let site = Site::empty();
+    site.write("hello.txt", "hello\n");
+    let (root, component) = (site.root(), site.outside().join("site.wasm"));
+    let run = |epoch, options: &[&str]| {
+        let mut arguments = vec!["bundle".as_ref(), root.as_os_str(), "-o".as_ref()];
+        arguments.push(component.as_os_str());
+        arguments.extend(options.iter().map(OsStr::new));
+        run(&arguments, &[("SOURCE_DATE_EPOCH", epoch)])
+    };
+    let output = run("yesterday", &[]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = stderr(&output);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("SOURCE_DATE_EPOCH: invalid value"), "{said}");
+    let output = run("1600000000", &["--mtime", "never"]);
+    let said = stderr(&output);
+    assert!(
+        said.contains("invalid value 'never' for '--mtime"),
+        "{said}"
+    );
+    assert!(!said.contains("SOURCE_DATE_EPOCH"), "{said}");
+    // As with other variables, an empty one counts as not given.
+    let output = run("", &[]);
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn long_work_is_shown_on_a_terminal_and_nowhere_else() {
+    let site = Site::empty();
+    let path = site.write("large.bin", "");
+    let file = File::options().write(true).open(path).expect("a file");
+    file.set_len(128 << 20).expect("room");
+    let component = site.outside().join("site.wasm");
+    let output = bundle(&site.root(), &component, &[]);
+    assert_eq!(stderr(&output), "", "{output:?}");
+    let (terminal, end) = super::supervisor::open_terminal();
+    let mut child = Command::new(SANDSERVE)
+        .args(["bundle", "-o"])
+        .args([&component, &site.root()])
+        .stdout(Stdio::null())
+        .stderr(end)
+        .spawn()
+        .expect("it runs");
+    // Until the last who writes there has gone.
+    let mut shown = Vec::new();
+    let _ = File::from(terminal).read_to_end(&mut shown);
+    assert!(child.wait().expect("it ends").success());
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    assert!(
+        shown.contains("\rWriting [###############               ]  50 %"),
+        "{shown:?}"
+    );
+    // Nothing of it is left.
+    let last = shown.trim_end_matches('\r').rsplit('\r').next();
+    assert_eq!(last.map(str::trim), Some(""), "{shown:?}");
 }
 
 #[test]

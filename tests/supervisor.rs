@@ -695,7 +695,7 @@ fn a_log_that_takes_nothing_holds_up_neither_a_reload_nor_the_end() {
 }
 
 /// Returns the two ends of a terminal, that of who sits there first.
-fn open_terminal() -> (std::os::fd::OwnedFd, File) {
+pub(super) fn open_terminal() -> (std::os::fd::OwnedFd, File) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let master =
         openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");

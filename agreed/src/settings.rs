@@ -32,6 +32,8 @@ pub const ETAG: &str = "SANDSERVE_ETAG";
 pub const SPA: &str = "SANDSERVE_SPA";
 /// The file that is the page of every 404.
 pub const NOT_FOUND: &str = "SANDSERVE_NOT_FOUND";
+/// The path beneath which clients see the directory.
+pub const BASE: &str = "SANDSERVE_BASE";
 /// Names that begin with a dot do not exist.
 pub const HIDE_DOTFILES: &str = "SANDSERVE_HIDE_DOTFILES";
 /// Text is compressed.
@@ -669,6 +671,17 @@ pub const SETTINGS: &[Setting] = {
             "Send this file as the page of every 404",
         )
         .more("FILE is in the directory that is served"),
+        Setting::new(
+            Files,
+            FileServer,
+            ("base", BASE),
+            Kind::Text {
+                value: "PREFIX",
+                check: |value| syntax::base(value).map(drop).map_err(str::to_owned),
+            },
+            "Serve the directory beneath this path",
+        )
+        .more("PREFIX is a path like /docs/, which a proxy passes on. All other paths give 404"),
         Setting::new(
             Files,
             FileServer,

@@ -139,6 +139,38 @@ pub fn cgi_directory(line: &str) -> Result<String, &'static str> {
     }
 }
 
+/// Returns `value`, a path as it stands in a URL, with a slash before each name and none at its end; that of the root is
+/// empty.
+///
+/// # Errors
+/// A path that does not begin at the root, or that leads up, and text that is no path (RFC 3986 3.3).
+pub fn base(value: &str) -> Result<String, &'static str> {
+    let names = || value.split('/').filter(|name| !name.is_empty());
+    match value.starts_with('/') && names().all(is_plain_segment) {
+        true => Ok(names().flat_map(|name| ["/", name]).collect()),
+        false => Err("expected a path like `/docs/`, as it stands in a URL"),
+    }
+}
+
+/// Returns whether `name` is one name in the path of a URL, whoever decodes it: no `.` or `..`, no coded slash or NUL.
+fn is_plain_segment(name: &str) -> bool {
+    let is_character =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte);
+    let mut pieces = name.split('%');
+    let is_whole = pieces.next().unwrap_or_default().bytes().all(is_character);
+    let is_coded = |piece: &str| match piece.as_bytes() {
+        [b'0', b'0', ..] | [b'2', b'f' | b'F', ..] => false,
+        [high, low, rest @ ..] => {
+            let digits = [high, low];
+            digits.iter().all(|digit| digit.is_ascii_hexdigit())
+                && rest.iter().copied().all(is_character)
+        }
+        _ => false,
+    };
+    let dots = name.to_ascii_lowercase().replace("%2e", ".");
+    is_whole && pieces.all(is_coded) && !matches!(&*dots, "." | "..")
+}
+
 /// A directory for scripts that are WebAssembly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirAccess<'a> {
@@ -339,6 +371,39 @@ mod tests {
             ("/a/./b", None),
         ] {
             assert_eq!(cgi_directory(line).ok().as_deref(), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_base_is_a_path_of_a_url() {
+        for (value, expected) in [
+            ("/docs/", Some("/docs")),
+            ("/docs", Some("/docs")),
+            ("//a//b//", Some("/a/b")),
+            ("/", Some("")),
+            ("/a%20b/%C3%BC", Some("/a%20b/%C3%BC")),
+            ("/~a;b=1/...", Some("/~a;b=1/...")),
+            ("", None),
+            ("docs/", None),
+            ("./docs/", None),
+            ("/a/../b", None),
+            ("/a/.", None),
+            ("/%2e%2E/a", None),
+            ("/.%2e", None),
+            ("/docs?x", None),
+            ("/docs#x", None),
+            ("/a b", None),
+            ("/a\\b", None),
+            ("/\u{fc}", None),
+            ("/a%", None),
+            ("/a%2", None),
+            ("/a%zz", None),
+            ("/a%2fb", None),
+            ("/a%2Fb", None),
+            ("/a%00", None),
+            ("/a\nb", None),
+        ] {
+            assert_eq!(base(value).ok().as_deref(), expected, "{value:?}");
         }
     }
 

@@ -501,7 +501,7 @@ fn bundle() -> Command {
                 .required(true)
                 .value_name("DIR")
                 .value_parser(value_parser!(PathBuf))
-                .help("The directory"),
+                .help("The directory, with files of 1 GiB at most"),
         )
         .arg(
             Arg::new(OUTPUT)
@@ -512,17 +512,7 @@ fn bundle() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("Write the component to this file"),
         )
-        .arg(
-            Arg::new(MTIME)
-                .long(MTIME)
-                .value_name("TIME")
-                .env(SOURCE_DATE_EPOCH)
-                .value_parser(time)
-                .help(
-                    "Give every file this time. TIME is in seconds since 1970, or like 2026-11-26T12:00:00Z. The \
-                     default is the time that each file has",
-                ),
-        )
+        .arg(mtime())
         .arg(
             Arg::new(WITH_ENVIRONMENT)
                 .long(WITH_ENVIRONMENT)
@@ -533,6 +523,22 @@ fn bundle() -> Command {
                 ),
         )
         .args(settings)
+}
+
+fn mtime() -> Arg {
+    let arg = Arg::new(MTIME)
+        .long(MTIME)
+        .value_name("TIME")
+        .value_parser(time)
+        .help(
+            "Give every file this time. TIME is in seconds since 1970, or like 2026-11-26T12:00:00Z. The default is the \
+             time that each file has",
+        );
+    // As with settings, an empty variable counts as not given.
+    match env::var_os(SOURCE_DATE_EPOCH).is_some_and(|value| value.is_empty()) {
+        true => arg,
+        false => arg.env(SOURCE_DATE_EPOCH),
+    }
 }
 
 /// Parses a time, as seconds since the epoch.
@@ -635,6 +641,10 @@ fn variable_to_blame(error: &clap::Error) -> Option<&'static str> {
         _ => None,
     };
     let name = blamed(error)?;
+    let is_given = |option: &str| env::args().any(|argument| argument.starts_with(option));
+    if name.starts_with("--mtime ") && !is_given("--mtime") {
+        return Some(SOURCE_DATE_EPOCH);
+    }
     let setting = SETTINGS.iter().find(|setting| setting.usage() == name)?;
     let alone = definition(Variables::Ignored).try_get_matches().err();
     (alone.as_ref().and_then(blamed) != Some(name)).then_some(setting.variable)

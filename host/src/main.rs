@@ -236,7 +236,7 @@ fn announce(options: &Options, addresses: &[Address]) {
     for address in addresses {
         match address {
             Address::Tcp(address) => {
-                print_banner(scheme, *address);
+                print_banner(options, scheme, *address);
                 invite(options, scheme, *address);
             }
             Address::Unix(path) => {
@@ -251,7 +251,7 @@ fn announce(options: &Options, addresses: &[Address]) {
 }
 
 /// Prints Python's banner; whoever started us may be waiting for the port in it.
-fn print_banner(scheme: &str, address: SocketAddr) {
+fn print_banner(options: &Options, scheme: &str, address: SocketAddr) {
     let (ip, port) = (address.ip(), address.port());
     let host = if ip.is_ipv6() {
         format!("[{ip}]")
@@ -259,14 +259,15 @@ fn print_banner(scheme: &str, address: SocketAddr) {
         ip.to_string()
     };
     print_line(format_args!(
-        "Serving {} on {ip} port {port} ({scheme}://{host}:{port}/) ...",
-        scheme.to_uppercase()
+        "Serving {} on {ip} port {port} ({scheme}://{host}:{port}{}/) ...",
+        scheme.to_uppercase(),
+        options.base
     ));
 }
 
 /// Shows the ways to the server: the banner has one, which is an address only if one was asked for.
 fn invite(options: &Options, scheme: &str, address: SocketAddr) {
-    let url = |address| reach::url(scheme, address);
+    let url = |address| reach::url(scheme, address, &options.base);
     let addresses = reach::addresses(address);
     if address.ip().is_unspecified() && io::stdout().is_terminal() {
         addresses

@@ -42,6 +42,8 @@ pub(crate) struct Options {
     pub(crate) grace: Duration,
     /// The fields of every response, as (name, value).
     pub(crate) fields: Vec<(String, String)>,
+    /// The path beneath which clients see the directory, without a slash at its end.
+    pub(crate) base: String,
     /// The page of every 404, a path in the directory.
     pub(crate) not_found: Option<String>,
     /// One user and the password are known to the component.
@@ -138,6 +140,10 @@ impl Options {
                 given.is_on("cors"),
                 given.is_on("cross-origin-isolation"),
             ),
+            base: given
+                .text("base")
+                .and_then(|base| syntax::base(base).ok())
+                .unwrap_or_default(),
             not_found: given
                 .text("not-found")
                 .and_then(|name| syntax::name_beneath(name).ok())

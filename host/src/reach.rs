@@ -23,9 +23,9 @@ pub(crate) fn from_elsewhere(addresses: &[SocketAddr]) -> Option<SocketAddr> {
     outward.or(addresses.first()).copied()
 }
 
-/// Returns `address` as a URL.
-pub(crate) fn url(scheme: &str, address: SocketAddr) -> String {
-    format!("{scheme}://{address}/")
+/// Returns the URL of what `address` has at `base`, a path without a slash at its end.
+pub(crate) fn url(scheme: &str, address: SocketAddr, base: &str) -> String {
+    format!("{scheme}://{address}{base}/")
 }
 
 /// Returns a QR code of `text`, in lines of half blocks for light text on a dark terminal. `None` if there
@@ -129,7 +129,7 @@ mod tests {
             assert_eq!(outward, best.parse().ok(), "{address}");
         }
         let alone = reachable("0.0.0.0:80".parse().expect("an address"), &[]);
-        let outward = from_elsewhere(&alone).map(|address| url("http", address));
-        assert_eq!(outward.as_deref(), Some("http://127.0.0.1:80/"));
+        let outward = from_elsewhere(&alone).map(|address| url("http", address, "/docs"));
+        assert_eq!(outward.as_deref(), Some("http://127.0.0.1:80/docs/"));
     }
 }

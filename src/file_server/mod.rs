@@ -41,6 +41,7 @@ impl Default for FileServer {
     fn default() -> Self {
         let settings = Settings::get();
         let mut files = Files {
+            base: Cow::Borrowed(&settings.base),
             hide_dotfiles: settings.hide_dotfiles,
             cache_control: settings.cache_control.as_deref().map(Cow::Borrowed),
             entity_tags: settings.entity_tags,
@@ -191,6 +192,7 @@ impl SimpleHttpRequestHandler for FileServer {
     fn send_not_found(&mut self, http: &mut Exchange) -> io::Result<Option<Content>> {
         let path = self.translate_path(http.request.path());
         if self.settings.spa
+            && !path.is_outside()
             && !dotfiles::hides(&self.files, path.beneath())
             // A file that is there and cannot be read is no address of the application.
             && matches!(open(&path, http.open_at), Err(Unopened::NotThere))

@@ -282,6 +282,9 @@ where
         return Err(refusal(415, "Content must come as it is to be stored"));
     }
     let path = handler.translate_path(request.path());
+    if path.is_outside() {
+        return Err(refusal(404, "File not found"));
+    }
     if dotfiles::hides(handler.files(), path.beneath()) {
         return Err(refusal(403, "No permission to write there"));
     }

@@ -31,6 +31,9 @@ use crate::files::conditions::EntityTags;
 pub struct Files {
     /// The directory served, relative to the root that the host has granted.
     pub directory: Cow<'static, str>,
+    /// The path beneath which clients see the directory, decoded and without a slash at its end, such as `/docs`; empty for
+    /// the root.
+    pub base: Cow<'static, str>,
     /// Names that stand for their directory, the first that exists.
     pub index_pages: Vec<Cow<'static, str>>,
     /// Content types by extension (with its dot), looked up before the built-in tables.
@@ -54,6 +57,7 @@ impl Default for Files {
         };
         Files {
             directory: ".".into(),
+            base: "".into(),
             index_pages: vec!["index.html".into(), "index.htm".into()],
             extensions_map: content_type::EXTENSIONS_MAP.iter().map(borrowed).collect(),
             hide_dotfiles: false,

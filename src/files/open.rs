@@ -90,9 +90,12 @@ pub(crate) enum OpenAt {
 }
 
 impl OpenAt {
-    /// Returns the name or path `text` as such a host takes it; `None` if it can have no such name.
-    fn to_host(self, text: &str) -> Option<Cow<'_, str>> {
+    /// Returns `path` as such a host takes it; `None` if it can have no such path, or if the path names nothing. No file
+    /// has a NUL in its name, and hosts differ in what they make of one.
+    fn to_host(self, path: &LocalPath) -> Option<Cow<'_, str>> {
+        let text = path.as_str();
         match self {
+            _ if path.is_outside() || text.contains('\0') => None,
             OpenAt::MayBlock if file_names::is_coded(text) => {
                 let bytes = file_names::to_bytes(text)?.into_owned();
                 String::from_utf8(bytes).ok().map(Cow::Owned)
@@ -120,7 +123,7 @@ pub(crate) fn as_named(path: LocalPath, open_at: OpenAt) -> LocalPath {
 
 /// Opens the file or directory `path` beneath the root, following symbolic links that stay inside.
 pub(crate) fn open(path: &LocalPath, open_at: OpenAt) -> Result<Opened, Unopened> {
-    let path = open_at.to_host(path.as_str()).ok_or(Unopened::NotThere)?;
+    let path = open_at.to_host(path).ok_or(Unopened::NotThere)?;
     let opened = with_directory_of(&path, open_at, |directory, path| {
         Some(open_beneath(directory, path, open_at))
     });
@@ -178,7 +181,7 @@ fn open_beneath(root: &Descriptor, path: &str, open_at: OpenAt) -> Result<Opened
 /// Opens the directory `path` beneath the root for files to be put in it, following symbolic links that
 /// stay inside; `None` for a path that is no directory, missing, forbidden or outside.
 pub(crate) fn open_directory(path: &LocalPath, open_at: OpenAt) -> Option<Descriptor> {
-    let path = open_at.to_host(path.as_str())?;
+    let path = open_at.to_host(path)?;
     with_directory_of(&path, open_at, |root, path| {
         if stat_beneath(root, path)?.type_ != DescriptorType::Directory {
             return None;
@@ -210,7 +213,7 @@ fn identity(descriptor: &Descriptor) -> Option<u64> {
 /// Returns the type, size and times of `path` beneath the root, following symbolic links that stay inside;
 /// `None` if they cannot be told.
 pub(crate) fn stat(path: &LocalPath, open_at: OpenAt) -> Option<DescriptorStat> {
-    let path = open_at.to_host(path.as_str())?;
+    let path = open_at.to_host(path)?;
     with_directory_of(&path, open_at, stat_beneath)
 }
 

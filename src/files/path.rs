@@ -26,6 +26,8 @@ pub struct LocalPath {
     text: String,
     /// The length of the directory served, which `text` begins with.
     directory: usize,
+    /// True for a path that is not beneath the base, and so names nothing.
+    is_outside: bool,
 }
 
 impl LocalPath {
@@ -33,6 +35,13 @@ impl LocalPath {
     /// decoded segments of `path` with `.` and `..` resolved, then a `/` if only a directory can be meant. A `..` never leads above
     /// `directory`. Query and fragment do not count.
     pub fn translate(directory: &str, path: &str) -> LocalPath {
+        LocalPath::translate_beneath("", directory, path)
+    }
+
+    /// Translates the path of a request target as [`LocalPath::translate`] does, where clients see the directory beneath
+    /// `base`: a decoded path without a slash at its end, which is taken off. A path that does not begin with it names
+    /// nothing.
+    pub fn translate_beneath(base: &str, directory: &str, path: &str) -> LocalPath {
         let path = Target::new(path).path;
         let bytes: Cow<[u8]>;
         // A target is ASCII, but a handler may bring text of its own.
@@ -48,7 +57,25 @@ impl LocalPath {
         if names_directory(&decoded) {
             translated.text.push('/');
         }
+        translated.take_off(base);
         translated
+    }
+
+    /// Takes `base` off the part of the path beneath the directory served.
+    fn take_off(&mut self, base: &str) {
+        match self.beneath().strip_prefix(base) {
+            _ if base.is_empty() => {}
+            // The base itself is the directory.
+            Some("") => {
+                self.text.truncate(self.directory);
+                self.text.push('/');
+            }
+            Some(rest) if rest.starts_with('/') => {
+                self.text
+                    .replace_range(self.directory..self.directory + base.len(), "");
+            }
+            Some(_) | None => self.is_outside = true,
+        }
     }
 
     /// Returns the path of `name` in `directory`. No character of `name` is coded.
@@ -64,6 +91,7 @@ impl LocalPath {
         LocalPath {
             text,
             directory: directory.len(),
+            is_outside: false,
         }
     }
 
@@ -96,6 +124,11 @@ impl LocalPath {
         &self.text[self.directory..]
     }
 
+    /// Returns whether the path is not beneath the base, so that it names nothing.
+    pub(crate) fn is_outside(&self) -> bool {
+        self.is_outside
+    }
+
     /// Returns whether the path ends in a slash, as that of a file never does.
     pub(crate) fn is_directory(&self) -> bool {
         self.beneath().ends_with('/')
@@ -105,6 +138,7 @@ impl LocalPath {
     pub(crate) fn join(&self, name: &str) -> LocalPath {
         let mut joined = LocalPath::with_room(&self.text, name.len() + 1);
         joined.directory = self.directory;
+        joined.is_outside = self.is_outside;
         joined.go(name);
         joined
     }
@@ -113,7 +147,7 @@ impl LocalPath {
     pub(crate) fn with_extension(&self, extension: &str) -> LocalPath {
         LocalPath {
             text: [&self.text, extension].concat(),
-            directory: self.directory,
+            ..*self
         }
     }
 
@@ -131,7 +165,7 @@ impl LocalPath {
                 &*file_names::from_bytes(&beneath),
             ]
             .concat(),
-            directory: self.directory,
+            ..*self
         })
     }
 
@@ -141,7 +175,7 @@ impl LocalPath {
         let (directory, name) = self.beneath().rsplit_once('/')?;
         let parent = LocalPath {
             text: self.text[..self.directory + directory.len()].to_owned(),
-            directory: self.directory,
+            ..*self
         };
         (!name.is_empty()).then_some((parent, name))
     }
@@ -239,6 +273,44 @@ mod tests {
             assert_eq!(path.as_str(), name, "{target}");
         }
         assert_eq!(LocalPath::translate("public", "/../a").as_str(), "public/a");
+    }
+
+    #[test]
+    fn a_base_is_taken_off_and_what_is_not_beneath_it_names_nothing() {
+        for (target, expected) in [
+            ("/docs/", Some("./")),
+            ("/docs", Some("./")),
+            ("/docs?x", Some("./")),
+            ("/docs/a", Some("./a")),
+            ("/docs/a/", Some("./a/")),
+            ("//docs//a", Some("./a")),
+            ("/%64ocs%2fa", Some("./a")),
+            ("/x/../docs/a", Some("./a")),
+            ("/docs/docs/a", Some("./docs/a")),
+            ("/docs/..", None),
+            ("/docs/../a", None),
+            ("/docs2/a", None),
+            ("/doc", None),
+            ("/Docs/a", None),
+            ("/a/docs/b", None),
+            ("/", None),
+        ] {
+            let path = LocalPath::translate_beneath("/docs", ".", target);
+            let found = (!path.is_outside()).then_some(path.as_str());
+            assert_eq!(found, expected, "{target}");
+        }
+        let path = LocalPath::translate_beneath("/a b/\u{fc}", "public", "/a%20b/%C3%BC/c");
+        assert_eq!((path.as_str(), path.is_outside()), ("public/c", false));
+        // What is made of a path that names nothing names nothing.
+        let path = LocalPath::translate_beneath("/docs", ".", "/a/%ED%B2%80");
+        let made = [
+            Some(path.join("b")),
+            Some(path.with_extension(".gz")),
+            path.with_surrogates(),
+            path.parent().map(|(parent, _)| parent),
+        ];
+        let is_outside = |path: Option<LocalPath>| path.is_some_and(|path| path.is_outside());
+        assert!(made.into_iter().all(is_outside));
     }
 
     #[test]

@@ -433,7 +433,7 @@ where
     H: SimpleHttpRequestHandler + ?Sized,
 {
     entries.retain(|name| !dotfiles::hides(handler.files(), name));
-    let listing = Listing::new(&http.request, entries, form);
+    let listing = Listing::new(&http.request, &handler.files().base, entries, form);
     handler.send_response(http, 200, None);
     handler.send_header(http, "Content-type", listing.content_type());
     handler.send_header(http, "Content-Length", &listing.size().to_string());
@@ -450,7 +450,8 @@ pub fn translate_path<H>(handler: &H, path: &str) -> LocalPath
 where
     H: SimpleHttpRequestHandler + ?Sized,
 {
-    LocalPath::translate(&handler.files().directory, path)
+    let files = handler.files();
+    LocalPath::translate_beneath(&files.base, &files.directory, path)
 }
 
 /// Returns the content type of the file `path`: the default of [`SimpleHttpRequestHandler::guess_type`].

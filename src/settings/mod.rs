@@ -6,7 +6,8 @@ pub(crate) mod users;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
-use agreed::{fields, local_time, settings as names, syntax};
+use agreed::{fields, file_names, local_time, settings as names, syntax};
+use percent_encoding::percent_decode_str;
 
 use crate::files::conditions::EntityTags;
 use crate::http1::request::Version;
@@ -50,6 +51,9 @@ pub(crate) struct Settings {
     pub(crate) spa: bool,
     /// `SANDSERVE_NOT_FOUND`: the file in the directory served that is the page of every 404.
     pub(crate) not_found: Option<String>,
+    /// `SANDSERVE_BASE`: the path beneath which clients see the directory, decoded and without a slash at its end; empty for
+    /// the root.
+    pub(crate) base: String,
     /// `SANDSERVE_HIDE_DOTFILES`: names that begin with a dot do not exist.
     pub(crate) hide_dotfiles: bool,
     /// `SANDSERVE_COMPRESS`: text is compressed for clients that take it.
@@ -132,6 +136,7 @@ impl Settings {
                 names::NOT_FOUND => {
                     settings.not_found = syntax::name_beneath(value).ok().map(str::to_owned);
                 }
+                names::BASE => settings.base = base(value),
                 names::HIDE_DOTFILES => settings.hide_dotfiles = syntax::is_on(value),
                 names::COMPRESS => settings.compress = syntax::is_on(value),
                 names::CHARSET => {
@@ -181,6 +186,12 @@ fn cache_control(seconds: u32) -> String {
         0 => "no-cache".into(),
         seconds => format!("max-age={seconds}"),
     }
+}
+
+fn base(value: &str) -> String {
+    let base = syntax::base(value).unwrap_or_default();
+    let bytes: Vec<u8> = percent_decode_str(&base).collect();
+    file_names::from_bytes(&bytes).into_owned()
 }
 
 #[cfg(feature = "cgi")]
@@ -255,6 +266,9 @@ mod tests {
             ("SANDSERVE_CACHE", "-1"),
             ("SANDSERVE_CACHE", ""),
             ("SANDSERVE_NOT_FOUND", ""),
+            ("SANDSERVE_BASE", ""),
+            ("SANDSERVE_BASE", "docs"),
+            ("SANDSERVE_BASE", "/docs/.."),
             ("SANDSERVE_CHARSET", "a b"),
             ("SANDSERVE_MIME", "txt,=a/b"),
             ("SANDSERVE_UPLOAD_LIMIT", "1 GiB"),
@@ -274,6 +288,18 @@ mod tests {
             assert!(set(&[variable]).users.is_some(), "{variable:?}");
         }
         assert_eq!(set(&[("SANDSERVE_CORS", "1")]).users, None);
+    }
+
+    #[test]
+    fn a_base_is_decoded() {
+        for (value, expected) in [
+            ("/docs/", "/docs"),
+            ("/a%20b/%C3%BC/", "/a b/\u{fc}"),
+            ("/%ff", "/\u{10f7ff}"),
+            ("/", ""),
+        ] {
+            assert_eq!(set(&[("SANDSERVE_BASE", value)]).base, expected, "{value}");
+        }
     }
 
     #[test]

@@ -6,16 +6,19 @@
 //! 4. `component`: the component that this program was built with, open where all that belongs.
 //! 5. `output`: a file beside its place, moved there when it is whole.
 //!
+//! Whoever waits at a terminal sees how far the work is (`progress`).
+//!
 //! A bundle is the same, byte for byte, whenever it is made of the same directory and settings.
 
 mod coded;
 mod component;
 mod links;
 mod output;
+mod progress;
 mod table;
 mod tree;
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 use ring::digest::{Context, SHA256};
@@ -25,6 +28,7 @@ use crate::{explain, say};
 use component::Frame;
 pub use component::Place;
 use output::Output;
+use progress::{Progress, Work};
 use table::Table;
 use tree::{CHANGED, Found, Identity, Tree};
 
@@ -32,8 +36,6 @@ use tree::{CHANGED, Found, Identity, Tree};
 const MAX_SIZE: u64 = 1 << 30;
 /// The bytes that are read of a file at once.
 const READ_SIZE: usize = 1 << 20;
-/// The bytes of contents from which on the progress is shown.
-const LONG: u64 = 256 << 20;
 
 /// What to bundle.
 #[derive(Debug)]
@@ -61,7 +63,7 @@ pub struct Order<'a> {
 pub fn create(order: &Order) -> Result<String, String> {
     let directory = order.directory.display();
     let cannot = |reason: String| format!("cannot bundle `{directory}`: {reason}");
-    let tree = Tree::read(order.directory, order.output, order.compress).map_err(cannot)?;
+    let mut tree = Tree::read(order.directory, order.output, None).map_err(cannot)?;
     for (path, reason) in &tree.skipped {
         say(format_args!("skipped `{}`: {reason}", path.escape_debug()));
     }
@@ -71,24 +73,26 @@ pub fn create(order: &Order) -> Result<String, String> {
             return Err(cannot(format!("it has no file `{name}` for --not-found")));
         }
     }
+    // Before the long part of the work.
+    let contents = tree.size();
+    check_size(contents, contents).map_err(cannot)?;
+    if order.compress {
+        let mut progress = Progress::new(Work::Compressing, contents);
+        tree = Tree::read(order.directory, order.output, Some(&mut progress)).map_err(cannot)?;
+    }
     let mut table = Table::new(&tree, &order.settings, order.modified).map_err(cannot)?;
     let size = table.size();
     let component = match order.with_environment {
         true => BUNDLE_WITH_ENVIRONMENT,
         false => BUNDLE,
     };
-    if size + component.len() as u64 > MAX_SIZE {
-        let (size, most) = (size.div_ceil(1 << 20), MAX_SIZE >> 20);
-        return Err(cannot(format!(
-            "it has {size} MiB, and a component at most {most} MiB"
-        )));
-    }
+    check_size(size, size + component.len() as u64).map_err(cannot)?;
     let frame = Frame::new(component, size).ok_or("the component has no place for files")?;
     let mut output = Output::create(order.output)?;
     output.write(&frame.before)?;
     // Here in their place when the digests are known.
     output.write(&table.to_bytes())?;
-    let mut progress = Progress::new(size);
+    let mut progress = Progress::new(Work::Writing, size);
     for (index, node) in tree.nodes.iter().enumerate() {
         let digest = match &node.found {
             Found::File(identity) => {
@@ -105,7 +109,7 @@ pub fn create(order: &Order) -> Result<String, String> {
         };
         table.set_digest(index, digest);
     }
-    progress.end();
+    drop(progress);
     output.write(&frame.after)?;
     output.write_at(frame.before.len() as u64, &table.to_bytes())?;
     let all = output.finish()?;
@@ -113,6 +117,17 @@ pub fn create(order: &Order) -> Result<String, String> {
     Ok(format!(
         "Bundled {files} files into `{output}`, {all} bytes. Serve it with `sandserve --handler {output}` or \
          `wasmtime serve {output}`."
+    ))
+}
+
+/// Checks that a component of `all` bytes can be, of which `size` are what was to be bundled.
+fn check_size(size: u64, all: u64) -> Result<(), String> {
+    if all <= MAX_SIZE {
+        return Ok(());
+    }
+    let (size, most) = (size.div_ceil(1 << 20), MAX_SIZE >> 20);
+    Err(format!(
+        "it has {size} MiB, and a component at most {most} MiB"
     ))
 }
 
@@ -152,41 +167,6 @@ fn digest(mut context: Context, rest: &[u8]) -> [u8; 32] {
     bytes
 }
 
-/// The part of long work that is done, on a terminal.
-struct Progress {
-    all: u64,
-    done: u64,
-    shown: Option<u64>,
-}
-
-impl Progress {
-    fn new(all: u64) -> Self {
-        let is_shown = all >= LONG && io::stderr().is_terminal();
-        Progress {
-            all,
-            done: 0,
-            shown: is_shown.then_some(0),
-        }
-    }
-
-    fn add(&mut self, bytes: u64) {
-        self.done += bytes;
-        let percent = self.done * 100 / self.all.max(1);
-        if let Some(shown) = &mut self.shown
-            && *shown != percent
-        {
-            *shown = percent;
-            let _ = write!(io::stderr(), "\r{percent:3} %");
-        }
-    }
-
-    fn end(&self) {
-        if self.shown.is_some() {
-            let _ = write!(io::stderr(), "\r     \r");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +178,14 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("file.txt");
         let mut output = Output::create(&directory.path().join("site.wasm")).expect("a file");
-        let mut copy = |identity| copy(&path, identity, &mut output, &mut Progress::new(0));
+        let mut copy = |identity| {
+            copy(
+                &path,
+                identity,
+                &mut output,
+                &mut Progress::new(Work::Writing, 0),
+            )
+        };
         let write = |content: &str| {
             fs::write(&path, content).expect("written");
             Identity::of(&fs::metadata(&path).expect("a file"))

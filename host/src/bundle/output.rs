@@ -1,13 +1,16 @@
 //! A file that is in its place when it is whole, and never in part.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 
 use agreed::incomplete::PREFIX;
 
 use crate::explain;
+
+/// The number of names that are tried for a file.
+const MAX_ATTEMPTS: u32 = 1000;
 
 /// A file that is being written, beside its place.
 #[derive(Debug)]
@@ -24,16 +27,15 @@ impl Output {
     /// # Errors
     /// In one line, why it cannot be written, as do the others.
     pub(crate) fn create(path: &Path) -> Result<Output, String> {
-        if path.is_dir() || path.file_name().is_none() {
-            return Err(cannot(path, "it is a directory"));
+        match fs::metadata(path) {
+            _ if path.file_name().is_none() => return Err(cannot(path, "it is a directory")),
+            Ok(metadata) if metadata.is_dir() => return Err(cannot(path, "it is a directory")),
+            // A device or a FIFO would be gone.
+            Ok(metadata) if !metadata.is_file() => return Err(cannot(path, "it is no file")),
+            Ok(_) | Err(_) => {}
         }
-        // What is left of a process that was killed is not served or bundled.
-        let partial = path.with_file_name(format!("{PREFIX}{}", process::id()));
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&partial)
-            .map_err(|error| cannot(path, &explain(&error)))?;
+        let (file, partial) =
+            create_beside(path).map_err(|error| cannot(path, &explain(&error)))?;
         Ok(Output {
             file,
             partial: Some(partial),
@@ -79,6 +81,49 @@ impl Drop for Output {
     }
 }
 
+/// Creates a file in the directory of `path`, by a name that is not served or bundled if it is left there.
+fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
+    let mut attempt = 0;
+    loop {
+        let name = format!("{PREFIX}{}-{attempt}", process::id());
+        let partial = path.with_file_name(name);
+        let created = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&partial);
+        match created {
+            // In a container, processes that were killed had the same number.
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists && attempt < MAX_ATTEMPTS =>
+            {
+                attempt += 1;
+            }
+            created => return created.map(|file| (file, partial)),
+        }
+    }
+}
+
 fn cannot(path: &Path, reason: &str) -> String {
     format!("cannot write `{}`: {reason}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_of_the_same_number_has_left_is_not_in_the_way() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("site.wasm");
+        let left = Output::create(&path).expect("a file");
+        let mut output = Output::create(&path).expect("another file");
+        output.write(b"whole").expect("written");
+        assert_eq!(output.finish(), Ok(5));
+        assert_eq!(fs::read(&path).expect("a file"), b"whole");
+        drop(left);
+        assert_eq!(
+            fs::read_dir(directory.path()).expect("a directory").count(),
+            1
+        );
+    }
 }

@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::coded::{EXTENSION, gzip};
+use super::coded::{CODINGS, Coding, compress};
+use super::progress::Progress;
 use crate::explain;
 use agreed::incomplete::is_incomplete;
 
@@ -95,12 +96,16 @@ impl Identity {
 }
 
 impl Tree {
-    /// Reads the directory `root`. The file that is to be written, `output`, is left out where it is in there. Files
-    /// that become smaller by it are there in a coding besides, if they are to be compressed.
+    /// Reads the directory `root`. The file that is to be written, `output`, is left out where it is in there. With
+    /// `compressing`, the progress of that, files that become smaller by it are there in codings besides.
     ///
     /// # Errors
     /// In words, why it cannot be read, or that there is no file in it.
-    pub(crate) fn read(root: &Path, output: &Path, compress: bool) -> Result<Tree, String> {
+    pub(crate) fn read(
+        root: &Path,
+        output: &Path,
+        mut compressing: Option<&mut Progress>,
+    ) -> Result<Tree, String> {
         let metadata = fs::metadata(root).map_err(|error| explain(&error))?;
         if !metadata.is_dir() {
             return Err("it is no directory".into());
@@ -158,17 +163,22 @@ impl Tree {
                 } else {
                     Found::File(Identity::of(&metadata))
                 };
-                let coded = [name, EXTENSION].concat();
-                if compress && kind.is_file() && !names.contains(&coded) {
+                if let Some(progress) = &mut compressing
+                    && kind.is_file()
+                {
                     let file = Identity::of(&metadata).open(&full);
                     let mut file = file.map_err(|error| format!("`{of_root}`: {error}"))?;
-                    let content = gzip(&mut file, metadata.len()).map_err(cannot)?;
-                    nodes.extend(content.map(|content| Node {
-                        name: coded,
+                    let coded = |coding: &Coding| [name, coding.extension()].concat();
+                    let is_missing = |coding: &Coding| !names.contains(&coded(coding));
+                    let codings: Vec<_> = CODINGS.into_iter().filter(is_missing).collect();
+                    let contents = compress(&mut file, metadata.len(), &codings).map_err(cannot)?;
+                    nodes.extend(contents.into_iter().map(|(coding, content)| Node {
+                        name: coded(&coding),
                         parent: directory,
                         found: Found::Coded(content),
                         modified: modified(&metadata),
                     }));
+                    progress.add(metadata.len());
                 }
                 nodes.push(Node {
                     name: name.clone(),
@@ -191,6 +201,12 @@ impl Tree {
             return Err("there is no file in it".into());
         }
         Ok(tree)
+    }
+
+    /// Returns the bytes of all files.
+    pub(crate) fn size(&self) -> u64 {
+        let sizes = self.files().map(|(_, identity)| identity.size);
+        sizes.fold(0, u64::saturating_add)
     }
 
     /// Returns the files, each with its number.

@@ -41,8 +41,13 @@ enum Form {
 
 impl Listing {
     /// Returns the listing that answers `request` with `entries`, which are in the order of
-    /// [`Entries::read`].
-    pub(crate) fn new(request: &Request, mut entries: Entries, upload: UploadForm) -> Self {
+    /// [`Entries::read`]. `base` is the path beneath which clients see the directory served.
+    pub(crate) fn new(
+        request: &Request,
+        base: &str,
+        mut entries: Entries,
+        upload: UploadForm,
+    ) -> Self {
         let target = request.target();
         let order = Order::of_query(target.query.unwrap_or_default());
         order.sort(&mut entries.entries);
@@ -50,7 +55,7 @@ impl Listing {
         let count = entries.entries.len();
         let form = match is_json {
             true => Form::Json,
-            false => Form::Page(page::Frame::new(target.path, order, count, upload)),
+            false => Form::Page(page::Frame::new(target.path, base, order, count, upload)),
         };
         Listing { entries, form }
     }
@@ -183,7 +188,7 @@ mod tests {
     fn a_listing_of_many_pieces_is_as_long_as_it_says() {
         let names: Vec<String> = (0..10_000).map(|number| number.to_string()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let frame = page::Frame::new("/", Order::default(), names.len(), UploadForm::No);
+        let frame = page::Frame::new("/", "", Order::default(), names.len(), UploadForm::No);
         for form in [Form::Page(frame), Form::Json] {
             let listing = listing(&names, form);
             let text = listing.to_string();

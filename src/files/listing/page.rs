@@ -64,10 +64,16 @@ pub(super) struct Frame {
 
 impl Frame {
     /// Returns the frame of the page that lists `count` entries in `order` as the content of the directory
-    /// at `path`, the path of a request target.
-    pub(super) fn new(path: &str, order: Order, count: usize, form: UploadForm) -> Self {
+    /// at `path`, the path of a request target, where that of the directory served is `base`.
+    pub(super) fn new(
+        path: &str,
+        base: &str,
+        order: Order,
+        count: usize,
+        form: UploadForm,
+    ) -> Self {
         let title = format!("Directory listing for {}", show(path));
-        let breadcrumbs = breadcrumbs(path);
+        let breadcrumbs = breadcrumbs(path, base);
         let column_heads: String = Key::ALL.map(|key| column_head(key, order)).concat();
         let count = match count {
             1 => "1 entry".into(),
@@ -106,11 +112,12 @@ impl Frame {
     }
 }
 
-/// Returns the breadcrumbs of the directory at `path`, each link relative, so that it holds behind a proxy.
-fn breadcrumbs(path: &str) -> String {
+/// Returns the breadcrumbs of the directory at `path` from the one at `base` on, each link relative, so that it holds
+/// behind a proxy.
+fn breadcrumbs(path: &str, base: &str) -> String {
     let mut names = Vec::new();
     let (mut levels, mut is_whole) = (0, true);
-    for step in steps_up(path) {
+    for step in steps_up_to(path, base) {
         // Empty steps are levels to a browser, too.
         if !step.is_empty() {
             let is_near = levels <= MAX_LEVELS && names.len() < MAX_BREADCRUMBS - 1;
@@ -136,6 +143,21 @@ fn breadcrumbs(path: &str) -> String {
         }
     }
     breadcrumbs
+}
+
+/// Returns the steps of a `path` from its end to the directory at `base`, which it is beneath. A coded slash is in a step,
+/// though it stands between two names.
+fn steps_up_to<'p>(path: &'p str, base: &str) -> Vec<&'p str> {
+    let mut steps: Vec<_> = steps_up(path).collect();
+    let mut names = base.matches('/').count();
+    while names > 0
+        && let Some(step) = steps.pop()
+    {
+        let bytes: Vec<u8> = percent_decode_str(step).collect();
+        let found = bytes.split(|&byte| byte == b'/');
+        names = names.saturating_sub(found.filter(|name| !name.is_empty()).count());
+    }
+    steps
 }
 
 /// Returns the steps of a `path` from its end to the root, without those that a browser resolves (RFC 3986
@@ -297,7 +319,7 @@ mod tests {
     #[test]
     fn names_are_quoted_escaped_isolated_and_marked() {
         let (file, directory) = (Some(Kind::File), Some(Kind::Directory));
-        let mut page = Frame::new("/a%3Cb%3E/", Order::default(), 5, UploadForm::No).start;
+        let mut page = Frame::new("/a%3Cb%3E/", "", Order::default(), 5, UploadForm::No).start;
         for (name, entry) in [
             ("a&b<c>.txt", entry(false, file)),
             ("q?#%:\"'.txt", entry(false, file)),
@@ -388,14 +410,34 @@ mod tests {
             };
             let up: String = up.iter().map(button).collect();
             let here = format!("<li><bdi aria-current=\"page\">{here}</bdi></li>");
-            assert_eq!(breadcrumbs(path), up + &here, "{path}");
+            assert_eq!(breadcrumbs(path, ""), up + &here, "{path}");
         }
+    }
+
+    #[test]
+    fn breadcrumbs_begin_at_the_base() {
+        for (path, base, expected) in [
+            ("/docs/", "/docs", &[][..]),
+            ("/docs/a/b/", "/docs", &["b", "a"]),
+            ("/x/y/a/", "/x/y", &["a"]),
+            ("//docs//a/", "/docs", &["a", ""]),
+            ("/z/../docs/./a/", "/docs", &["a"]),
+            ("/docs%2Fx/a/", "/docs/x", &["a"]),
+            ("/a%20b/c/", "/a b", &["c"]),
+            // No breadcrumb leads into the middle of a step.
+            ("/docs%2Fa/b/", "/docs", &["b"]),
+        ] {
+            assert_eq!(steps_up_to(path, base), expected, "{path}");
+        }
+        let found = breadcrumbs("/docs/a/", "/docs");
+        let home = "<li><button role=\"link\" formaction=\"../\"><bdi>Home</bdi></button></li>";
+        assert!(found.starts_with(home), "{found}");
     }
 
     #[test]
     fn of_a_long_way_the_first_and_the_nearest_breadcrumbs_are_left() {
         let way: String = (1..=100).map(|step| format!("/{step}")).collect();
-        let found = breadcrumbs(&format!("{way}/"));
+        let found = breadcrumbs(&format!("{way}/"), "");
         assert_eq!(found.matches("<bdi").count(), MAX_BREADCRUMBS);
         let home = format!("formaction=\"{}\"><bdi>Home</bdi>", "../".repeat(100));
         assert_contains(&found, &home);
@@ -423,7 +465,7 @@ mod tests {
                 vec!["Home", "a", "b"],
             ),
         ] {
-            let found = breadcrumbs(&path);
+            let found = breadcrumbs(&path, "");
             let mut shown = found.split("<bdi").skip(1);
             let is_shown = |name: &&str| {
                 shown

@@ -35,6 +35,8 @@ pub(super) struct Server {
     pub(super) protocol: Version,
     /// The directory served, as scripts know it.
     pub(super) root: String,
+    /// The path beneath which clients see that directory.
+    pub(super) base: String,
 }
 
 /// Returns the variables for `script`, as (name, value). Values are bytes: what the client has sent is told as it came.
@@ -53,7 +55,8 @@ pub(super) fn environment(
     variables.set("SERVER_PROTOCOL", server.protocol.as_str());
     variables.set("REQUEST_METHOD", http.request.command());
     let name = bytes(&script.name);
-    variables.set("SCRIPT_NAME", &*name);
+    // A path of the URL (RFC 3875 4.1.13), while the file is found without the base.
+    variables.set("SCRIPT_NAME", [&*bytes(&server.base), &*name].concat());
     variables.set("SCRIPT_FILENAME", [server.root.as_bytes(), &*name].concat());
     variables.set("PATH_INFO", &*script.path_info);
     variables.set(

@@ -18,9 +18,17 @@ pub(super) struct Script {
 
 /// Returns the one of `directories` that the path of `target` is beneath, and the rest of the path behind
 /// the slash (`is_cgi`); `None` if there is none. The path is that of `translate_path`, so that no other way of writing
-/// it shows the text of a script. One that leads above the root stays at the root, where Python fails.
-pub(super) fn cgi_info(target: &str, directories: &[Cow<str>]) -> Option<(String, String)> {
-    let path = LocalPath::translate("", target);
+/// it shows the text of a script. One that leads above the root stays at the root, where Python fails. Clients see the
+/// root at `base`.
+pub(super) fn cgi_info(
+    base: &str,
+    target: &str,
+    directories: &[Cow<str>],
+) -> Option<(String, String)> {
+    let path = LocalPath::translate_beneath(base, "", target);
+    if path.is_outside() {
+        return None;
+    }
     let path = path.beneath();
     let is_known = |directory: &str, rest: &str| match directory {
         // `/` has the scripts right beneath it only.
@@ -98,7 +106,7 @@ mod tests {
             ("/cgi-bin/x#f", Some(("/cgi-bin", "x"))),
             ("/cgi-bin/x%3fy", Some(("/cgi-bin", "x?y"))),
         ] {
-            let found = cgi_info(target, &known);
+            let found = cgi_info("", target, &known);
             let found = found.as_ref().map(|(a, b)| (a.as_str(), b.as_str()));
             assert_eq!(found, expected, "{target}");
         }
@@ -108,7 +116,18 @@ mod tests {
             ("/a/x", None),
             ("/a/b/x", Some(("/a/b", "x"))),
         ] {
-            let found = cgi_info(target, &known);
+            let found = cgi_info("", target, &known);
+            let found = found.as_ref().map(|(a, b)| (a.as_str(), b.as_str()));
+            assert_eq!(found, expected, "{target}");
+        }
+        let known = directories(&["/cgi-bin"]);
+        for (target, expected) in [
+            ("/docs/cgi-bin/x", Some(("/cgi-bin", "x"))),
+            ("/docs%2fcgi-bin/x/y", Some(("/cgi-bin", "x/y"))),
+            ("/cgi-bin/x", None),
+            ("/docs/../cgi-bin/x", None),
+        ] {
+            let found = cgi_info("/docs", target, &known);
             let found = found.as_ref().map(|(a, b)| (a.as_str(), b.as_str()));
             assert_eq!(found, expected, "{target}");
         }
@@ -148,7 +167,7 @@ mod tests {
             ("/cgi-bin/a", b""),
             ("/cgi-bin/a/%e2%82", b"/\xe2\x82"),
         ] {
-            let (directory, rest) = cgi_info(target, &directories).expect("a script");
+            let (directory, rest) = cgi_info("", target, &directories).expect("a script");
             let found = script(&directory, &rest, |_| false);
             assert_eq!(found.path_info, expected, "{target}");
         }

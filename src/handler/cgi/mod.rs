@@ -89,7 +89,8 @@ pub fn is_cgi<H>(handler: &H, http: &Exchange) -> Option<(String, String)>
 where
     H: CgiHttpRequestHandler + ?Sized,
 {
-    locate::cgi_info(http.request.path(), handler.cgi_directories())
+    let base = &handler.files().base;
+    locate::cgi_info(base, http.request.path(), handler.cgi_directories())
 }
 
 /// Answers with the output of a script: the default of [`CgiHttpRequestHandler::run_cgi`].
@@ -195,6 +196,7 @@ where
             "." => root(),
             directory => format!("{}/{directory}", root()),
         },
+        base: handler.files().base.to_string(),
     }
 }
 

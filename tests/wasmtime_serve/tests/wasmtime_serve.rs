@@ -342,6 +342,39 @@ fn flags_of_the_file_server_are_variables_here() {
 }
 
 #[test]
+fn a_base_is_a_variable_here() {
+    let site = Site::new();
+    let component = file_server();
+    let base = [
+        "--env",
+        "SANDSERVE_BASE=/docs/",
+        "--env",
+        "SANDSERVE_ETAG=portable",
+    ];
+    let theirs = wasmtime_serve(&component, &site.root(), &base);
+    let variables = [("SANDSERVE_BASE", "/docs/"), ("SANDSERVE_ETAG", "portable")];
+    let ours = sandserve(&component, &site.root(), &variables);
+    for (target, status) in [
+        ("/docs/hello.txt", 200),
+        ("/docs/listed/", 200),
+        ("/docs", 301),
+        ("/docs/listed?x=1", 301),
+        ("/docs/missing", 404),
+        ("/hello.txt", 404),
+        ("/", 404),
+    ] {
+        let [theirs, ours] = [theirs.port, ours].map(|port| get(port, target));
+        assert_eq!(theirs.status, status, "{target}: {theirs:?}");
+        assert_eq!(fields(&theirs), fields(&ours), "{target}");
+        assert_eq!(theirs.body, ours.body, "{target}");
+    }
+    theirs.wait_for_log("\"GET /docs/hello.txt HTTP/1.1\" 200 -");
+    // One that makes no sense counts as not given.
+    let server = wasmtime_serve(&component, &site.root(), &["--env", "SANDSERVE_BASE=docs"]);
+    assert_eq!(get(server.port, "/hello.txt").status, 200);
+}
+
+#[test]
 fn both_hosts_compress_the_same() {
     let site = Site::empty();
     site.write("long.txt", "the same line again\n".repeat(50_000));
