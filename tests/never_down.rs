@@ -531,15 +531,17 @@ fn who_sends_many_requests_at_once_leaves_others_their_turn() {
     const BEFORE: usize = MANY.0 * MANY.1 / 4;
     // On one processor.
     let site = Site::new();
-    let root = site.root();
+    let (root, log) = (site.root(), site.outside().join("log"));
+    let log_file = log.clone();
     let server = thread::spawn(move || {
         let mut one = CpuSet::new();
         one.set(sched_getcpu());
         sched_setaffinity(None, &one).expect("a processor");
-        let options = ["--protocol", "HTTP/1.1"];
+        let log = log_file.to_str().expect("a name");
+        let options = ["--protocol", "HTTP/1.1", "--log-file", log];
         Server::start(env!("CARGO_BIN_EXE_sandserve"), &root, &options)
     });
-    let server = server.join().expect("a server");
+    let mut server = server.join().expect("a server");
     let worker = i32::try_from(server.worker()).ok().and_then(Pid::from_raw);
     let signal = |signal| kill_process(worker.expect("a worker"), signal).expect("a signal");
     signal(Signal::STOP);
@@ -557,7 +559,10 @@ fn who_sends_many_requests_at_once_leaves_others_their_turn() {
     for client in &mut crowd {
         (0..MANY.1).for_each(|_| assert_eq!(read_response(client, "GET").text(), "hello\n"));
     }
-    let log = server.log();
+    // The lines of all are there when that of the last is.
+    server.signal("TERM");
+    server.wait();
+    let log = fs::read_to_string(log).expect("a log");
     let of_honest = log
         .lines()
         .enumerate()

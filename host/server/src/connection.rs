@@ -10,9 +10,12 @@ use std::time::Instant;
 
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Sleep, sleep, timeout};
+use wasmtime::Error;
+use wasmtime::component::ResourceTableError;
 
 use crate::disk::Stalled;
 use crate::instance::burst::{Alike, Burst};
+use crate::instance::limits::MAX_RESOURCES;
 use crate::kept;
 use crate::listen::Address;
 use crate::listen::connections::{Counted, Place, TooMany};
@@ -504,8 +507,15 @@ impl Connection {
                 Err(abandoned) => Err(abandoned.into()),
             },
         };
-        self.socket.release_instance();
+        let has_read = self.socket.release_instance();
         let error = match called {
+            // It would be called for the same request again, and again.
+            Ok(Served {
+                next: Next::KeepAlive | Next::Skip(_),
+                ..
+            }) if !has_read => {
+                Error::msg("it has read nothing of a request, and waits for the next")
+            }
             Ok(Served { next, password }) => {
                 if let Some(guesses) = self.sandbox.guesses() {
                     guesses.note(party.client, password);
@@ -527,7 +537,7 @@ impl Connection {
                 false => self.refuse(refusal),
             };
         }
-        let (handler, reason) = (self.sandbox.name(), error.root_cause());
+        let (handler, reason) = (self.sandbox.name(), reason_of(&error));
         let memory = refused.map_or_else(String::new, |max| {
             format!("; it had asked for more memory than {max} bytes (--memory)")
         });
@@ -653,8 +663,18 @@ enum Outcome {
     Reset,
 }
 
+/// Returns the reason of a call that failed with `error`, for people.
+fn reason_of(error: &Error) -> String {
+    match error.downcast_ref() {
+        Some(ResourceTableError::Full) => {
+            format!("it held {MAX_RESOURCES} files, streams and the like, and asked for more")
+        }
+        _ => error.root_cause().to_string(),
+    }
+}
+
 /// Returns the limit that ended a call with `error`, if one did, and what the client is told that has no answer.
-fn struck(error: &wasmtime::Error) -> Option<(Limit, Refusal)> {
+fn struck(error: &Error) -> Option<(Limit, Refusal)> {
     let (abandoned, stalled) = (error.downcast_ref(), error.downcast_ref());
     Some(match error {
         _ if error.is::<Shortage>() => (Limit::NoInstance, Refusal::ServiceUnavailable),

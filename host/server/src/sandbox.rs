@@ -25,6 +25,7 @@ use crate::instance::directory;
 use crate::instance::epochs;
 use crate::instance::filesystem;
 use crate::instance::granted::{self, Directories, Wanted};
+use crate::instance::limits::MAX_HANDLES;
 use crate::instance::linker;
 use crate::instance::stat_at;
 use crate::instance::state::{Bounds, Context, State};
@@ -402,6 +403,7 @@ impl Sandbox {
         state.logged = Some(logged);
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| state.bounds.limiter());
+        store.set_max_component_handles(MAX_HANDLES);
         store.epoch_deadline_callback(epochs::interrupt);
         epochs::begin(&mut store.as_context_mut());
         let instance = self.pre.instantiate_async(&mut store).await?;

@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Weak};
 use std::vec;
 
@@ -28,6 +28,7 @@ use crate::disk::Storage;
 use crate::instance::aside::wait_for;
 #[cfg(target_os = "linux")]
 use crate::instance::beneath;
+use crate::instance::limits::{hold, hold_opened};
 use crate::instance::state::State;
 use crate::instance::types::descriptor_type;
 use crate::memory::{OutOfMemory, Taken};
@@ -92,6 +93,7 @@ async fn read_directory(
     match make(socket, storage, open).await? {
         Ok((source, told)) => {
             let state = store.data_mut();
+            let opened = source.as_ref().map(|source| source.entries.descriptor());
             let mut entries = Entries {
                 storage,
                 source: None,
@@ -102,8 +104,11 @@ async fn read_directory(
                 memory: state.bounds.beside(),
             };
             entries.take(source, told)?;
-            let entries = state.table.push(entries)?;
-            Ok((Ok(Resource::new_own(entries.rep())),))
+            let entries = match opened {
+                Some(opened) => hold_opened(&mut state.table, entries, opened),
+                None => hold(&mut state.table, entries),
+            };
+            Ok((entries.map(|entries| Resource::new_own(entries.rep())),))
         }
         Err(error) => Ok((Err(error.into()),)),
     }
@@ -292,6 +297,10 @@ impl RawEntries {
         Ok(RawEntries(directory))
     }
 
+    fn descriptor(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
     /// Passes some entries to `found`. Returns false if there are no more.
     fn read(&mut self, mut found: impl FnMut(&CStr, FileType)) -> io::Result<bool> {
         let mut buffer = Vec::with_capacity(READ_SIZE);
@@ -318,6 +327,10 @@ struct RawEntries(Dir);
 impl RawEntries {
     fn new(directory: OwnedFd) -> io::Result<Self> {
         Ok(RawEntries(Dir::new(directory)?))
+    }
+
+    fn descriptor(&self) -> RawFd {
+        self.0.fd().map_or(0, |directory| directory.as_raw_fd())
     }
 
     /// Passes an entry to `found`. Returns false if there are no more.

@@ -5,9 +5,10 @@
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use rustix::fs::{FileType, Stat};
@@ -30,6 +31,7 @@ use crate::instance::aside::{at_once, or_error_code, wait_for, wait_for_path, wi
 use crate::instance::beneath;
 #[cfg(target_os = "linux")]
 use crate::instance::granted::{self, Granted};
+use crate::instance::limits::{hold, hold_opened};
 use crate::instance::looks::LookedAt;
 use crate::instance::names::for_stock;
 use crate::instance::received::Received;
@@ -121,7 +123,8 @@ async fn open_at(
         Now::Ready(Ok((descriptor, stat))) => {
             let state = store.data_mut();
             state.looked_at = LookedAt::new(&descriptor, stat);
-            return Ok((Ok(state.table.push(descriptor)?),));
+            let opened = file_of(&descriptor).as_raw_fd();
+            return Ok((hold_opened(&mut state.table, descriptor, opened),));
         }
         Now::Ready(Err(error)) => return Ok((Err(error),)),
         Now::Aside(storage) => Some(storage),
@@ -242,7 +245,8 @@ impl Open {
         if to_read {
             state.looked_at = LookedAt::new(&descriptor, stat);
         }
-        Ok((Ok(state.table.push(descriptor)?),))
+        let opened = file_of(&descriptor).as_raw_fd();
+        Ok((hold_opened(&mut state.table, descriptor, opened),))
     }
 
     /// Returns whether the path is to be opened for reading only, and nothing is to be made.
@@ -492,20 +496,22 @@ fn read_via_stream(
     let known = Arc::downgrade(&cursor);
     let stream = FileStream {
         cursor,
-        socket: attached.as_ref().map(|attached| attached.socket.clone()),
+        socket: (attached.as_ref()).map(|attached| Arc::downgrade(&attached.socket)),
         missing: None,
         ahead: None,
     };
-    let stream: Resource<DynInputStream> = table.push(Box::new(stream) as _)?;
-    open_streams.insert(stream.rep(), known);
-    Ok((Ok(stream),))
+    let stream = hold::<DynInputStream>(table, Box::new(stream));
+    if let Ok(stream) = &stream {
+        open_streams.insert(stream.rep(), known);
+    }
+    Ok((stream,))
 }
 
 /// A file as a stream that is read in place, but for what a disk has to be waited for.
 struct FileStream {
     cursor: Arc<Cursor>,
-    /// The connection of the instance that reads.
-    socket: Option<Arc<Socket>>,
+    /// The connection of the instance that reads. The stream may outlive it.
+    socket: Option<Weak<Socket>>,
     /// Bytes that were asked for and are not in memory.
     missing: Option<usize>,
     /// Bytes that were waited for, and the position they begin at.
@@ -530,7 +536,8 @@ impl Pollable for FileStream {
         let (file, storage) = (file.clone(), *storage);
         let position = self.cursor.position.load(Ordering::Relaxed);
         let read = move || disk::read_waiting(&file, position, size);
-        let read = match wait_for(self.socket.as_deref(), storage, read).await {
+        let socket = self.socket.as_ref().and_then(Weak::upgrade);
+        let read = match wait_for(socket.as_deref(), storage, read).await {
             Ok(read) => read.map(Bytes::from).map_err(failed),
             Err(stalled) => Err(StreamError::Trap(stalled)),
         };

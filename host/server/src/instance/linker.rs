@@ -30,6 +30,9 @@ const OF_IO: [&str; 5] = [
 /// The error of [`SOCKETS`] for a caller that may do nothing.
 const DENIED: &str = "access-denied";
 
+/// A resource that is good for nothing, and counts like any other.
+struct Nothing;
+
 /// Defines the world `wasi:cli/imports` without its `wasi:sockets`.
 pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
     let l = linker;
@@ -63,13 +66,19 @@ pub(crate) fn add_stubs_to_linker(linker: &mut Linker<State>, component: &Compon
         for (name, item) in interface.exports(engine) {
             match item.ty {
                 ComponentItem::ComponentFunc(_) if package == SOCKETS => {
-                    stub.func_new(name, deny)?;
+                    stub.func_new_async(name, |store, function, arguments, results| {
+                        Box::new(deny(store, function, arguments, results))
+                    })?;
                 }
                 ComponentItem::ComponentFunc(_) => {
                     stub.func_new(name, move |_, _, _, _| Err(not_offered(package)))?;
                 }
                 ComponentItem::Resource(_) if !OF_IO.contains(&name) => {
-                    stub.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?;
+                    stub.resource(name, ResourceType::host::<Nothing>(), |mut store, rep| {
+                        let nothing = Resource::<Nothing>::new_own(rep);
+                        store.data_mut().table.delete(nothing)?;
+                        Ok(())
+                    })?;
                 }
                 _ => {}
             }
@@ -79,19 +88,25 @@ pub(crate) fn add_stubs_to_linker(linker: &mut Linker<State>, component: &Compon
 }
 
 /// Answers a call of [`SOCKETS`] with the error that says no, or with a resource that is good for nothing.
-fn deny(
+async fn deny(
     mut store: StoreContextMut<'_, State>,
     function: ComponentFunc,
-    _: &[Val],
+    arguments: &[Val],
     results: &mut [Val],
 ) -> Result<()> {
+    for argument in arguments {
+        if let Val::Resource(lent) = argument {
+            // What is lent has to be given back.
+            lent.resource_drop_async(&mut store).await?;
+        }
+    }
     for (result, ty) in results.iter_mut().zip(function.results()) {
         *result = match ty {
             Type::Result(ty) if can_deny(ty.err()) => {
                 Val::Result(Err(Some(Box::new(Val::Enum(DENIED.into())))))
             }
             Type::Own(_) => {
-                let nothing = Resource::<()>::new_own(0);
+                let nothing = store.data_mut().table.push(Nothing)?;
                 Val::Resource(nothing.try_into_resource_any(&mut store)?)
             }
             _ => return Err(not_offered(SOCKETS)),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, Result};
+use wasmtime_wasi::p2::pipe::{ClosedInputStream, ClosedOutputStream};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -13,7 +14,7 @@ use crate::disk::{Cursor, Root};
 use crate::instance::burst::Burst;
 use crate::instance::clock::Clock;
 use crate::instance::granted::Granted;
-use crate::instance::limits::Limits;
+use crate::instance::limits::{Limits, MAX_RESOURCES};
 use crate::instance::looks::{LookedAt, Told};
 use crate::instance::received::ReceivedFiles;
 use crate::log::Logged;
@@ -107,8 +108,10 @@ pub(crate) struct Attached {
 
 impl State {
     pub(crate) fn new(wasi: WasiCtx, root: Root, clock: Arc<Clock>, bounds: Bounds) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
         State {
-            table: ResourceTable::new(),
+            table,
             wasi,
             attached: None,
             open_streams: OpenStreams::default(),
@@ -197,14 +200,19 @@ impl State {
     pub(crate) fn detach(&mut self) {
         self.begin_request();
         if let Some(Attached { input, output, .. }) = self.attached.take() {
-            // A handler may have kept something that depends on the streams; then they stay, unused.
-            let _ = self
-                .table
-                .delete(Resource::<DynInputStream>::new_own(input));
-            let _ = self
-                .table
-                .delete(Resource::<DynOutputStream>::new_own(output));
+            take_away::<DynInputStream>(&mut self.table, input, || Box::new(ClosedInputStream));
+            take_away::<DynOutputStream>(&mut self.table, output, || Box::new(ClosedOutputStream));
         }
+    }
+}
+
+/// Takes a stream of a connection out of `table`. Where the instance has kept something that depends on it, a stream that
+/// is `closed` takes its place: it would hold the connection open.
+fn take_away<T: Send + 'static>(table: &mut ResourceTable, rep: u32, closed: impl FnOnce() -> T) {
+    if table.delete(Resource::<T>::new_own(rep)).is_err()
+        && let Ok(stream) = table.get_mut(&Resource::<T>::new_borrow(rep))
+    {
+        *stream = closed();
     }
 }
 

@@ -83,6 +83,8 @@ struct State {
     head: Head,
     /// Bytes of the inbox that are a head which a sandbox is to read: nothing of what follows goes with them.
     handed: usize,
+    /// The call that goes on has read some of what has come.
+    was_read: bool,
     /// The peer has sent its last byte.
     ended: bool,
     /// The time when the connection was accepted, or had its last answer, if nothing has come since.
@@ -159,6 +161,7 @@ impl Socket {
             inbox_memory: None,
             head: Head::default(),
             handed: 0,
+            was_read: false,
             ended: false,
             idle: Some(time::Instant::now()),
             pressed: None,
@@ -657,6 +660,7 @@ impl Socket {
                 None => Ok(Vec::new()),
             };
         }
+        state.was_read = true;
         // The rest is looked at anew, when it is known what of it is a head.
         state.head = Head::default();
         // A request at a time, so that a sandbox need not stay for the next while the answer to this
@@ -742,14 +746,16 @@ impl Socket {
         self.is_served.store(true, Ordering::Relaxed);
     }
 
-    /// Forgets the instance of the connection, which waits no more.
-    pub(crate) fn release_instance(&self) {
+    /// Forgets the instance of the connection, which waits no more. Returns whether the call has read anything.
+    pub(crate) fn release_instance(&self) -> bool {
         self.is_served.store(false, Ordering::Relaxed);
         let mut state = self.lock();
         state.call = None;
         let holding = state.holding.take();
+        let has_read = mem::take(&mut state.was_read);
         drop(state);
         drop(holding);
+        has_read
     }
 
     /// Returns the outcome of `call`, of an instance, unless the call is abandoned before.

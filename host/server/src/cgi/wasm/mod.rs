@@ -23,7 +23,7 @@ use super::{End, Refusal};
 use crate::disk::Root;
 use crate::instance::clock::Clock;
 use crate::instance::epochs::let_others_run;
-use crate::instance::limits::Limits;
+use crate::instance::limits::{Limits, MAX_HANDLES};
 use crate::instance::state::{Bounds, State};
 use crate::pace::client::Client;
 use crate::pace::turns;
@@ -101,6 +101,7 @@ fn end(error: Error) -> End {
 fn store<T: Limited + 'static>(engine: &Engine, state: T, clock: Arc<Clock>) -> Store<T> {
     let mut store = Store::new(engine, state);
     store.limiter(|state| state.limiter());
+    store.set_max_component_handles(MAX_HANDLES);
     clock.wake();
     // Each takes its turn with all that compute for long.
     let client = Client::of(None);
