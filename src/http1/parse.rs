@@ -76,6 +76,8 @@ enum Stop {
 
 struct Parser<'a> {
     bytes: &'a [u8],
+    /// Set where empty lines came first: an old client, treated with the leniency of RFC 9112 2.2.
+    lenient: bool,
     /// The request line, without its line end.
     line: Range<usize>,
     /// The start of the field lines, in bytes.
@@ -113,6 +115,7 @@ impl<'a> Parser<'a> {
         let end = fields - 1 - usize::from(bytes[start..fields].ends_with(b"\r\n"));
         Ok(Parser {
             bytes,
+            lenient: start > 0,
             line: start..end,
             fields,
         })
@@ -281,7 +284,7 @@ impl<'a> Parser<'a> {
     fn check_host(&self, request: &Request) -> Result<(), Stop> {
         let mut hosts = request.headers().values("Host");
         let is_good = match (hosts.next(), hosts.next()) {
-            (None, _) => request.version < Version::Http11,
+            (None, _) => request.version < Version::Http11 || self.lenient,
             (Some(host), None) => authority::split(host).is_some(),
             (Some(_), Some(_)) => false,
         };
