@@ -505,12 +505,13 @@ fn directories_that_are_being_read_count_as_memory() {
     for number in 0..2000 {
         site.write(&format!("many/{number}"), "");
     }
-    let faulty = fs::read(example("faulty")).expect("a component");
+    let faulty = example("faulty");
+    let faulty = faulty.to_str().expect("a name");
     // Each of the hundred that are read at once takes more than 100 KiB.
-    for (budget, status) in [(64, 200), (9, 503)] {
-        let grant = Grant::new(&site.root(), Vec::new()).expect("a directory");
-        let sandbox = Sandbox::handler("faulty", &faulty, grant).expect("a sandbox");
-        let port = serve(sandbox.memory_budget(budget * 1024 * 1024));
+    for (budget, status) in [("64m", 200), ("9m", 503)] {
+        let options = ["--handler", faulty, "--memory-budget", budget];
+        let server = Server::start(env!("CARGO_BIN_EXE_sandserve"), &site.root(), &options);
+        let port = server.port;
         for target in ["/listings", "/", "/listings"] {
             let expected = if target == "/" { 200 } else { status };
             let response = get(port, target, &[]);
