@@ -508,7 +508,7 @@ fn directories_that_are_being_read_count_as_memory() {
     let faulty = example("faulty");
     let faulty = faulty.to_str().expect("a name");
     // Each of the hundred that are read at once takes more than 100 KiB.
-    for (budget, status) in [("64m", 200), ("9m", 503)] {
+    for (budget, status) in [("67108864", 200), ("9437184", 503)] {
         let options = ["--handler", faulty, "--memory-budget", budget];
         let server = Server::start(env!("CARGO_BIN_EXE_sandserve"), &site.root(), &options);
         let port = server.port;
