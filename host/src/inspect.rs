@@ -17,7 +17,7 @@ use crate::options::Options;
 use component::Component;
 use given::{Grants, Limits};
 
-/// What there is to tell about a component under a host.
+/// Everything that is told about a component under this host.
 struct Inspected {
     component: Component,
     grants: Grants,

@@ -2,7 +2,7 @@
 //! instance answers.
 
 use wasip3::exports::http::handler::Guest;
-use wasip3::http::types::{ErrorCode, Method, Request, Response, Scheme};
+use wasip3::http::types::{ErrorCode, Request, Response, Scheme};
 
 use crate::export::Component;
 use crate::export::parsed::{self, Parts};
@@ -13,9 +13,8 @@ use crate::http1::wfile::Wfile;
 
 impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
-        let asked = request.get_method();
         let parts = Parts {
-            method: method(&asked),
+            method: request.get_method(),
             target: request.get_path_with_query(),
             authority: request.get_authority(),
             is_encrypted: matches!(request.get_scheme(), Some(Scheme::Https)),
@@ -27,20 +26,5 @@ impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
         let response = parsed::answer::<H>(parts, rfile, wfile)
             .map_err(|_| ErrorCode::ConnectionTerminated)?;
         response.unwrap_or_default().into_response()
-    }
-}
-
-fn method(method: &Method) -> &str {
-    match method {
-        Method::Get => "GET",
-        Method::Head => "HEAD",
-        Method::Post => "POST",
-        Method::Put => "PUT",
-        Method::Delete => "DELETE",
-        Method::Connect => "CONNECT",
-        Method::Options => "OPTIONS",
-        Method::Trace => "TRACE",
-        Method::Patch => "PATCH",
-        Method::Other(name) => name,
     }
 }

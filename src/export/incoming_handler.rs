@@ -2,7 +2,7 @@
 
 use std::io;
 
-use wasi::http::types::{IncomingRequest, Method, ResponseOutparam, Scheme};
+use wasi::http::types::{IncomingRequest, ResponseOutparam, Scheme};
 
 use crate::bindings::exports::wasi::http::incoming_handler::Guest;
 use crate::export::Component;
@@ -25,9 +25,8 @@ fn answer<H: BaseHttpRequestHandler + Default>(
 ) -> io::Result<()> {
     let body = incoming.consume().ok();
     let stream = body.as_ref().and_then(|body| body.stream().ok());
-    let asked = incoming.method();
     let parts = Parts {
-        method: method(&asked),
+        method: incoming.method(),
         target: incoming.path_with_query(),
         authority: incoming.authority(),
         is_encrypted: matches!(incoming.scheme(), Some(Scheme::Https)),
@@ -38,20 +37,5 @@ fn answer<H: BaseHttpRequestHandler + Default>(
     match parsed::answer::<H>(parts, rfile, wfile)? {
         Some(response) => response.finish(),
         None => Ok(()),
-    }
-}
-
-fn method(method: &Method) -> &str {
-    match method {
-        Method::Get => "GET",
-        Method::Head => "HEAD",
-        Method::Post => "POST",
-        Method::Put => "PUT",
-        Method::Delete => "DELETE",
-        Method::Connect => "CONNECT",
-        Method::Options => "OPTIONS",
-        Method::Trace => "TRACE",
-        Method::Patch => "PATCH",
-        Method::Other(name) => name,
     }
 }

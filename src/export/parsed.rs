@@ -8,7 +8,7 @@ use agreed::proxies;
 use crate::files::open::OpenAt;
 use crate::handler::base::{self, BaseHttpRequestHandler};
 use crate::handler::exchange::{Endpoint, Exchange};
-use crate::http1::body::Outgoing;
+use crate::http1::body::{Method, Outgoing};
 use crate::http1::parse::{Parsed, parse};
 use crate::http1::request::Headers;
 use crate::http1::rfile::Rfile;
@@ -16,8 +16,8 @@ use crate::http1::wfile::Wfile;
 use crate::settings::Settings;
 
 /// The parts of a request that a host keeps.
-pub(super) struct Parts<'a> {
-    pub(super) method: &'a str,
+pub(super) struct Parts {
+    pub(super) method: Method,
     /// The path and query; `None` stands for those of the root.
     pub(super) target: Option<String>,
     pub(super) authority: Option<String>,
@@ -83,7 +83,7 @@ fn head(parts: &Parts) -> Vec<u8> {
             .for_each(|piece| head.extend_from_slice(piece))
     };
     push(&[
-        parts.method.as_bytes(),
+        method(&parts.method).as_bytes(),
         b" ",
         parts.target.as_deref().unwrap_or("/").as_bytes(),
         b" HTTP/1.1\r\nHost: ",
@@ -101,6 +101,22 @@ fn head(parts: &Parts) -> Vec<u8> {
     }
     push(&[b"\r\n"]);
     head
+}
+
+/// Returns the name of a method, as a request line has it.
+fn method(method: &Method) -> &str {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Connect => "CONNECT",
+        Method::Options => "OPTIONS",
+        Method::Trace => "TRACE",
+        Method::Patch => "PATCH",
+        Method::Other(name) => name,
+    }
 }
 
 #[cfg(test)]

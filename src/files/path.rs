@@ -301,7 +301,7 @@ mod tests {
         }
         let path = LocalPath::translate_beneath("/a b/\u{fc}", "public", "/a%20b/%C3%BC/c");
         assert_eq!((path.as_str(), path.is_outside()), ("public/c", false));
-        // What is made of a path that names nothing names nothing.
+        // A path that names nothing makes paths that name nothing.
         let path = LocalPath::translate_beneath("/docs", ".", "/a/%ED%B2%80");
         let made = [
             Some(path.join("b")),

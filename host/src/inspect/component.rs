@@ -1,4 +1,4 @@
-//! What the bytes of a component tell: its metadata, imports and exports, and the files that are bundled in it.
+//! Reads what the bytes of a component tell: its metadata, imports and exports, and the files that are bundled in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

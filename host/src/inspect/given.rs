@@ -1,4 +1,4 @@
-//! What a component is given, and how much it may take: as options say, and otherwise as the server does.
+//! Grants and limits of a component: as options say, and otherwise as the server does.
 
 use std::path::{self, Path, PathBuf};
 
@@ -7,7 +7,7 @@ use sandserve_host::{Isolation, MOST, default_memory_budget};
 
 use crate::options::Options;
 
-/// What answers the calls of an interface, by the beginning of its name. The first that fits counts.
+/// Answers to the calls of an interface, by the beginning of its name. The first that fits counts.
 const ANSWERS: [(&str, &str); 14] = [
     ("sandserve:http/cgi@", "scripts of the directory"),
     ("sandserve:http/", "the connection"),

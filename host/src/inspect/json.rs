@@ -1,4 +1,4 @@
-//! What is told as JSON (RFC 8259).
+//! The report as JSON (RFC 8259).
 
 use std::fmt::{self, Display, Formatter};
 

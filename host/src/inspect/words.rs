@@ -1,4 +1,4 @@
-//! What is told in words, under headings.
+//! The report in words, under headings.
 
 use std::fmt::{Error, Write};
 

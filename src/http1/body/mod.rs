@@ -9,9 +9,13 @@ mod wasi3;
 use std::io;
 
 #[cfg(not(feature = "wasi3"))]
+pub(crate) use wasi::http::types::Method;
+#[cfg(not(feature = "wasi3"))]
 pub(crate) use wasi2::{Incoming, Outgoing};
 #[cfg(feature = "wasi3")]
 pub(crate) use wasi3::{Incoming, Outgoing};
+#[cfg(feature = "wasi3")]
+pub(crate) use wasip3::http::types::Method;
 
 /// Parses a head into its status code and its fields, which go to `append` by name and value.
 fn parse_head(head: &[u8], append: impl Fn(&str, &[u8])) -> Option<u16> {

@@ -96,7 +96,7 @@ async fn deny(
 ) -> Result<()> {
     for argument in arguments {
         if let Val::Resource(lent) = argument {
-            // What is lent has to be given back.
+            // A handle that is lent has to be given back.
             lent.resource_drop_async(&mut store).await?;
         }
     }
