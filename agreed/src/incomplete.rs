@@ -6,5 +6,5 @@ pub const PREFIX: &str = ".sandserve-upload-";
 
 /// Returns whether `path` is, or is beneath, a file that is still being received.
 pub fn is_incomplete(path: &str) -> bool {
-    path.contains(PREFIX) && path.split('/').any(|name| name.starts_with(PREFIX))
+    path.split('/').any(|name| name.starts_with(PREFIX))
 }

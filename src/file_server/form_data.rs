@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, Read};
 
+use memchr::{memchr, memchr_iter, memchr2};
 use percent_encoding::percent_decode;
 
 use crate::text::percent;
@@ -145,14 +146,7 @@ impl<R: Read> Read for FormData<R> {
 
 /// Returns the position of `what`, which begins with a line end, in `bytes`.
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    let mut from = 0;
-    while let Some(at) = bytes[from..].iter().position(|&byte| byte == b'\r') {
-        if bytes[from + at..].starts_with(what) {
-            return Some(from + at);
-        }
-        from += at + 1;
-    }
-    None
+    memchr_iter(b'\r', bytes).find(|&at| bytes[at..].starts_with(what))
 }
 
 /// Parses `head`, which begins with what is left of the delimiter's line.
@@ -178,7 +172,7 @@ fn parse_head(head: &[u8]) -> io::Result<Part> {
 /// Returns the part that has the Content-Disposition `disposition`. What cannot be understood is an error, lest
 /// a file be left out.
 fn part(disposition: &[u8]) -> Result<Part, &'static str> {
-    let end = position(disposition, b';').unwrap_or(disposition.len());
+    let end = memchr(b';', disposition).unwrap_or(disposition.len());
     let (kind, parameters) = disposition.split_at(end);
     if !kind.trim_ascii().eq_ignore_ascii_case(b"form-data") {
         return Err("a part is not said to be form-data");
@@ -217,12 +211,12 @@ fn parse_parameters(mut list: &[u8]) -> Option<Vec<Parameter<'_>>> {
         if list.is_empty() {
             return Some(parameters);
         }
-        let (name, value) = list.split_at(position(list, b'=')?);
+        let (name, value) = list.split_at(memchr(b'=', list)?);
         let value = value[1..].trim_ascii_start();
         let (value, rest) = match value.strip_prefix(b"\"") {
             Some(quoted) => unquote(quoted)?,
             None => {
-                let (value, rest) = value.split_at(position(value, b';').unwrap_or(value.len()));
+                let (value, rest) = value.split_at(memchr(b';', value).unwrap_or(value.len()));
                 (Cow::Borrowed(value.trim_ascii_end()), rest)
             }
         };
@@ -243,7 +237,7 @@ fn unquote(quoted: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
     let mut text = Vec::new();
     let mut rest = quoted;
     loop {
-        let at = rest.iter().position(|byte| b"\\\"".contains(byte))?;
+        let at = memchr2(b'\\', b'"', rest)?;
         match &rest[at..] {
             [b'"', after @ ..] if text.is_empty() => {
                 return Some((Cow::Borrowed(&rest[..at]), after));
@@ -302,10 +296,6 @@ fn without_path(name: &str) -> &str {
         }
         _ => name,
     }
-}
-
-fn position(bytes: &[u8], byte: u8) -> Option<usize> {
-    bytes.iter().position(|&other| other == byte)
 }
 
 /// Returns a name as it was before a browser wrote it down (HTML, "multipart form data"): the three

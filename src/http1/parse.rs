@@ -1,11 +1,13 @@
 //! Bytes in, request out: the request line and the field lines of RFC 9112, and what of them must be
 //! refused. How the content is read, and what is answered, is decided elsewhere.
 
+use std::mem;
 use std::ops::Range;
 
 use agreed::escape;
 use agreed::head::{MAX_EMPTY, MAX_FIELDS, MAX_HEAD, MAX_LINE, is_text};
 use agreed::syntax::is_tchar;
+use memchr::{memchr, memchr_iter, memrchr};
 
 use crate::http1::authority;
 use crate::http1::request::{Field, Framing, Request, Version, latin1};
@@ -53,8 +55,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Parsed {
 /// line is there, or a line end has become due.
 pub(crate) fn may_be_complete(bytes: &[u8], scanned: usize) -> bool {
     let from = scanned.saturating_sub(2);
-    let ends = |at: usize| bytes[at..].starts_with(b"\n\n") || bytes[at..].starts_with(b"\n\r\n");
-    (from..bytes.len()).any(ends) || bytes.len() / MAX_LINE > scanned / MAX_LINE
+    let is_end = |at: usize| matches!(bytes[from + at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]);
+    memchr_iter(b'\n', &bytes[from..]).any(is_end) || bytes.len() / MAX_LINE > scanned / MAX_LINE
 }
 
 /// Returns the refusal of a head that the client will not finish; `None` if it has not begun one.
@@ -97,7 +99,7 @@ impl<'a> Parser<'a> {
         if start > MAX_EMPTY {
             return Err(bad_syntax(b""));
         }
-        let Some(length) = bytes[start..].iter().position(|&byte| byte == b'\n') else {
+        let Some(length) = memchr(b'\n', &bytes[start..]) else {
             let rest = &bytes[start..];
             if rest.len() >= MAX_LINE {
                 return Err(uri_too_long());
@@ -147,10 +149,7 @@ impl<'a> Parser<'a> {
     /// Parses `method SP request-target SP HTTP-version` (RFC 9112 3).
     fn request_line(&self) -> Result<(Range<usize>, Range<usize>, Version), Stop> {
         let line = &self.bytes[self.line.clone()];
-        let mut parts = line.split(|&byte| byte == b' ');
-        let (Some(command), Some(target), Some(version), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let Some((command, target, version)) = three_words(line) else {
             return Err(bad_syntax(line));
         };
         let version = match version {
@@ -168,7 +167,7 @@ impl<'a> Parser<'a> {
             }
         };
         let is_command = !command.is_empty() && command.iter().all(|&byte| is_tchar(byte));
-        let is_target = !target.is_empty() && target.iter().all(u8::is_ascii_graphic);
+        let is_target = !target.is_empty() && are_graphic(target);
         if !is_command || !is_target {
             return Err(bad_syntax(line));
         }
@@ -224,11 +223,10 @@ impl<'a> Parser<'a> {
     }
 
     fn check_line_lengths(&self, section: &[u8]) -> Result<(), Stop> {
-        if section.len() >= MAX_LINE
-            && section
-                .split(|&byte| byte == b'\n')
-                .any(|line| line.len() + 1 > MAX_LINE)
-        {
+        let mut start = 0;
+        let mut is_too_long = |end| end + 1 - mem::replace(&mut start, end + 1) > MAX_LINE;
+        let mut ends = memchr_iter(b'\n', section).chain([section.len()]);
+        if section.len() >= MAX_LINE && ends.any(&mut is_too_long) {
             return Err(self.too_large("got more than 65536 bytes when reading header line"));
         }
         Ok(())
@@ -372,6 +370,22 @@ fn bad_syntax(line: &[u8]) -> Stop {
         message: format!("Bad request syntax ({})", repr(&latin1(line))),
         explain: None,
     })
+}
+
+/// Returns the words of `line` if it consists of three, with one space between them.
+fn three_words(line: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (first, second) = (memchr(b' ', line)?, memrchr(b' ', line)?);
+    let between = line.get(first + 1..second)?;
+    let is_one = memchr(b' ', between).is_none();
+    is_one.then_some((&line[..first], between, &line[second + 1..]))
+}
+
+/// Returns whether all of `bytes` are ASCII characters that can be seen. All are looked at, even behind one that is
+/// not: sixteen at once, in place of one.
+fn are_graphic(bytes: &[u8]) -> bool {
+    bytes
+        .iter()
+        .fold(true, |all, byte| all & byte.is_ascii_graphic())
 }
 
 /// Returns the part of `target` after `http://` or `https://`; `None` if it begins with neither.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 /// A request target in origin form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,9 +26,8 @@ pub(crate) struct Ends {
 impl Ends {
     /// Finds them in `target`.
     pub(crate) fn of(target: &[u8]) -> Self {
-        let end = |bytes: &[u8], mark: u8| bytes.iter().position(|&byte| byte == mark);
-        let query = end(target, b'#').unwrap_or(target.len());
-        let path = end(&target[..query], b'?').unwrap_or(query);
+        let query = memchr(b'#', target).unwrap_or(target.len());
+        let path = memchr(b'?', &target[..query]).unwrap_or(query);
         Ends { path, query }
     }
 }

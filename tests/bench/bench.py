@@ -41,6 +41,7 @@ http {{
   types {{ text/plain txt; text/html html; text/javascript js; }}
   default_type application/octet-stream;
   access_log {log}; sendfile on; keepalive_requests 1000000000; autoindex on;
+  large_client_header_buffers 4 128k;
   server {{ listen 127.0.0.1:{port} {listen} root {site}; }}
 }}
 """
@@ -373,6 +374,8 @@ class Bench:
         self.measure("1 KiB, keep-alive", "/1k.txt")
         self.measure("10 KiB, keep-alive", "/10k.txt")
         self.measure("100 KiB, keep-alive", "/100k.txt")
+        peers = self.some("sandserve", "nginx")
+        self.measure("1 KiB, a query of 60 KB", "/1k.txt?" + 60_000 * "q", peers)
         self.measure("100 MiB, keep-alive", "/100m.txt", size=100 * MIB, seconds=10)
 
     def new_connections(self):
