@@ -21,6 +21,7 @@ mod guesses;
 mod handlers;
 mod hostile;
 mod http_server;
+mod inside;
 mod inspect;
 mod isolation;
 mod limits;

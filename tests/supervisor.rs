@@ -870,7 +870,7 @@ fn who_serves_keeps_everything_where_that_is_asked_for() {
     let site = Site::empty();
     let server = serve(&site.root(), &["--no-confine"]);
     let (supervisor, worker) = (server.id(), server.worker());
-    for name in ["CapEff", "CapPrm", "CapInh", "NoNewPrivs"] {
+    for name in ["CapEff", "CapPrm", "CapInh", "NoNewPrivs", "Seccomp"] {
         assert_eq!(status(worker, name), status(supervisor, name), "{name}");
     }
     let said = server.confinements().concat();

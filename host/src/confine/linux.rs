@@ -1,4 +1,4 @@
-//! Privileges that a process on Linux can give up: capabilities, by Landlock, and core files.
+//! Privileges that a process on Linux can give up: capabilities, by Landlock, core files, and system calls.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
 };
 
-use super::{Needs, Step};
+use super::{Needs, Step, seccomp};
 
 /// The version of Landlock that has all of the rights to files which are given up.
 const FILES: ABI = ABI::V5;
@@ -23,6 +23,8 @@ const SCOPES: ABI = ABI::V6;
 const FILES_STEP: &str = "no file written or run";
 const TCP_STEP: &str = "no TCP port bound or connected to";
 const OTHERS_STEP: &str = "no other process signalled";
+const CALLS_STEP: &str = "no system calls but those of serving";
+const CALLS_AND_CODE_STEP: &str = "no system calls but those of serving and of compiling scripts";
 
 pub(super) fn begin(needs: Needs) -> Vec<Step> {
     let (capabilities, dropped) = drop_capabilities(needs);
@@ -41,8 +43,16 @@ pub(super) fn begin(needs: Needs) -> Vec<Step> {
     steps
 }
 
-pub(super) fn finish() -> Vec<Step> {
-    vec![step("no core file", forbid_dumps())]
+pub(super) fn finish(needs: Needs) -> Vec<Step> {
+    let calls = match needs.compiles {
+        true => CALLS_AND_CODE_STEP,
+        false => CALLS_STEP,
+    };
+    vec![
+        step("no core file", forbid_dumps()),
+        // The last, as what comes before makes other calls.
+        step(calls, seccomp::give_up(needs)),
+    ]
 }
 
 fn step<E: Into<io::Error>>(name: &str, done: Result<(), E>) -> Step {
@@ -198,7 +208,7 @@ mod tests {
     fn who_writes_may_write() {
         let needs = Needs {
             writes_files: true,
-            opens_log: false,
+            ..Needs::default()
         };
         assert!(refused(FILES_STEP, needs).is_none());
     }
@@ -216,6 +226,7 @@ mod tests {
             let needs = Needs {
                 writes_files,
                 opens_log,
+                ..Needs::default()
             };
             let all = CapabilitySets {
                 effective: CapabilitySet::all(),
@@ -239,6 +250,7 @@ mod tests {
         let needs = Needs {
             writes_files: true,
             opens_log: true,
+            ..Needs::default()
         };
         assert_eq!(kept(none, needs), none);
     }

@@ -15,8 +15,28 @@ mod linux {
         Vec::new()
     }
 
-    pub(super) fn finish() -> Vec<Step> {
+    pub(super) fn finish(_: Needs) -> Vec<Step> {
         Vec::new()
+    }
+}
+#[cfg(all(
+    target_os = "linux",
+    any(target_arch = "aarch64", target_arch = "x86_64")
+))]
+mod seccomp;
+#[cfg(all(
+    target_os = "linux",
+    not(any(target_arch = "aarch64", target_arch = "x86_64"))
+))]
+mod seccomp {
+    //! Nothing is known of the calls of other processors.
+
+    use std::io;
+
+    use super::Needs;
+
+    pub(super) fn give_up(_: Needs) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -33,6 +53,8 @@ struct Needs {
     writes_files: bool,
     /// A log is opened anew once it was moved away, with `--log-file`: it may be that of another user.
     opens_log: bool,
+    /// Scripts of WebAssembly are compiled when they are asked for, with `--cgi`.
+    compiles: bool,
 }
 
 impl Needs {
@@ -41,6 +63,7 @@ impl Needs {
         Needs {
             writes_files: options.upload || dirs.any(|dir| dir.writable),
             opens_log: options.log_file.is_some(),
+            compiles: options.cgi.is_some(),
         }
     }
 }
@@ -55,27 +78,31 @@ struct Step {
 #[derive(Default)]
 pub(crate) struct Confinement {
     is_off: bool,
+    needs: Needs,
     steps: Vec<Step>,
 }
 
 /// Gives up for good what `options` do not take, and the means to gain more, unless they say otherwise. It holds for this
 /// thread and those that it makes from now on, and so must come before there are others.
 pub(crate) fn begin(options: &Options) -> Confinement {
+    let needs = Needs::of(options);
     Confinement {
         is_off: !options.confine,
+        needs,
         steps: match options.confine {
-            true => linux::begin(Needs::of(options)),
+            true => linux::begin(needs),
             false => Vec::new(),
         },
     }
 }
 
 impl Confinement {
-    /// Keeps the memory of this process, with its keys, out of core files and from other processes of its user. It must come
-    /// after the first engine was made, which opens `/proc/self/pagemap` for all: that may belong to root from now on.
+    /// Keeps the memory of this process, with its keys, out of core files and from other processes of its user, and gives up
+    /// the system calls that serving does not take, for all threads. It must come after all is compiled and the first engine
+    /// was made, which opens `/proc/self/pagemap` for all: that may belong to root from now on.
     pub(crate) fn finish(mut self) -> Self {
         if !self.is_off {
-            self.steps.extend(linux::finish());
+            self.steps.extend(linux::finish(self.needs));
         }
         self
     }
@@ -149,6 +176,7 @@ mod tests {
         ] {
             let confinement = Confinement {
                 is_off: false,
+                needs: Needs::default(),
                 steps: steps.iter().map(step).collect(),
             };
             assert_eq!(confinement.told().as_deref(), told);

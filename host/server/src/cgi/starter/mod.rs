@@ -540,7 +540,15 @@ mod tests {
         }
         let fallen = Fallen::new(&root);
         assert_eq!(answer(&fallen, "./script"), Some(Answer::Started));
-        for path in ["../outside", "/bin/sh", "./../outside", "", "."] {
+        for path in [
+            "../outside",
+            "/bin/sh",
+            "../../../../../../../../bin/sh",
+            "./../outside",
+            "./missing",
+            "",
+            ".",
+        ] {
             let answer = answer(&fallen, path);
             assert!(
                 matches!(answer, Some(Answer::Refused(_))),
@@ -551,6 +559,14 @@ mod tests {
         let mut given_up = fallen.begin();
         given_up.write_all(&[1, 2]).expect("sent");
         drop(given_up);
+        assert_eq!(answer(&fallen, "./script"), Some(Answer::Started));
+        // It begins more orders at once than scripts may run, and goes on with none.
+        let begun: Vec<_> = (0..64).map(|_| fallen.begin()).collect();
+        let mut refused = [0; 2];
+        (&begun[63]).read_exact(&mut refused).expect("an answer");
+        let refused = Answer::decode(&refused).map(|(answer, _)| answer);
+        assert_eq!(refused, Some(Answer::Refused(Refusal::Busy)));
+        drop(begun);
         assert_eq!(answer(&fallen, "./script"), Some(Answer::Started));
         fallen.send(&[FAREWELL], &[]);
         assert!(fallen.starter.join().expect("no panic").is_ok());
