@@ -46,3 +46,4 @@ mod tls;
 mod unix_socket;
 mod upgraded;
 mod upload;
+mod user;

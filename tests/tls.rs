@@ -170,7 +170,7 @@ fn agree(config: Arc<ClientConfig>, stream: TcpStream, name: &str) -> io::Result
 }
 
 /// Returns the certificate that a server shows, whatever it says.
-fn shown_certificate(port: u16) -> CertificateDer<'static> {
+pub(super) fn shown_certificate(port: u16) -> CertificateDer<'static> {
     let provider = Arc::new(default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()

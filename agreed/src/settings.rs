@@ -485,6 +485,20 @@ pub const SETTINGS: &[Setting] = {
         Setting::new(
             Serving,
             Host,
+            ("user", "SANDSERVE_USER"),
+            Kind::Text {
+                value: "NAME[:GROUP]",
+                check: |value| syntax::user(value).map(drop).map_err(str::to_owned),
+            },
+            "Serve as this user where root starts the server",
+        )
+        .more(
+            "Names or numbers. Ports, certificates, passwords and the log are opened as root before, and scripts run as this \
+             user too",
+        ),
+        Setting::new(
+            Serving,
+            Host,
             ("open", "SANDSERVE_OPEN"),
             Kind::Switch,
             "Open the default browser",

@@ -231,6 +231,31 @@ pub fn dir(value: &str) -> Result<Dir<'_>, &'static str> {
     }
 }
 
+/// A user and a group, each by its name or its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User<'v> {
+    /// The user.
+    pub name: &'v str,
+    /// The group, where it is not that of the user.
+    pub group: Option<&'v str>,
+}
+
+/// Parses a user, and the group behind a colon if there is one.
+///
+/// # Errors
+/// What is missing.
+pub fn user(value: &str) -> Result<User<'_>, &'static str> {
+    let (name, group) = match value.split_once(':') {
+        Some((name, group)) => (name, Some(group)),
+        None => (value, None),
+    };
+    let is_name = |name: &str| !name.is_empty() && !name.contains([':', '\0', '\n']);
+    match is_name(name) && group.is_none_or(is_name) {
+        true => Ok(User { name, group }),
+        false => Err("expected `NAME` or `NAME:GROUP`"),
+    }
+}
+
 /// Returns whether `value`, that of a switch's variable, turns it on.
 pub fn is_on(value: &str) -> bool {
     let off = ["", "0", "n", "no", "f", "false", "off"];
@@ -240,6 +265,22 @@ pub fn is_on(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_may_have_a_group_behind_a_colon() {
+        for (value, expected) in [
+            ("www-data", Some(("www-data", None))),
+            ("33:adm", Some(("33", Some("adm")))),
+            ("", None),
+            (":adm", None),
+            ("www-data:", None),
+            ("a:b:c", None),
+            ("a\0", None),
+        ] {
+            let user = user(value).ok().map(|user| (user.name, user.group));
+            assert_eq!(user, expected, "{value:?}");
+        }
+    }
 
     #[test]
     fn variables_have_a_name_that_is_no_setting() {

@@ -651,7 +651,7 @@ fn variable_to_blame(error: &clap::Error) -> Option<&'static str> {
 }
 
 /// Says why the command line is refused; returns the exit status.
-fn refuse(message: &str) -> u8 {
+pub(crate) fn refuse(message: &str) -> u8 {
     say(message);
     2
 }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use sandserve_host::{TlsConfig, explain};
+use zeroize::Zeroizing;
 
 use crate::options::TlsFiles;
 
@@ -17,7 +18,7 @@ use crate::options::TlsFiles;
 pub(crate) fn load(files: &TlsFiles) -> Result<TlsConfig, String> {
     let password = files.password.as_deref().map(read_password).transpose()?;
     // As in Python, a password neither begins nor ends with white space.
-    let password = password.as_deref().map(str::trim);
+    let password = password.as_ref().map(|password| password.trim());
     let (certificates, keys) = (&files.certificates, &files.keys);
     if !keys.is_empty() && keys.len() != certificates.len() {
         return Err(format!(
@@ -51,8 +52,9 @@ pub(crate) fn self_signed(
     TlsConfig::self_signed(names(bind, address)).map_err(|error| error.to_string())
 }
 
-fn read_password(path: &Path) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| {
+fn read_password(path: &Path) -> Result<Zeroizing<String>, String> {
+    let read = fs::read_to_string(path).map(Zeroizing::new);
+    read.map_err(|error| {
         let reason = explain(&error);
         format!("cannot read password file `{}`: {reason}", path.display())
     })

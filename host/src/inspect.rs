@@ -14,6 +14,7 @@ use sandserve_host::WASMTIME_VERSION;
 use crate::command_line::{FILE, Given, JSON};
 use crate::confine::{self, Confinement};
 use crate::options::Options;
+use crate::user::User;
 use component::Component;
 use given::{Grants, Limits};
 
@@ -26,15 +27,15 @@ struct Inspected {
     confinement: Confinement,
 }
 
-/// Returns a description of the component that `given` names, or of the one that is built in, and of what holds it. This
-/// process is confined from now on, as far as a process that serves would be.
+/// Returns a description of the component that `given` names, or of the one that is built in, and of what holds it with
+/// these `options`. This process is confined from now on, as far as a process that serves would be.
 ///
 /// # Errors
 /// In one line, why there is none.
-pub(crate) fn describe(given: &Given) -> Result<String, String> {
-    let mut options = Options::new(given);
+pub(crate) fn describe(given: &Given, mut options: Options) -> Result<String, String> {
     options.handler = given.path(FILE).or(options.handler);
     let component = Component::of(&options)?;
+    options.user.as_ref().map_or(Ok(()), User::assume)?;
     let inspected = Inspected {
         grants: Grants::of(&options),
         limits: Limits::of(&options),

@@ -6,7 +6,8 @@
 //! 4. `worker`: the process that serves, with what `auth_file`, `https` and `local_time` read.
 //! 5. `confine`: privileges that the worker gives up.
 //! 6. `scripts`: the process that starts scripts for it.
-//! 7. `reach`: ways to the server, for people.
+//! 7. `user`: the user that both become where one is named.
+//! 8. `reach`: ways to the server, for people.
 //!
 //! `generate`, `inspect` and `new` are the other commands, and `bundle` of the library. Every failure is one line that says what to do.
 
@@ -25,6 +26,7 @@ mod reach;
 mod scripts;
 mod signals;
 mod supervisor;
+mod user;
 mod worker;
 
 use std::cell::Cell;
@@ -37,7 +39,8 @@ use std::thread;
 
 use sandserve_host::bundle::{self, Order};
 use sandserve_host::{
-    Address, SocketFile, TlsConfig, explain, inherited, log_json, log_to, reason, say, takes_more,
+    Address, SocketFile, TlsConfig, explain, inherited, log_for, log_json, log_to, reason, say,
+    takes_more,
 };
 
 use agreed::settings::AUTH_FILE;
@@ -59,16 +62,18 @@ fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS)
             .map_err(|reason| format!("cannot create `{name}`: {reason}")),
         Asked::Bundle(given) => bundle(&given).map(print_line).map(|()| ExitCode::SUCCESS),
-        Asked::Inspect(given) => inspect::describe(&given)
-            .map(print_line)
-            .map(|()| ExitCode::SUCCESS),
+        Asked::Inspect(given) => with_options(&given, |options| {
+            inspect::describe(&given, options)
+                .map(print_line)
+                .map(|()| ExitCode::SUCCESS)
+        }),
         Asked::Completions(shell) => generate::completions(shell)
             .map(|()| ExitCode::SUCCESS)
             .map_err(one_line("cannot print completions")),
         Asked::Man => generate::man()
             .map(|()| ExitCode::SUCCESS)
             .map_err(one_line("cannot print the manual page")),
-        Asked::Serve(given) => serve(&Options::new(&given)),
+        Asked::Serve(given) => with_options(&given, |options| serve(&options)),
     };
     done.unwrap_or_else(|message| {
         say(message);
@@ -101,6 +106,17 @@ fn bundle(given: &Given) -> Result<String, String> {
     })
 }
 
+/// Does `work` with the settings that were `given`. A user that nobody can become is refused as other values are.
+fn with_options(
+    given: &Given,
+    work: impl FnOnce(Options) -> Result<ExitCode, String>,
+) -> Result<ExitCode, String> {
+    match Options::new(given) {
+        Ok(options) => work(options),
+        Err(message) => Ok(ExitCode::from(command_line::refuse(&message))),
+    }
+}
+
 /// Serves until it is told to stop.
 ///
 /// # Errors
@@ -110,7 +126,11 @@ fn serve(options: &Options) -> Result<ExitCode, String> {
         log_json();
     }
     if let Some(path) = &options.log_file {
-        log_to(path).map_err(one_line(&format!("cannot open log `{}`", path.display())))?;
+        let opened = match &options.user {
+            Some(user) => log_for(path, user.id, user.group),
+            None => log_to(path),
+        };
+        opened.map_err(one_line(&format!("cannot open log `{}`", path.display())))?;
     }
     // Every connection takes an open file. Where the limit cannot be raised, it stays as it is.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
@@ -163,6 +183,7 @@ fn serve(options: &Options) -> Result<ExitCode, String> {
             root: options.directory.clone(),
             limits: cgi.limits.clone(),
             max_scripts: cgi.max_scripts,
+            user: options.user.clone(),
         }),
         are_inherited,
     };

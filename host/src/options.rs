@@ -10,6 +10,7 @@ use sandserve_host::{
 };
 
 use crate::command_line::Given;
+use crate::user::User;
 
 /// The settings of a run.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Options {
     pub(crate) isolation: Option<Isolation>,
     /// The process that serves gives up what it does not need.
     pub(crate) confine: bool,
+    /// The user that the process which serves becomes, and those of scripts.
+    pub(crate) user: Option<User>,
     pub(crate) open: bool,
     pub(crate) qr: bool,
     pub(crate) tls: Option<Tls>,
@@ -100,7 +103,10 @@ pub(crate) struct Cgi {
 impl Options {
     /// Returns what was `given` with its types. The settings were checked before, so that a value without
     /// meaning counts as not given here.
-    pub(crate) fn new(given: &Given) -> Options {
+    ///
+    /// # Errors
+    /// In one line, why this process cannot become the user that was given.
+    pub(crate) fn new(given: &Given) -> Result<Options, String> {
         let port = given.number(settings::PORT).unwrap_or_default();
         let header = header(given);
         let mut environment = given.environment();
@@ -109,7 +115,7 @@ impl Options {
             environment.push((settings::HEADER.into(), header.clone()));
         }
         environment.extend(variables(given));
-        Options {
+        Ok(Options {
             port: u16::try_from(port).unwrap_or_default(),
             bind: given.text("bind").map(str::to_owned),
             unix_socket: given.path("unix-socket"),
@@ -128,6 +134,7 @@ impl Options {
                 _ => Isolation::Connection,
             }),
             confine: !given.is_on("no-confine"),
+            user: given.text("user").map(User::find).transpose()?,
             open: given.is_on("open"),
             qr: given.is_on("qr"),
             tls: tls(given),
@@ -158,7 +165,7 @@ impl Options {
             memory: count(given, "memory"),
             memory_budget: given.number("memory-budget"),
             environment,
-        }
+        })
     }
 
     /// Returns the connections that may share an instance.

@@ -25,6 +25,7 @@ use signal_hook::consts::SIGCHLD;
 use signal_hook::low_level::pipe;
 
 use crate::fork::fork;
+use crate::user::User;
 
 /// Names of the two processes, as ps(1) shows them: 15 bytes at most.
 const KEEPER: &str = "scripts-keeper";
@@ -39,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) root: PathBuf,
     pub(crate) limits: ScriptLimits,
     pub(crate) max_scripts: usize,
+    /// The user that scripts run as, where one is named.
+    pub(crate) user: Option<User>,
 }
 
 /// Keeps a starter for `worker` until that has ended or `supervisor` is at its end: the work of a process of its own,
@@ -104,6 +107,10 @@ fn wait_for(starter: Pid, supervisor: UnixStream, stream: UnixStream) -> io::Res
 
 fn start(plan: Plan, worker: OfWorker, keeper: UnixStream) -> u8 {
     name(STARTER);
+    if let Err(message) = plan.user.as_ref().map_or(Ok(()), User::assume) {
+        say(message);
+        return 1;
+    }
     let starter = ScriptStarter::new(&plan.root, plan.limits, plan.max_scripts);
     // The worker says why a directory cannot be opened.
     let Ok(starter) = starter else {

@@ -12,11 +12,13 @@ use std::time::Duration;
 use std::{fs, io, iter};
 
 use agreed::settings;
+use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use sandserve_host::{
     Grant, HttpServer, Load, Sandbox, Scripts, Shutdown, TlsConfig, ToStarter, cgi_server,
     check_file, explain, flush_log, log_strikes, reason, remove_received, reopen_log, say,
 };
+use wasmtime::PoolingAllocationConfig;
 
 use crate::options::{Options, Tls};
 use crate::supervisor::{QUIT, READY, RENEW, REOPEN_LOG, RETIRE, STOP};
@@ -50,38 +52,42 @@ pub(crate) fn work(
     starter: Option<ToStarter>,
 ) -> u8 {
     let starter = starter.as_ref();
-    let confinement = confine::begin(options);
-    let served = heed(&stream, starter)
-        .map_err(one_line("cannot hear the supervisor"))
-        .and_then(|shutdown| {
-            let make = || {
-                let server = server(options, self_signed, &listeners, starter)?;
-                Ok(match are_inherited {
-                    true => server.inherited(),
-                    false => server,
-                })
-            };
-            let root_of_scripts = match starter.map(ToStarter::wait_until_ready).transpose() {
-                Ok(root) => root,
-                // A system that cannot run scripts is why, and is said better by who finds out here.
-                Err(error) => {
-                    make()?;
-                    return Err(one_line("cannot run scripts")(error));
-                }
-            };
-            let directories = Directories::new(options, root_of_scripts);
-            let confine = || {
-                let confinement = confinement.finish();
-                let is_told = is_first && !options.quiet;
-                if let Some(line) = confinement
-                    .told()
-                    .filter(|_| is_told || confinement.lacks())
-                {
-                    say(line);
-                }
-            };
-            serve(directories, make, confine, &stream, &shutdown)
-        });
+    let begun = Inputs::read(options, self_signed).and_then(|inputs| {
+        assume_user(options, is_first)?;
+        let confinement = confine::begin(options);
+        let shutdown = heed(&stream, starter).map_err(one_line("cannot hear the supervisor"))?;
+        Ok((inputs, confinement, shutdown))
+    });
+    let served = begun.and_then(|(inputs, confinement, shutdown)| {
+        let listeners = &listeners;
+        let make = move || {
+            let server = server(options, &inputs, listeners, starter)?;
+            Ok(match are_inherited {
+                true => server.inherited(),
+                false => server,
+            })
+        };
+        let root_of_scripts = match starter.map(ToStarter::wait_until_ready).transpose() {
+            Ok(root) => root,
+            // A system that cannot run scripts is why, and is said better by who finds out here.
+            Err(error) => {
+                make()?;
+                return Err(one_line("cannot run scripts")(error));
+            }
+        };
+        let directories = Directories::new(options, root_of_scripts);
+        let confine = || {
+            let confinement = confinement.finish();
+            let is_told = is_first && !options.quiet;
+            if let Some(line) = confinement
+                .told()
+                .filter(|_| is_told || confinement.lacks())
+            {
+                say(line);
+            }
+        };
+        serve(directories, make, confine, &stream, &shutdown)
+    });
     tidy_up(starter);
     match served {
         Ok(()) => 0,
@@ -89,6 +95,56 @@ pub(crate) fn work(
             say(message);
             1
         }
+    }
+}
+
+/// Becomes the user that `options` name, if they name one.
+fn assume_user(options: &Options, is_first: bool) -> Result<(), String> {
+    let Some(user) = &options.user else {
+        return Ok(());
+    };
+    // The file in which engines look for written pages: who has changed its user may not open that any more.
+    let _ = PoolingAllocationConfig::is_pagemap_scan_available();
+    user.assume()?;
+    if let Some(log) = options.log_file.as_ref().filter(|_| is_first)
+        && let Err(error) = access(log, Access::WRITE_OK)
+    {
+        let (log, reason) = (log.display(), explain(&error.into()));
+        say(format_args!(
+            "user `{user}` cannot open log `{log}` anew, once it is moved away: {reason}"
+        ));
+    }
+    Ok(())
+}
+
+/// The contents of files that the options name, read before this process becomes another user and gives anything up.
+struct Inputs {
+    tls: Option<TlsConfig>,
+    /// The entries of the file of passwords.
+    entries: Option<String>,
+    /// The bytes of the component that answers in place of the file server.
+    handler: Option<Vec<u8>>,
+}
+
+impl Inputs {
+    /// Reads the files that `options` name. `self_signed` is the certificate that was made for this run.
+    ///
+    /// # Errors
+    /// In one line, the first that cannot be read.
+    fn read(options: &Options, self_signed: Option<&TlsConfig>) -> Result<Self, String> {
+        let entries = options.auth_file.as_deref().map(auth_file::read);
+        let handler = options.handler.as_deref();
+        let handler =
+            handler.map(|path| fs::read(path).map_err(|error| bad_handler(path, &explain(&error))));
+        Ok(Inputs {
+            entries: entries.transpose()?,
+            handler: handler.transpose()?,
+            tls: match &options.tls {
+                None => None,
+                Some(Tls::SelfSigned) => self_signed.cloned(),
+                Some(Tls::Files(files)) => Some(https::load(files).map_err(reason)?),
+            },
+        })
     }
 }
 
@@ -154,6 +210,8 @@ fn serve(
         }
         server = make()?;
     }
+    // What was read for it is not needed any more.
+    drop(make);
     let _ = shutdown.set(server.shutdown_handle());
     let load = server.load();
     let is_ready = || {
@@ -214,17 +272,17 @@ fn identity(path: &Path) -> Option<Identity> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Makes the server, with everything that `options` name opened anew.
+/// Makes the server of the files that were read, with the directories that `options` name opened anew.
 ///
 /// # Errors
 /// In one line, the first that cannot be opened.
 fn server(
     options: &Options,
-    self_signed: Option<&TlsConfig>,
+    inputs: &Inputs,
     listeners: &[TcpListener],
     starter: Option<&ToStarter>,
 ) -> Result<HttpServer, String> {
-    let sandbox = sandbox(options, starter)?;
+    let sandbox = sandbox(options, inputs, starter)?;
     let listeners = listeners.iter().map(TcpListener::try_clone);
     let mut server = listeners
         .collect::<io::Result<_>>()
@@ -243,13 +301,8 @@ fn server(
     if let Some(proxies) = &options.trusted_proxies {
         server = server.trusted_proxies(proxies.clone());
     }
-    let tls = match &options.tls {
-        None => None,
-        Some(Tls::SelfSigned) => self_signed.cloned(),
-        Some(Tls::Files(files)) => Some(https::load(files).map_err(reason)?),
-    };
-    Ok(match tls {
-        Some(tls) => server.tls(tls),
+    Ok(match &inputs.tls {
+        Some(tls) => server.tls(tls.clone()),
         None => server,
     })
 }
@@ -293,13 +346,16 @@ fn heed(stream: &UnixStream, starter: Option<&ToStarter>) -> io::Result<Arc<Once
     Ok(shutdown)
 }
 
-fn sandbox(options: &Options, starter: Option<&ToStarter>) -> Result<Sandbox, String> {
+fn sandbox(
+    options: &Options,
+    inputs: &Inputs,
+    starter: Option<&ToStarter>,
+) -> Result<Sandbox, String> {
     let directory = options.directory.display();
     let mut environment = options.environment.clone();
     environment.push((settings::UTC_OFFSET.into(), local_time::told()));
-    if let Some(path) = &options.auth_file {
-        let entries = auth_file::read(path).map_err(reason)?;
-        environment.push((settings::AUTH_FILE.into(), entries));
+    if let Some(entries) = &inputs.entries {
+        environment.push((settings::AUTH_FILE.into(), entries.clone()));
     }
     let grant = Grant::by_name(&options.directory, environment);
     let grant = match options.upload {
@@ -321,10 +377,13 @@ fn sandbox(options: &Options, starter: Option<&ToStarter>) -> Result<Sandbox, St
             format!("cannot open `{name}` in directory `{directory}`: {reason}")
         })?;
     }
-    let sandbox = match &options.handler {
-        None => built_in(options, grant, starter),
-        Some(path) => load_handler(path, grant)
-            .map_err(|error| format!("cannot use handler `{}`: {error}", path.display())),
+    let sandbox = match (&options.handler, &inputs.handler) {
+        (Some(path), Some(component)) => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let sandbox = Sandbox::handler(&name, component, grant);
+            sandbox.map_err(|error| bad_handler(path, &causes(&error)))
+        }
+        _ => built_in(options, grant, starter),
     }?;
     let sandbox = sandbox
         .pace(options.pace.clone())
@@ -403,8 +462,6 @@ fn causes(error: &wasmtime::Error) -> String {
     causes.collect::<Vec<_>>().join(": ")
 }
 
-fn load_handler(path: &Path, grant: Grant) -> Result<Sandbox, String> {
-    let component = fs::read(path).map_err(|error| explain(&error))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    Sandbox::handler(&name, &component, grant).map_err(|error| causes(&error))
+fn bad_handler(path: &Path, reason: &str) -> String {
+    format!("cannot use handler `{}`: {reason}", path.display())
 }

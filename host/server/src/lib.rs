@@ -43,7 +43,7 @@ pub use listen::passed::inherited;
 pub use listen::proxies::{Forwarding, TrustedProxies, TrustedProxy};
 pub use listen::unix::{SocketFile, listen_unix};
 pub use listen::{Address, listen};
-pub use log::{flush_log, log_json, log_to, reopen_log, say, takes_more};
+pub use log::{flush_log, log_for, log_json, log_to, reopen_log, say, takes_more};
 pub use memory::default_memory_budget;
 pub use pace::{Pace, Rate};
 pub use sandbox::{Grant, Isolation, MOST, Most, Sandbox};

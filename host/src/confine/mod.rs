@@ -83,16 +83,22 @@ pub(crate) struct Confinement {
 }
 
 /// Gives up for good what `options` do not take, and the means to gain more, unless they say otherwise. It holds for this
-/// thread and those that it makes from now on, and so must come before there are others.
+/// thread and those that it makes from now on, and so must come before there are others. A user that the options name was
+/// assumed before.
 pub(crate) fn begin(options: &Options) -> Confinement {
     let needs = Needs::of(options);
+    let mut steps = Vec::new();
+    if options.confine {
+        steps.extend(options.user.as_ref().map(|user| Step {
+            name: format!("user {user}"),
+            done: Ok(()),
+        }));
+        steps.extend(linux::begin(needs));
+    }
     Confinement {
         is_off: !options.confine,
         needs,
-        steps: match options.confine {
-            true => linux::begin(needs),
-            false => Vec::new(),
-        },
+        steps,
     }
 }
 

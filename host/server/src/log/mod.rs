@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
@@ -61,6 +61,8 @@ const PIPE_BUF: usize = 4096;
 /// Clones of the file are written to, so that nobody waits for the lock.
 struct LogFile {
     path: PathBuf,
+    /// The user and the group of a file that is created, where they are not those of this process.
+    owner: Option<(u32, u32)>,
     file: Arc<File>,
 }
 
@@ -89,41 +91,56 @@ pub fn log_json() {
 /// # Errors
 /// A file that cannot be opened.
 pub fn log_to(path: &Path) -> io::Result<()> {
-    let file = Arc::new(append(path)?);
+    log_to_file(path, None)
+}
+
+/// Appends the log to the file `path` as [`log_to`] does. A file that is created belongs to `user` and `group`, who can
+/// then open it anew.
+///
+/// # Errors
+/// A file that cannot be opened, or be given away.
+pub fn log_for(path: &Path, user: u32, group: u32) -> io::Result<()> {
+    log_to_file(path, Some((user, group)))
+}
+
+fn log_to_file(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+    let file = Arc::new(append(path, owner)?);
     let path = path.to_path_buf();
-    *lock(&LOG_FILE) = Some(LogFile { path, file });
+    *lock(&LOG_FILE) = Some(LogFile { path, owner, file });
     Ok(())
 }
 
 /// Opens the file of [`log_to`] anew, which somebody may have moved away. One that cannot be opened is written
 /// to as before.
 pub fn reopen_log() {
-    let path = lock(&LOG_FILE).as_ref().map(|log| log.path.clone());
-    let Some(path) = path else {
+    let log = lock(&LOG_FILE);
+    let Some((path, owner)) = log.as_ref().map(|log| (log.path.clone(), log.owner)) else {
         return;
     };
-    match append(&path) {
-        Ok(file) => {
-            let file = Arc::new(file);
-            *lock(&LOG_FILE) = Some(LogFile { path, file });
-        }
-        Err(error) => {
-            let reason = explain(&error);
-            say(format_args!(
-                "cannot open log `{}`: {reason}",
-                path.display()
-            ));
-        }
+    drop(log);
+    if let Err(error) = log_to_file(&path, owner) {
+        let reason = explain(&error);
+        say(format_args!(
+            "cannot open log `{}`: {reason}",
+            path.display()
+        ));
     }
 }
 
-/// Opens a file that is appended to. A FIFO that nobody reads is an error, and nothing to wait for.
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
+/// Opens a file that is appended to. One that is created is given to its `owner`. A FIFO that nobody reads is an error, and
+/// nothing to wait for.
+fn append(path: &Path, owner: Option<(u32, u32)>) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options
         .append(true)
-        .custom_flags(OFlags::NONBLOCK.bits() as i32)
-        .open(path)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32);
+    if let Some((user, group)) = owner
+        && let Ok(file) = options.clone().create_new(true).open(path)
+    {
+        fchown(&file, Some(user), Some(group))?;
+        return Ok(file);
+    }
+    options.create(true).open(path)
 }
 
 /// Says something of the process itself, at once: on stderr, and in the file of [`log_to`] as a line like others.

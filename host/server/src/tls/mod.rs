@@ -23,6 +23,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
+use zeroize::Zeroizing;
 
 use crate::explain::explain;
 use crate::tls::by_name::ByName;
@@ -133,12 +134,12 @@ impl TlsConfig {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
             params.not_before = (now - VALID_BEFORE).into();
             params.not_after = (now + VALID_AFTER).into();
-            let key = KeyPair::generate()?;
-            Ok((params.self_signed(&key)?, key))
+            let key = Zeroizing::new(KeyPair::generate()?);
+            Ok((params.self_signed(&*key)?, key))
         };
         let failed = |error: &dyn fmt::Display| TlsError::SelfSigned(error.to_string());
         let (certificate, key) = made().map_err(|error| failed(&error))?;
-        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let key = Zeroizing::new(PrivateKeyDer::Pkcs8(key.serialize_der().into()));
         let key = any_supported_type(&key).map_err(|error| failed(&error))?;
         let shown = CertifiedKey::new(vec![certificate.into()], key);
         TlsConfig::new(vec![shown.into()], None).map_err(|error| failed(&error))
@@ -204,7 +205,7 @@ fn cert_chain(
     let bad_certificate = |reason| TlsError::Certificate(certfile.into(), reason);
     let bad_key = |reason| TlsError::Key(keyfile.into(), reason);
     let certificates = certificates(certfile).map_err(bad_certificate)?;
-    let key = read(keyfile).and_then(|pem| key::private_key(pem, password));
+    let key = read(keyfile).and_then(|pem| key::private_key(&pem, password));
     let key = key.map_err(bad_key)?;
     let first = certificates
         .first()
@@ -226,19 +227,20 @@ fn cert_chain(
     Ok(CertifiedKey::new(certificates, signing))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| explain(&error))
+/// Reads a file that may have a key in it.
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let read = fs::read(path).map_err(|error| explain(&error))?;
+    Ok(Zeroizing::new(read))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let sections = pem::parse_many(read(path)?).map_err(|error| error.to_string())?;
+    let sections = key::sections(&read(path)?)?;
     let certificates: Vec<_> = sections
-        .into_iter()
-        .filter(|section| CERTIFICATES.contains(&section.tag()))
+        .iter()
+        .filter(|section| CERTIFICATES.contains(&section.tag.as_str()))
         .map(|section| {
-            let der = section.into_contents();
-            let certificate = der::certificate(&der).map(<[u8]>::to_vec);
-            certificate.unwrap_or(der).into()
+            let certificate = der::certificate(&section.der).unwrap_or(&section.der);
+            certificate.to_vec().into()
         })
         .collect();
     match certificates.is_empty() {
