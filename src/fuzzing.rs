@@ -1,6 +1,9 @@
 //! Checks of what reads bytes of strangers, for `fuzz/` alone: each takes any bytes and panics where a promise does
 //! not hold. They are here because nobody else can reach what they check.
 
+mod files;
+mod serve;
+
 use std::io::{self, Read};
 
 use agreed::file_names;
@@ -19,6 +22,10 @@ use crate::http1::parse::{Parsed, may_be_complete, parse, refuse_truncated};
 use crate::http1::request::Request;
 use crate::http1::weights::prefers;
 use crate::settings::Settings;
+
+pub(crate) use files::bundle;
+pub(crate) use serve::takes_line;
+pub use serve::{Count, serve};
 
 /// Most bytes of which every cut is tried: trying takes time that grows with their square.
 const MAX_CUT: usize = 4096;

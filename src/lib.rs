@@ -106,6 +106,8 @@ pub mod fuzzing;
 mod handler;
 mod http1;
 mod log;
+#[cfg(test)]
+mod properties;
 mod settings;
 mod text;
 

@@ -22,7 +22,7 @@ const MAX_ENTRIES: u32 = 1000;
 pub type Target = fn(&[u8]);
 
 /// Every target, by its name.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("accept", accept),
     ("bundle", bundle),
     ("cgi_head", cgi_head),
@@ -32,6 +32,7 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("head", head),
     ("path", path),
     ("ranges", ranges),
+    ("serve", serve),
     ("settings", settings),
 ];
 
@@ -66,6 +67,16 @@ pub fn head(data: &[u8]) {
             );
         }
     }
+}
+
+/// Checks that any bytes on a connection are answered as they should be, and in any pieces alike, with heads counted as the
+/// host counts them.
+pub fn serve(data: &[u8]) {
+    sandserve::fuzzing::serve(data, |bytes| match Head::default().look(bytes) {
+        Extent::Whole(size) => Some((size, true)),
+        Extent::OverLimit(size) => Some((size, false)),
+        Extent::Incomplete => None,
+    });
 }
 
 /// Checks that no bytes make the reader of a bundle panic, read outside of it, or make room for what is not there.

@@ -24,29 +24,34 @@ impl<H: BaseHttpRequestHandler + Default> Guest for Component<H> {
             OpenAt::NeverBlocks,
         );
         http.guesses.wait = info.wait;
-        let mut handler = H::default();
-        let handled = handler.handle(&mut http);
-        if handled.is_err() {
-            http.wfile.fail();
-        }
-        let next = match handled {
-            _ if http.wfile.is_cut() => Next::Reset,
-            // A connection that has failed: there is nobody left to tell.
-            Err(_) => Next::Linger,
-            Ok(()) => match (http.close_connection, http.rfile.left_to_skip()) {
-                (false, Some(0)) => Next::KeepAlive,
-                (false, Some(left)) => Next::Skip(left),
-                (true, Some(0)) => Next::Close,
-                (_, _) => Next::Linger,
-            },
-        };
-        let password = match http.guesses.last {
-            None => Password::None,
-            Some(Verdict::Right) => Password::Right,
-            Some(Verdict::Wrong) => Password::Wrong,
-        };
-        Served { next, password }
+        serve::<H>(&mut http)
     }
+}
+
+/// Has a new handler answer on the connection of `http`, and returns what the host is to do with that.
+pub(crate) fn serve<H: BaseHttpRequestHandler + Default>(http: &mut Exchange) -> Served {
+    let mut handler = H::default();
+    let handled = handler.handle(http);
+    if handled.is_err() {
+        http.wfile.fail();
+    }
+    let next = match handled {
+        _ if http.wfile.is_cut() => Next::Reset,
+        // A connection that has failed: there is nobody left to tell.
+        Err(_) => Next::Linger,
+        Ok(()) => match (http.close_connection, http.rfile.left_to_skip()) {
+            (false, Some(0)) => Next::KeepAlive,
+            (false, Some(left)) => Next::Skip(left),
+            (true, Some(0)) => Next::Close,
+            (_, _) => Next::Linger,
+        },
+    };
+    let password = match http.guesses.last {
+        None => Password::None,
+        Some(Verdict::Right) => Password::Right,
+        Some(Verdict::Wrong) => Password::Wrong,
+    };
+    Served { next, password }
 }
 
 fn endpoint(WitEndpoint { address, port }: WitEndpoint) -> Endpoint {

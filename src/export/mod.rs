@@ -5,7 +5,7 @@
 //! 2. A handler is made, and answers: everything else is in the other wings.
 //! 3. The host is told what becomes of the connection.
 
-mod connection;
+pub(crate) mod connection;
 #[cfg(feature = "wasi3")]
 mod handler;
 #[cfg(not(feature = "wasi3"))]

@@ -4,8 +4,6 @@
 
 use std::io::{self, Read};
 
-use wasi::clocks::wall_clock;
-
 use agreed::file_names;
 use agreed::incomplete::{self, is_incomplete};
 
@@ -457,7 +455,7 @@ impl<'d> Partial<'d> {
     fn create(directory: &'d Descriptor) -> Result<(Self, Descriptor), ErrorCode> {
         let mut attempts = 0;
         loop {
-            let now = wall_clock::now();
+            let now = date::precise_now();
             let name = format!(
                 "{}{:x}-{:x}",
                 incomplete::PREFIX,

@@ -11,10 +11,11 @@ use std::ops::RangeInclusive;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use wasi::clocks::wall_clock::{self, Datetime};
+use wasi::clocks::wall_clock::Datetime;
 
 use crate::files::conditions::{EntityTags, Facts};
 use crate::files::open::{File, reason};
+use crate::http1::date;
 use crate::http1::request::Request;
 
 /// The sizes, in bytes, of files that are worth compressing: a smaller file goes in one packet anyway, and
@@ -69,7 +70,7 @@ pub(crate) fn gzip(path: &str, file: &File) -> io::Result<Vec<u8>> {
     let tag = Facts::of(file).entity_tag(EntityTags::Strong);
     let last_change = [file.modified, file.changed].into_iter().flatten();
     let last_change = last_change.max_by_key(|time| time.seconds);
-    let settled = last_change.filter(|&time| is_settled(time, wall_clock::now()));
+    let settled = last_change.filter(|&time| is_settled(time, date::precise_now()));
     let Some(tag) = tag.as_deref().filter(|_| settled.is_some()) else {
         return compress(file);
     };

@@ -20,6 +20,7 @@ use crate::files::path::LocalPath;
 use crate::files::ranges::ByteRange;
 use crate::handler::base::BaseHttpRequestHandler;
 use crate::handler::exchange::Exchange;
+use crate::http1::date;
 
 /// The largest content, in bytes, that is read into the write of its head, or of the parts around it.
 /// Beyond, the host does better with a stream, which need not enter the sandbox.
@@ -341,7 +342,7 @@ fn send_validators<H>(
 
 /// Returns a boundary that is in no file: no file that was written before this nanosecond foresaw it.
 fn boundary(validators: &Validators) -> String {
-    let now = wasi::clocks::wall_clock::now();
+    let now = date::precise_now();
     let tag = opaque(validators.etag.as_deref().unwrap_or_default());
     format!(
         "{:x}-{:x}-{}",

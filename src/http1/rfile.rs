@@ -14,7 +14,7 @@ use crate::http1::request::{Framing, Request};
 /// Bytes of content that are asked of a stream at once.
 const READ_SIZE: u64 = 64 * 1024;
 /// Bytes that are asked for a head: more than any has.
-const HEAD_SIZE: u64 = (MAX_EMPTY + MAX_LINE + MAX_HEAD) as u64;
+pub(crate) const HEAD_SIZE: u64 = (MAX_EMPTY + MAX_LINE + MAX_HEAD) as u64;
 /// Content, in bytes, that memory is reserved for before any of it has come.
 const RESERVED_UNSEEN: u64 = 1024 * 1024;
 /// The part of larger content that has to come before memory is reserved for all of it: one of so many. Who only says
@@ -51,6 +51,9 @@ pub struct Rfile<'a> {
 enum Source<'a> {
     Connection(&'a InputStream),
     Content(Incoming),
+    /// Bytes that a check gives, so many at most; `None` at their end.
+    #[cfg(feature = "fuzzing")]
+    Given(Box<dyn FnMut(u64) -> Option<Vec<u8>> + 'a>),
 }
 
 /// The rest of the content in hand.
@@ -97,6 +100,15 @@ impl<'a> Rfile<'a> {
     /// Returns a reader of the content of one request that a host has parsed.
     pub(crate) fn content(content: Incoming) -> Self {
         Rfile::new(Source::Content(content), Content::Stream)
+    }
+
+    /// Reads what `next` gives, as [`Self::connection`] does.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn given(next: impl FnMut(u64) -> Option<Vec<u8>> + 'a, goes_on: bool) -> Self {
+        Rfile {
+            head_goes_on: goes_on,
+            ..Rfile::new(Source::Given(Box::new(next)), Content::Length(0))
+        }
     }
 
     fn new(source: Source<'a>, content: Content) -> Self {
@@ -268,6 +280,8 @@ impl<'a> Rfile<'a> {
         match &self.source {
             Source::Connection(stream) => Some(stream.subscribe()),
             Source::Content(_) => None,
+            #[cfg(feature = "fuzzing")]
+            Source::Given(_) => None,
         }
     }
 
@@ -280,6 +294,8 @@ impl<'a> Rfile<'a> {
         let received = match &mut self.source {
             Source::Connection(stream) => received(read(stream, size))?,
             Source::Content(content) => content.read(size)?,
+            #[cfg(feature = "fuzzing")]
+            Source::Given(next) => next(size),
         };
         match received {
             Some(bytes) if bytes.is_empty() => Ok(Fill::Nothing),

@@ -51,6 +51,9 @@ enum Sink<'a> {
     Connection(&'a OutputStream),
     /// One response, whose head the host writes.
     Response(Outgoing),
+    /// Raw bytes that a check looks at.
+    #[cfg(any(test, feature = "fuzzing"))]
+    Gathered(&'a std::cell::RefCell<Vec<u8>>),
 }
 
 impl Sink<'_> {
@@ -62,6 +65,11 @@ impl Sink<'_> {
                 stream.blocking_write_and_flush(bytes).map_err(stream_error)
             }
             Sink::Response(response) => response.write(bytes),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Sink::Gathered(gathered) => {
+                gathered.borrow_mut().extend_from_slice(bytes);
+                Ok(())
+            }
         }
     }
 }
@@ -75,6 +83,12 @@ impl<'a> Wfile<'a> {
     /// Returns a writer of the response to one request that a host has parsed.
     pub(crate) fn response(response: Outgoing) -> Self {
         Wfile::new(Sink::Response(response))
+    }
+
+    /// Returns a writer to `bytes`.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn gathered(bytes: &'a std::cell::RefCell<Vec<u8>>) -> Self {
+        Wfile::new(Sink::Gathered(bytes))
     }
 
     fn new(sink: Sink<'a>) -> Self {
@@ -191,6 +205,8 @@ impl<'a> Wfile<'a> {
                 self.buffer.clear();
                 response.splice(source, length)?;
             }
+            #[cfg(any(test, feature = "fuzzing"))]
+            Sink::Gathered(_) => return Err(io::ErrorKind::Unsupported.into()),
         }
         if is_chunked {
             self.buffer.extend_from_slice(b"\r\n");
@@ -228,7 +244,7 @@ impl<'a> Wfile<'a> {
         Ok(match self.sink {
             Sink::Response(response) if self.content == Content::Failed => Some(response.cut()),
             Sink::Response(response) => Some(response),
-            Sink::Connection(_) => None,
+            _ => None,
         })
     }
 
@@ -295,6 +311,8 @@ impl Write for Wfile<'_> {
         match &mut self.sink {
             Sink::Connection(stream) => stream.blocking_flush().map_err(stream_error),
             Sink::Response(response) => response.flush(),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Sink::Gathered(_) => Ok(()),
         }
     }
 }

@@ -1,0 +1,4 @@
+//! Feeds any bytes to [`sandserve_fuzz::serve`].
+#![cfg_attr(fuzzing, no_main)]
+
+sandserve_fuzz::target!(serve);
