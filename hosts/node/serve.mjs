@@ -2,14 +2,23 @@
 // which the system chooses if it is not set. DIRECTORY is `-` for a component that needs none, such as a bundle.
 //
 // The shim lets one request at a time into a process, and waits for a client that has left. So each request goes to a
-// process that has no other, and a process whose client leaves is replaced.
+// process that has no other, and a process whose client leaves is replaced. An answer is taken as fast as it comes, so that
+// no process waits for a client that reads slowly.
 import { fork } from "node:child_process";
-import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { createHash, randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { open, readFile, unlink } from "node:fs/promises";
 import http from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 const PROCESSES = 4;
+// Bytes of an answer that are kept in memory for a client.
+const AHEAD = 1 << 20;
+// Milliseconds in which a client has to move something.
+const PATIENCE = 120_000;
 
 if (process.send) {
   process.on("disconnect", () => process.exit());
@@ -49,20 +58,57 @@ if (process.send) {
     });
   for (const entry of await Promise.all(Array.from({ length: PROCESSES }, start))) release(entry);
 
+  // Takes all of an answer. Returns what the client is too slow for, in a file without a name.
+  const take = async (answer, response) => {
+    let file;
+    let ahead = 0;
+    try {
+      for await (const bytes of answer) {
+        if (file) {
+          await file.appendFile(bytes);
+        } else {
+          ahead += bytes.length;
+          response.write(bytes, () => (ahead -= bytes.length));
+          if (ahead > AHEAD) file = await openNameless();
+        }
+      }
+    } catch (error) {
+      await file?.close();
+      throw error;
+    }
+    return file;
+  };
+  const openNameless = async () => {
+    const path = join(tmpdir(), `sandserve-${randomUUID()}`);
+    const file = await open(path, "wx+", 0o600);
+    await unlink(path);
+    return file;
+  };
+
   const server = http.createServer(async (request, response) => {
     const entry = await acquire();
     if (response.destroyed) return release(entry);
-    let whole = false;
+    const abandon = () => entry.child.kill("SIGKILL");
+    response.once("close", abandon);
     const { method, url: path, rawHeaders: headers } = request;
     const asked = http.request({ port: entry.port, host: "127.0.0.1", method, path, headers, agent: false });
-    asked.once("response", (answer) => {
-      response.writeHead(answer.statusCode, answer.rawHeaders);
-      answer.once("end", () => (whole = true)).pipe(response);
-    });
-    asked.once("error", () => (response.headersSent ? response.destroy() : response.writeHead(502).end()));
     request.pipe(asked);
-    response.once("close", () => (whole ? release(entry) : entry.child.kill("SIGKILL")));
+    try {
+      const [answer] = await once(asked, "response");
+      // Errors that come when the answer has been taken are nobody's.
+      for (const stream of [answer, response]) stream.on("error", () => {});
+      asked.on("error", (error) => answer.destroy(error));
+      response.writeHead(answer.statusCode, answer.rawHeaders);
+      const rest = await take(answer, response);
+      response.off("close", abandon);
+      if (!entry.child.killed) release(entry);
+      await (rest ? pipeline(rest.createReadStream({ start: 0 }), response) : response.end());
+    } catch {
+      if (response.headersSent) return response.destroy();
+      response.writeHead(502).end();
+    }
   });
+  server.setTimeout(PATIENCE);
   server.listen(Number(process.env.PORT ?? 0), "127.0.0.1", () => {
     console.log(`Serving HTTP on http://127.0.0.1:${server.address().port}/`);
   });

@@ -317,21 +317,21 @@ impl Write for Wfile<'_> {
     }
 }
 
-/// Copies `length` bytes from `source` to `stream`.
+/// Copies `length` bytes from `source` to `stream`. Returns the number of bytes copied: a host may have copied more.
 pub(crate) fn splice_all(
     stream: &OutputStream,
     source: &InputStream,
     length: u64,
-) -> io::Result<()> {
-    let mut left = length;
-    while left > 0 {
-        match stream.blocking_splice(source, left) {
-            Ok(copied) => left -= copied.min(left),
+) -> io::Result<u64> {
+    let mut copied = 0;
+    while copied < length {
+        match stream.blocking_splice(source, length - copied) {
+            Ok(more) => copied = copied.saturating_add(more),
             Err(StreamError::Closed) => return Err(ended_early()),
             Err(error) => return Err(stream_error(error)),
         }
     }
-    Ok(())
+    Ok(copied)
 }
 
 pub(crate) fn stream_error(error: StreamError) -> io::Error {

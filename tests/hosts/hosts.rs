@@ -17,8 +17,10 @@ const USAGE: &str = "usage: hosts SANDSERVE COMPONENT COMPONENT_0_3 WASMTIME_SER
 const NODE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../hosts/node");
 /// The time of the bundle, which is that of the site's files.
 const MODIFIED: &str = "1600000000";
-/// Clients in a row that leave in the middle of a file: more than a host has processes.
-const DEPARTURES: usize = 6;
+/// Clients that keep a process each: more than the script has.
+const CROWD: usize = 6;
+/// Clients that keep an instance: more than `wasmtime serve` has it answer.
+const LARGE_CROWD: usize = 20;
 
 /// The component with a directory, or a component that has the files inside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,8 +91,6 @@ const EXCEPTIONS: &[Exception] = &[
 
 /// A file that is larger than what lies between a server and a client who takes none of it.
 const HUGE: (&str, u64) = ("apart/huge.bin", 32 << 20);
-/// Clients who take nothing at once: more than `wasmtime serve` has an instance answer.
-const STALLED: usize = 20;
 
 /// A file that stands alone, as no listing should have it that is compared.
 const BACKSLASH: &str = "/apart/back%5Cslash.txt";
@@ -104,6 +104,8 @@ struct Wasmtime {
 /// Files that the tests serve, and the programs that serve them.
 struct Ground {
     site: Site,
+    /// The content of the file [`HUGE`].
+    huge: Vec<u8>,
     sandserve: PathBuf,
     component: PathBuf,
     bundle: PathBuf,
@@ -129,10 +131,12 @@ impl Ground {
             .expect("sandserve runs");
         assert!(status.success(), "no bundle");
         let (name, size) = HUGE;
-        let huge = fs::File::create(site.root().join(name)).expect("a file");
-        huge.set_len(size).expect("a size");
+        // No two parts of it are equal.
+        let huge: Vec<_> = (0..size as u32 / 4).flat_map(u32::to_le_bytes).collect();
+        site.write(name, &huge);
         Ground {
             site,
+            huge,
             sandserve,
             component,
             bundle,
@@ -244,7 +248,7 @@ fn difference(ours: &Response, theirs: &Response, kind: Kind) -> Option<String> 
 
 /// Has clients leave in the middle of a file, one after another, and expects the next one to be answered.
 fn leave(port: u16) {
-    for _ in 0..DEPARTURES {
+    for _ in 0..CROWD {
         let mut stream = connect(port);
         let request = b"GET /big.bin HTTP/1.1\r\nHost: localhost\r\n\r\n";
         stream.write_all(request).expect("sent");
@@ -255,21 +259,34 @@ fn leave(port: u16) {
 }
 
 /// Asks for the large file, and returns the connection with the head of the answer and no more taken from it.
-fn begin(port: u16) -> (TcpStream, Response) {
+fn begin(port: u16, headers: &[&str]) -> (TcpStream, Response) {
     let mut stream = connect(port);
     let (name, _) = HUGE;
-    let request = request("GET", &format!("/{name}"), &[]);
+    let headers = [headers, &["Connection: close"]].concat();
+    let request = request("GET", &format!("/{name}"), &headers);
     stream.write_all(&request).expect("sent");
     let head = read_head(&mut stream);
     (stream, head)
 }
 
-/// Has clients ask for a large file and take nothing, and expects the next one to be answered all the same.
-fn stall(port: u16) {
-    let stalled: Vec<_> = (0..STALLED).map(|_| begin(port)).collect();
+/// Has `count` clients ask for a large file, or for a part of it, and take nothing. Expects the next one to be answered all
+/// the same, and each of the first to get what it has asked for, and no byte more, when it goes on.
+fn stall(huge: &[u8], port: u16, count: usize) {
+    let part = 1000..huge.len() - 1000;
+    let range = format!("Range: bytes={}-{}", part.start, part.end - 1);
+    let asked = |number| match number % 2 {
+        0 => (begin(port, &[]), huge),
+        _ => (begin(port, &[&range]), &huge[part.clone()]),
+    };
+    let stalled: Vec<_> = (0..count).map(asked).collect();
     let response = answer(port, "GET", "/hello.txt", &[], b"");
     assert_eq!(response.text(), "hello\n", "{response:?}");
-    drop(stalled);
+    for ((mut stream, head), expected) in stalled.into_iter().take(CROWD) {
+        let mut content = Vec::new();
+        let read = stream.read_to_end(&mut content);
+        let length = content.len();
+        assert!(content == expected, "{length} bytes, {read:?}: {head:?}");
+    }
 }
 
 /// Has a file grow and shrink while it is sent: the content is as long as the head says, or visibly short.
@@ -281,7 +298,7 @@ fn change(ground: &Ground, port: u16) {
         .open(ground.site.root().join(name))
         .expect("the file");
     for (changed, least, most) in [(size + 1000, size, size), (1000, 0, size - 1)] {
-        let (mut stream, head) = begin(port);
+        let (mut stream, head) = begin(port, &[]);
         assert_eq!(head.header("Content-Length"), Some(&*length), "{head:?}");
         file.set_len(changed).expect("another size");
         let mut content = (&mut stream).take(size);
@@ -289,7 +306,7 @@ fn change(ground: &Ground, port: u16) {
         let _ = io::copy(&mut content, &mut io::sink());
         let taken = size - content.limit();
         assert!((least..=most).contains(&taken), "{taken} of {size} bytes");
-        file.set_len(size).expect("the size before");
+        ground.site.write(name, &ground.huge);
     }
 }
 
@@ -357,9 +374,13 @@ fn compare_all(ground: &Ground, wasmtime: &Wasmtime) -> usize {
                 println!("  known: {method} {target} is {status}: {reason}");
             }
             leave(theirs.port);
-            if kind == Kind::Directory && !SHIMMED.contains(&host) {
-                stall(theirs.port);
-                change(ground, theirs.port);
+            if kind == Kind::Directory {
+                let is_shimmed = SHIMMED.contains(&host);
+                let count = if is_shimmed { CROWD } else { LARGE_CROWD };
+                stall(&ground.huge, theirs.port, count);
+                if !is_shimmed {
+                    change(ground, theirs.port);
+                }
             }
         }
     }

@@ -6,9 +6,13 @@ use std::mem;
 use wasi::http::types::{Fields, OutgoingBody, OutgoingResponse, ResponseOutparam};
 use wasi::io::streams::{InputStream, OutputStream};
 
-use super::{parse_head, without_head};
+use super::{parse_head, read, without_head};
 use crate::http1::rfile::received;
 use crate::http1::wfile::{splice_all, stream_error};
+
+/// Bytes that are never spliced, but pass through the component: preview2-shim splices all that it has read ahead of a
+/// file, up to twice 64 KiB, however little it is asked for.
+const MAX_READ_AHEAD: u64 = 128 * 1024;
 
 /// The content of a request, if it has any.
 pub(crate) struct Incoming(Option<InputStream>);
@@ -88,7 +92,14 @@ impl Outgoing {
     /// # Errors
     /// As for [`Self::write`], and a `source` that ends early.
     pub(crate) fn splice(&mut self, source: &InputStream, length: u64) -> io::Result<()> {
-        splice_all(self.stream()?, source, length)
+        let spliced = length.saturating_sub(MAX_READ_AHEAD);
+        let mut left = length.saturating_sub(splice_all(self.stream()?, source, spliced)?);
+        while left > 0 {
+            let bytes = read(source, left)?;
+            self.write(&bytes)?;
+            left = left.saturating_sub(bytes.len() as u64);
+        }
+        Ok(())
     }
 
     /// Does what [`Self::splice`] does, with a `source` that may be kept.

@@ -8,18 +8,14 @@
 use std::io;
 use std::mem;
 
-use wasi::io::streams::{InputStream, StreamError};
+use wasi::io::streams::InputStream;
 use wasip3::http::types::{ErrorCode, Fields, Request, Response, Trailers};
 use wasip3::wit_bindgen::{
     FutureReader, FutureWriter, StreamReader, StreamResult, StreamWriter, block_on, spawn_local,
 };
 use wasip3::{wit_future, wit_stream};
 
-use super::{parse_head, without_head};
-use crate::http1::wfile::{ended_early, stream_error};
-
-/// The most bytes that are read at once, of content or of a file: as many as the host gives.
-const PIECE_SIZE: u64 = 64 * 1024;
+use super::{PIECE_SIZE, parse_head, read, without_head};
 
 /// The content of a request.
 pub(crate) enum Incoming {
@@ -227,14 +223,5 @@ async fn write(content: &mut StreamWriter<u8>, bytes: Vec<u8>) -> io::Result<()>
     match content.write_all(bytes).await.is_empty() {
         true => Ok(()),
         false => Err(io::ErrorKind::BrokenPipe.into()),
-    }
-}
-
-/// Reads up to `left` bytes of a file that is to have so many.
-fn read(source: &InputStream, left: u64) -> io::Result<Vec<u8>> {
-    match source.blocking_read(left.min(PIECE_SIZE)) {
-        Ok(bytes) => Ok(bytes),
-        Err(StreamError::Closed) => Err(ended_early()),
-        Err(error) => Err(stream_error(error)),
     }
 }
