@@ -155,7 +155,7 @@ fn is_test(root: &Path, name: &str) -> bool {
             .filter_map(|it| it.split_once("fn "))
             .any(|(_, it)| it.split('(').next() == Some(function))
     };
-    ["tests", "host/server/src"].iter().any(|wing| {
+    ["tests", "host/server/src", "host/src"].iter().any(|wing| {
         [format!("{module}.rs"), format!("{module}/mod.rs")]
             .iter()
             .filter_map(|file| fs::read_to_string(root.join(wing).join(file)).ok())

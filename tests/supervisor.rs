@@ -231,6 +231,38 @@ fn a_file_system_that_nobody_reads_can_be_unmounted() {
     });
 }
 
+/// A directory that nobody has asked for is not open. Another that gets its name is served by the next worker only.
+#[test]
+fn a_root_that_changes_while_nobody_asks_is_served_soon_and_never_wrong() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root sees what a worker has open");
+        return;
+    }
+    let site = Site::empty();
+    let root = site.root().join("current");
+    site.write("current/file.txt", "first\n");
+    let server = serve(&root, &["--upload"]);
+    let worker = server.worker();
+    assert_eq!(get(server.port, "/file.txt", &[]).text(), "first\n");
+    wait_until("the root is let go of", || {
+        let open = fs::read_dir(format!("/proc/{worker}/fd")).expect("a process");
+        let mut open = open.flatten().flat_map(|file| fs::read_link(file.path()));
+        !open.any(|file| file.starts_with(&root))
+    });
+    site.write("next/file.txt", "second\n");
+    fs::rename(&root, site.root().join("old")).expect("renamed");
+    fs::rename(site.root().join("next"), &root).expect("renamed");
+    wait_until("the second is served", || {
+        let response = get(server.port, "/file.txt", &[]);
+        match response.status {
+            503 => assert_eq!(response.header("Retry-After"), Some("1")),
+            status => assert_eq!((status, &*response.text()), (200, "second\n")),
+        }
+        response.status == 200
+    });
+    wait_for_next_worker(&server, worker);
+}
+
 #[test]
 fn an_upload_lands_in_the_directory_that_has_the_name() {
     let site = Site::empty();
@@ -859,7 +891,12 @@ fn who_serves_has_given_up_what_serving_does_not_take() {
         let core: Vec<_> = core.expect("a limit").split_whitespace().collect();
         assert_eq!(core[..6], ["Max", "core", "file", "size", "0", "0"]);
         let said = server.confinements().concat();
-        for what in ["no new privileges", "no capabilities", "no core file"] {
+        for what in [
+            "no new privileges",
+            "no capabilities",
+            "no file read but in the directories served",
+            "no core file",
+        ] {
             assert!(said.contains(what), "{said}");
         }
     }

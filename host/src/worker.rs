@@ -1,8 +1,9 @@
 //! The process that serves: it opens everything by name, and does as its supervisor says.
 
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -35,6 +36,8 @@ const FEW_INSTANCES: usize = 64;
 const CALM_LOOKS: u32 = 6;
 /// Looks that must find nobody who is served, one after the other, before directories are let go of.
 const IDLE_LOOKS: u32 = 4;
+/// Bytes of what the system tells of a process: three times as many as it has of one with some groups.
+const STATUS: usize = 4096;
 /// Openings of a root whose name comes to mean another meanwhile. The supervisor hears of one that goes on.
 const MAX_ATTEMPTS: usize = 3;
 
@@ -53,41 +56,47 @@ pub(crate) fn work(
 ) -> u8 {
     let starter = starter.as_ref();
     let begun = Inputs::read(options, self_signed).and_then(|inputs| {
+        // Engines look for written pages in a file of the process. Who is another user, or confined, opens it no more.
+        let _ = PoolingAllocationConfig::is_pagemap_scan_available();
         assume_user(options, is_first)?;
+        let (mut directories, memory) = (Directories::new(options), Memory::new());
         let confinement = confine::begin(options);
+        directories.are_kept_to = confinement.reads_directories_only();
         let shutdown = heed(&stream, starter).map_err(one_line("cannot hear the supervisor"))?;
-        Ok((inputs, confinement, shutdown))
+        Ok((inputs, (directories, memory), confinement, shutdown))
     });
-    let served = begun.and_then(|(inputs, confinement, shutdown)| {
-        let listeners = &listeners;
-        let make = move || {
-            let server = server(options, &inputs, listeners, starter)?;
-            Ok(match are_inherited {
-                true => server.inherited(),
-                false => server,
-            })
-        };
-        let root_of_scripts = match starter.map(ToStarter::wait_until_ready).transpose() {
-            Ok(root) => root,
-            // A system that cannot run scripts is why, and is said better by who finds out here.
-            Err(error) => {
-                make()?;
-                return Err(one_line("cannot run scripts")(error));
-            }
-        };
-        let directories = Directories::new(options, root_of_scripts);
-        let confine = || {
-            let confinement = confinement.finish();
-            let is_told = is_first && !options.quiet;
-            if let Some(line) = confinement
-                .told()
-                .filter(|_| is_told || confinement.lacks())
-            {
-                say(line);
-            }
-        };
-        serve(directories, make, confine, &stream, &shutdown)
-    });
+    let served = begun.and_then(
+        |(inputs, (mut directories, memory), confinement, shutdown)| {
+            let listeners = &listeners;
+            let make = move || {
+                let server = server(options, &inputs, listeners, starter)?;
+                Ok(match are_inherited {
+                    true => server.inherited(),
+                    false => server,
+                })
+            };
+            let root_of_scripts = match starter.map(ToStarter::wait_until_ready).transpose() {
+                Ok(root) => root,
+                // A system that cannot run scripts is why, and is said better by who finds out here.
+                Err(error) => {
+                    make()?;
+                    return Err(one_line("cannot run scripts")(error));
+                }
+            };
+            directories.root_of_scripts = root_of_scripts;
+            let confine = || {
+                let confinement = confinement.finish();
+                let is_told = is_first && !options.quiet;
+                if let Some(line) = confinement
+                    .told()
+                    .filter(|_| is_told || confinement.lacks())
+                {
+                    say(line);
+                }
+            };
+            serve((directories, memory), make, confine, &stream, &shutdown)
+        },
+    );
     tidy_up(starter);
     match served {
         Ok(()) => 0,
@@ -103,8 +112,6 @@ fn assume_user(options: &Options, is_first: bool) -> Result<(), String> {
     let Some(user) = &options.user else {
         return Ok(());
     };
-    // The file in which engines look for written pages: who has changed its user may not open that any more.
-    let _ = PoolingAllocationConfig::is_pagemap_scan_available();
     user.assume()?;
     if let Some(log) = options.log_file.as_ref().filter(|_| is_first)
         && let Err(error) = access(log, Access::WRITE_OK)
@@ -157,10 +164,12 @@ struct Directories {
     meant: Vec<Option<Identity>>,
     /// The root of the process that starts scripts, if there is one: that has none where the root was not there.
     root_of_scripts: Option<Option<Identity>>,
+    /// This process may read these directories and no others.
+    are_kept_to: bool,
 }
 
 impl Directories {
-    fn new(options: &Options, root_of_scripts: Option<Option<Identity>>) -> Self {
+    fn new(options: &Options) -> Self {
         let more = options.dirs.iter().map(|(path, _)| path);
         let names: Vec<_> = iter::once(&options.directory)
             .chain(more)
@@ -169,12 +178,16 @@ impl Directories {
         Directories {
             meant: names.iter().map(|name| identity(name)).collect(),
             names,
-            root_of_scripts,
+            root_of_scripts: None,
+            are_kept_to: false,
         }
     }
 
-    /// Looks at the names again. Returns whether they mean what they did.
+    /// Looks at the names again. Returns whether they mean what they did, or will in vain mean others.
     fn look_again(&mut self) -> bool {
+        if self.are_kept_to {
+            return true;
+        }
         let now = self.now();
         let are_the_same = now == self.meant;
         self.meant = now;
@@ -196,7 +209,7 @@ impl Directories {
 }
 
 fn serve(
-    mut directories: Directories,
+    (mut directories, memory): (Directories, Memory),
     make: impl Fn() -> Result<HttpServer, String>,
     confine: impl FnOnce(),
     stream: &UnixStream,
@@ -216,10 +229,13 @@ fn serve(
     let load = server.load();
     let is_ready = || {
         confine();
+        if directories.are_kept_to {
+            load.keep_to_directories();
+        }
         // A supervisor that has gone is heeded by the end of the stream.
         let _ = (&*stream).write_all(&[READY]);
         if let Ok(stream) = stream.try_clone() {
-            watch(directories, load, stream);
+            watch(directories, memory, load, stream);
         }
     };
     server
@@ -230,20 +246,26 @@ fn serve(
 /// Tells the supervisor when another worker should take over, from a thread of its own: where the name of one of the
 /// `directories` means another, and where a crowd has left much memory behind. Lets go of the directories while nobody
 /// asks for anything. A look at a file system that is far away may take long.
-fn watch(directories: Directories, load: Load, mut stream: UnixStream) {
+fn watch(directories: Directories, memory: Memory, load: Load, mut stream: UnixStream) {
     // A worker that takes as much from the start, for a large handler say, is none to replace.
-    let much_memory = own_memory() + MUCH_MEMORY;
+    let much_memory = memory.own() + MUCH_MEMORY;
     let watch = move || {
         let (mut calm, mut idle) = (0, 0);
         loop {
-            thread::sleep(LOOK);
+            // Until another worker serves, more requests may find what one has found.
+            if load.wait_until_moved(LOOK) {
+                if stream.write_all(&[RENEW]).is_err() {
+                    return;
+                }
+                thread::sleep(LOOK);
+            }
             idle = if load.instances() == 0 { idle + 1 } else { 0 };
             let has_moved = directories.have_moved();
             // What no longer has the name is served until another worker takes over.
             if idle >= IDLE_LOOKS && !has_moved {
                 load.let_go();
             }
-            let left = own_memory().saturating_sub(load.buffers());
+            let left = memory.own().saturating_sub(load.buffers());
             let has_left = load.instances() <= FEW_INSTANCES && left > much_memory;
             calm = if has_left { calm + 1 } else { 0 };
             let is_wanted = has_moved || calm >= CALM_LOOKS;
@@ -256,14 +278,26 @@ fn watch(directories: Directories, load: Load, mut stream: UnixStream) {
     let _ = thread::Builder::new().name("watch".into()).spawn(watch);
 }
 
-/// Returns the memory that this process shares with no file, in bytes; 0 where the system does not tell.
-fn own_memory() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
-    kib.unwrap_or(0) * 1024
+/// The file that tells the memory of this process. It is opened before this process may read nothing but what it serves.
+struct Memory(Option<File>);
+
+impl Memory {
+    fn new() -> Self {
+        Memory(File::open("/proc/self/status").ok())
+    }
+
+    /// Returns the memory that this process shares with no file, in bytes; 0 where the system does not tell.
+    fn own(&self) -> u64 {
+        let mut status = [0; STATUS];
+        let file = self.0.as_ref();
+        let length = file.and_then(|file| file.read_at(&mut status, 0).ok());
+        let status = String::from_utf8_lossy(&status[..length.unwrap_or(0)]);
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+        kib.unwrap_or(0) * 1024
+    }
 }
 
 /// Returns which directory `path` is now, if it is one.

@@ -15,6 +15,7 @@ use wasmtime::component::ResourceTableError;
 
 use crate::disk::Stalled;
 use crate::instance::burst::{Alike, Burst};
+use crate::instance::granted::Moved;
 use crate::instance::limits::MAX_RESOURCES;
 use crate::kept;
 use crate::listen::Address;
@@ -685,6 +686,7 @@ fn struck(error: &Error) -> Option<(Limit, Refusal)> {
         }
         _ if stalled == Some(&Stalled::Busy) => (Limit::Disk, Refusal::ServiceUnavailable),
         _ if stalled == Some(&Stalled::Silent) => (Limit::Disk, Refusal::GatewayTimeout),
+        _ if error.is::<Moved>() => (Limit::Moved, Refusal::ServiceUnavailable),
         _ if abandoned == Some(&Abandoned::Silent) => (Limit::Handler, Refusal::GatewayTimeout),
         _ => return None,
     })

@@ -114,6 +114,17 @@ impl Load {
         self.terms.buffers.taken()
     }
 
+    /// Takes it that this process may read no other directories than those that it was granted: a name that has come to mean
+    /// another, found after [`Self::let_go`], is answered with 503, and told by [`Self::wait_until_moved`]. May wait.
+    pub fn keep_to_directories(&self) {
+        self.directories.keep_to_these();
+    }
+
+    /// Waits until the name of a directory was found to mean another, at most for `time`. Returns whether one was.
+    pub fn wait_until_moved(&self, time: Duration) -> bool {
+        self.directories.wait_until_moved(time)
+    }
+
     /// Closes the directories of instances as soon as none has them, until an instance asks for them again: an open
     /// directory keeps its file system from being unmounted.
     pub fn let_go(&self) {

@@ -48,6 +48,8 @@ pub(crate) enum Limit {
     Scripts,
     /// The time or the threads for a disk.
     Disk,
+    /// The directory, where another process is about to serve the one that has its name now.
+    Moved,
     /// The connections there may be, for who had one that was idle.
     Idle,
     /// The connections there may be, for who had one and moved few bytes.
@@ -79,6 +81,7 @@ impl fmt::Display for Limit {
             Limit::Memory => "the memory of all instances was used up",
             Limit::Scripts => "no script could run in time: the limit of scripts is reached",
             Limit::Disk => "the disk did not answer in time",
+            Limit::Moved => "the directory has become another, which the next worker serves",
             Limit::Idle => "others needed a connection that was idle",
             Limit::Slow => "others needed a connection that moved few bytes",
             Limit::Connections => "cannot accept connections: the limit of connections is reached",

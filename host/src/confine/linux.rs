@@ -1,17 +1,19 @@
 //! Privileges that a process on Linux can give up: capabilities, by Landlock, core files, and system calls.
 
-use std::io;
+use std::path::PathBuf;
+use std::{env, io};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
-    RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    path_beneath_rules,
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs,
 };
 
-use super::{Needs, Step, seccomp};
+use super::{Needs, Places, READING, Step, seccomp};
 
 /// The version of Landlock that has all of the rights to files which are given up.
 const FILES: ABI = ABI::V5;
@@ -20,21 +22,43 @@ const TCP: ABI = ABI::V4;
 /// The version of Landlock that has scopes.
 const SCOPES: ABI = ABI::V6;
 
+/// Files of the system that are read whatever is served: time zones, for the log, and while a worker starts the memory
+/// and the processors that there are.
+const OF_SYSTEM: [&str; 8] = [
+    "/etc/localtime",
+    "/etc/zoneinfo",
+    "/usr/share/lib/zoneinfo",
+    "/usr/share/zoneinfo",
+    "/proc/meminfo",
+    "/proc/self/cgroup",
+    "/sys/devices/system/cpu",
+    "/sys/fs/cgroup",
+];
+
 const FILES_STEP: &str = "no file written or run";
+const OTHER_FILES_STEP: &str = "no file written elsewhere or run";
 const TCP_STEP: &str = "no TCP port bound or connected to";
 const OTHERS_STEP: &str = "no other process signalled";
 const CALLS_STEP: &str = "no system calls but those of serving";
 const CALLS_AND_CODE_STEP: &str = "no system calls but those of serving and of compiling scripts";
 
-pub(super) fn begin(needs: Needs) -> Vec<Step> {
+pub(super) fn begin(needs: Needs, places: &Places) -> Vec<Step> {
     let (capabilities, dropped) = drop_capabilities(needs);
     let mut steps = vec![
         step("no new privileges", set_no_new_privs(true)),
         step(&capabilities, dropped),
     ];
-    // A right to write must be granted by name, and names come to mean other directories.
-    if !needs.writes_files && !needs.opens_log {
-        steps.push(step(FILES_STEP, give_up_files()));
+    if let Some(read) = &places.read {
+        steps.push(step(READING, give_up_reading(read)));
+    }
+    // A log is written to by its name, which may lead anywhere by then. A directory that is written to must be one that
+    // no other can take the place of.
+    if !needs.opens_log && (places.written.is_empty() || places.read.is_some()) {
+        let name = match places.written.is_empty() {
+            true => FILES_STEP,
+            false => OTHER_FILES_STEP,
+        };
+        steps.push(step(name, give_up_writing(&places.written)));
     }
     steps.extend([
         step(TCP_STEP, give_up_tcp()),
@@ -80,33 +104,76 @@ fn named(kept: CapabilitySet) -> String {
     }
 }
 
-/// Gives up writing and running files, and looking into processes outside. What is open stays so.
-fn give_up_files() -> io::Result<()> {
-    let rights = AccessFs::from_write(FILES) | AccessFs::Execute;
-    enforce(CompatLevel::BestEffort, |rules| rules.handle_access(rights))
+/// Gives up reading files and listing directories, but those beneath `directories` and what the system is asked for. What
+/// is open stays so. The right belongs to the directories that have the names now.
+fn give_up_reading(directories: &[PathBuf]) -> io::Result<()> {
+    let rights = AccessFs::ReadFile | AccessFs::ReadDir;
+    let zones = ["TZ", "TZDIR"].into_iter().filter_map(env::var_os);
+    let zones = zones.map(|zone| match zone.to_string_lossy().strip_prefix(':') {
+        Some(path) => path.into(),
+        None => PathBuf::from(zone),
+    });
+    let zones = zones.filter(|zone| zone.is_absolute());
+    let of_system = OF_SYSTEM.iter().map(PathBuf::from);
+    let all: Vec<_> = of_system
+        .chain(zones)
+        .chain(directories.iter().filter(|path| path.is_dir()).cloned())
+        .collect();
+    enforce(
+        CompatLevel::HardRequirement,
+        |rules| rules.handle_access(rights),
+        path_beneath_rules(all, rights),
+    )
+}
+
+/// Gives up writing files, but beneath `directories`, running them, and looking into processes outside. What is open stays
+/// so.
+fn give_up_writing(directories: &[PathBuf]) -> io::Result<()> {
+    let writing = AccessFs::from_write(FILES);
+    let devices = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
+    let directories = directories.iter().filter(|path| path.is_dir());
+    enforce(
+        CompatLevel::BestEffort,
+        |rules| rules.handle_access(writing | AccessFs::Execute),
+        path_beneath_rules(directories, writing & !devices),
+    )
 }
 
 fn give_up_tcp() -> io::Result<()> {
     let rights: BitFlags<AccessNet> = AccessNet::from_all(TCP);
-    enforce(CompatLevel::HardRequirement, |rules| {
-        rules.handle_access(rights)
-    })
+    enforce(
+        CompatLevel::HardRequirement,
+        |rules| rules.handle_access(rights),
+        NO_FILES,
+    )
 }
 
 /// Gives up signals to processes outside and connections to their abstract sockets.
 fn give_up_others() -> io::Result<()> {
     let scopes: BitFlags<Scope> = Scope::from_all(SCOPES);
-    enforce(CompatLevel::HardRequirement, |rules| rules.scope(scopes))
+    enforce(
+        CompatLevel::HardRequirement,
+        |rules| rules.scope(scopes),
+        NO_FILES,
+    )
 }
 
-/// Gives up what `handled` names, with Landlock.
+/// A right to something beneath a directory, or to a file.
+type Granted = Result<PathBeneath<PathFd>, RulesetError>;
+
+/// No such rights.
+const NO_FILES: [Granted; 0] = [];
+
+/// Gives up what `handled` names, but for what is `granted`, with Landlock.
 fn enforce(
     level: CompatLevel,
     handled: impl FnOnce(Ruleset) -> Result<Ruleset, RulesetError>,
+    granted: impl IntoIterator<Item = Granted>,
 ) -> io::Result<()> {
     let rules = Ruleset::default().set_compatibility(level);
     let enforced = handled(rules)
         .and_then(Ruleset::create)
+        .and_then(|created| created.add_rules(granted))
         .and_then(|created| created.restrict_self())
         .map_err(io::Error::other)?;
     match enforced.ruleset {
@@ -153,7 +220,10 @@ mod tests {
     use std::fs;
     use std::io::{ErrorKind, Result};
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
     use std::process::Command;
+    use std::sync::Barrier;
     use std::thread;
 
     use rustix::process::{getppid, test_kill_process};
@@ -182,7 +252,7 @@ mod tests {
             ]
         };
         let confined = || {
-            let steps = begin(needs);
+            let steps = begin(needs, &Places::default());
             let is_done = |done: &Step| done.name == step && done.done.is_ok();
             // A file that is there is read in any case.
             fs::read(&file).expect("a file");
@@ -204,13 +274,125 @@ mod tests {
         }
     }
 
+    /// Returns what a thread finds that may read beneath `inside`, and write where `needs` say so.
+    fn confined<T: Send>(needs: Needs, inside: &Path, find: impl Fn() -> T + Send) -> Option<T> {
+        let places = Places {
+            read: Some(vec![inside.to_owned()]),
+            written: needs
+                .writes_files
+                .then(|| inside.to_owned())
+                .into_iter()
+                .collect(),
+        };
+        let found = || {
+            let steps = begin(needs, &places);
+            let is_done = |done: &Step| done.name == READING && done.done.is_ok();
+            // A kernel may lack it, which is said.
+            steps.iter().any(is_done).then(find)
+        };
+        thread::scope(|scope| scope.spawn(found).join().expect("no panic"))
+    }
+
+    /// Makes two directories of one parent, each with a file.
+    fn two_directories() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let place = tempfile::tempdir().expect("a directory");
+        let [inside, outside] = ["inside", "outside"].map(|name| place.path().join(name));
+        for directory in [&inside, &outside] {
+            fs::create_dir(directory).expect("a directory");
+            fs::write(directory.join("file"), "content").expect("a file");
+        }
+        symlink("../outside/file", inside.join("link")).expect("a link");
+        (place, inside, outside)
+    }
+
+    fn kind<T>(result: Result<T>) -> Option<ErrorKind> {
+        result.err().map(|error| error.kind())
+    }
+
     #[test]
-    fn who_writes_may_write() {
+    fn files_outside_are_not_read() {
+        let (_place, inside, outside) = two_directories();
+        let found = confined(Needs::default(), &inside, || {
+            [
+                ("inside", kind(fs::read(inside.join("file"))), true),
+                ("list inside", kind(fs::read_dir(&inside)), true),
+                ("zones", kind(fs::read_dir("/usr/share/zoneinfo")), true),
+                ("outside", kind(fs::read(outside.join("file"))), false),
+                ("list outside", kind(fs::read_dir(&outside)), false),
+                ("by a link", kind(fs::read(inside.join("link"))), false),
+                ("users", kind(fs::read("/etc/passwd")), false),
+                ("itself", kind(fs::read("/proc/self/environ")), false),
+                ("written", kind(fs::write(inside.join("new"), "")), false),
+            ]
+        });
+        for (what, kind, is_granted) in found.into_iter().flatten() {
+            let refused = kind == Some(ErrorKind::PermissionDenied);
+            assert_eq!(refused, !is_granted, "{what}: {kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_takes_the_name_is_another() {
+        let (place, inside, outside) = two_directories();
+        let (confined_now, moved) = (Barrier::new(2), Barrier::new(2));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                confined_now.wait();
+                fs::rename(&inside, place.path().join("moved")).expect("renamed");
+                fs::rename(&outside, &inside).expect("renamed");
+                moved.wait();
+            });
+            let found = confined(Needs::default(), &inside, || {
+                confined_now.wait();
+                moved.wait();
+                let first = place.path().join("moved/file");
+                (kind(fs::read(first)), kind(fs::read(inside.join("file"))))
+            });
+            match found {
+                Some(found) => assert_eq!(found, (None, Some(ErrorKind::PermissionDenied))),
+                None => {
+                    confined_now.wait();
+                    moved.wait();
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn who_writes_may_write_there_and_nowhere_else() {
+        let (_place, inside, outside) = two_directories();
         let needs = Needs {
             writes_files: true,
             ..Needs::default()
         };
-        assert!(refused(FILES_STEP, needs).is_none());
+        let found = confined(needs, &inside, || {
+            let directory = inside.join("directory");
+            [
+                ("inside", kind(fs::write(inside.join("new"), "")), true),
+                (
+                    "replaced",
+                    kind(fs::rename(inside.join("new"), inside.join("file"))),
+                    true,
+                ),
+                ("made", kind(fs::create_dir(&directory)), true),
+                (
+                    "moved",
+                    kind(fs::rename(inside.join("file"), directory.join("file"))),
+                    true,
+                ),
+                (
+                    "removed",
+                    kind(fs::remove_file(directory.join("file"))),
+                    true,
+                ),
+                ("outside", kind(fs::write(outside.join("new"), "")), false),
+                ("run", kind(Command::new("true").status()), false),
+            ]
+        });
+        for (what, kind, is_granted) in found.into_iter().flatten() {
+            let refused = kind == Some(ErrorKind::PermissionDenied);
+            assert_eq!(refused, !is_granted, "{what}: {kind:?}");
+        }
     }
 
     #[test]

@@ -9,9 +9,9 @@ mod linux;
 mod linux {
     //! Nothing to give up.
 
-    use super::{Needs, Step};
+    use super::{Needs, Places, Step};
 
-    pub(super) fn begin(_: Needs) -> Vec<Step> {
+    pub(super) fn begin(_: Needs, _: &Places) -> Vec<Step> {
         Vec::new()
     }
 
@@ -41,6 +41,7 @@ mod seccomp {
 }
 
 use std::io;
+use std::path::PathBuf;
 
 use sandserve_host::explain;
 
@@ -68,6 +69,34 @@ impl Needs {
     }
 }
 
+/// The step after which no file is read but those of [`Places`].
+const READING: &str = "no file read but in the directories served";
+
+/// The directories that a worker needs, by their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Places {
+    /// The directories that are read; `None` where any file may be.
+    read: Option<Vec<PathBuf>>,
+    /// The directories that are written to.
+    written: Vec<PathBuf>,
+}
+
+impl Places {
+    fn of(options: &Options) -> Self {
+        let of_scripts = || options.cgi.iter().flat_map(|cgi| &cgi.dir_access);
+        let dirs = options.dirs.iter().map(|(path, _)| path);
+        let read = [&options.directory].into_iter().chain(dirs);
+        let read = read.chain(of_scripts().map(|dir| &dir.path)).cloned();
+        let uploads = options.upload.then_some(&options.directory);
+        let written = of_scripts().filter(|dir| dir.writable).map(|dir| &dir.path);
+        Places {
+            // A name may come to mean another directory. That takes another worker, which the one instance cannot have.
+            read: (!options.single).then(|| read.collect()),
+            written: uploads.into_iter().chain(written).cloned().collect(),
+        }
+    }
+}
+
 /// Something to give up, in the words of the log.
 struct Step {
     name: String,
@@ -84,7 +113,7 @@ pub(crate) struct Confinement {
 
 /// Gives up for good what `options` do not take, and the means to gain more, unless they say otherwise. It holds for this
 /// thread and those that it makes from now on, and so must come before there are others. A user that the options name was
-/// assumed before.
+/// assumed before, and what is read besides the directories served is open: `/proc/self/pagemap`, for all engines.
 pub(crate) fn begin(options: &Options) -> Confinement {
     let needs = Needs::of(options);
     let mut steps = Vec::new();
@@ -93,7 +122,7 @@ pub(crate) fn begin(options: &Options) -> Confinement {
             name: format!("user {user}"),
             done: Ok(()),
         }));
-        steps.extend(linux::begin(needs));
+        steps.extend(linux::begin(needs, &Places::of(options)));
     }
     Confinement {
         is_off: !options.confine,
@@ -104,13 +133,18 @@ pub(crate) fn begin(options: &Options) -> Confinement {
 
 impl Confinement {
     /// Keeps the memory of this process, with its keys, out of core files and from other processes of its user, and gives up
-    /// the system calls that serving does not take, for all threads. It must come after all is compiled and the first engine
-    /// was made, which opens `/proc/self/pagemap` for all: that may belong to root from now on.
+    /// the system calls that serving does not take, for all threads. It must come after all is compiled. The files of this
+    /// process in `/proc` may belong to root from now on.
     pub(crate) fn finish(mut self) -> Self {
         if !self.is_off {
             self.steps.extend(linux::finish(self.needs));
         }
         self
+    }
+
+    /// Returns whether no file is read but in the directories that the options name.
+    pub(crate) fn reads_directories_only(&self) -> bool {
+        self.in_force().any(|step| step == READING)
     }
 
     /// Returns whether the system has refused a step.

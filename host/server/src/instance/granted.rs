@@ -2,6 +2,8 @@
 //! followed outside; where it ends in one of them, what it means there is opened beneath that one. So a link may name
 //! its target by an absolute path, or lead from one directory into another, and nothing leads out of all.
 
+use std::error::Error;
+use std::fmt;
 use std::fs::File;
 use std::io;
 #[cfg(target_os = "linux")]
@@ -9,13 +11,15 @@ use std::os::fd::AsRawFd;
 #[cfg(target_os = "linux")]
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 #[cfg(target_os = "linux")]
 use agreed::file_names;
 #[cfg(target_os = "linux")]
 use rustix::fs::Stat;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, fstat, openat};
+use rustix::io::Errno;
 use wasmtime::component::{Linker, Resource};
 use wasmtime::{Result, StoreContextMut};
 use wasmtime_wasi::FsPerms;
@@ -105,6 +109,47 @@ struct Directory {
     storage: Root,
 }
 
+/// The meaning of a directory's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Meaning {
+    device: u64,
+    inode: u64,
+    /// The process is kept from reading what its user may read: it was confined to other directories.
+    is_forbidden: bool,
+}
+
+impl Meaning {
+    #[allow(clippy::unnecessary_cast, reason = "types differ between systems")]
+    fn of(directory: &File) -> Option<Self> {
+        let stat = fstat(directory).ok()?;
+        Some(Meaning {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            is_forbidden: is_forbidden(directory),
+        })
+    }
+}
+
+/// Returns whether `directory` cannot be listed though permissions are not why. May wait.
+fn is_forbidden(directory: &File) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let listed = openat(directory, ".", flags, Mode::empty());
+    matches!(listed, Err(Errno::ACCESS))
+        && accessat(directory, ".", Access::READ_OK, AtFlags::empty()).is_ok()
+}
+
+/// A directory whose name has come to mean another one, which this process may not read: another process does, soon.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moved;
+
+impl fmt::Display for Moved {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("the directory has become another one")
+    }
+}
+
+impl Error for Moved {}
+
 /// The directories that an instance is granted, as far as they are there.
 pub(crate) struct Granted {
     directories: Vec<Directory>,
@@ -128,6 +173,16 @@ impl Granted {
         root.map_or(Root::none(), |root| root.storage)
     }
 
+    /// Returns what the names of `wanted` mean, as far as they mean a directory. May wait.
+    fn meanings(&self, wanted: &[Wanted]) -> Vec<Option<Meaning>> {
+        let meaning = |wanted: &Wanted| {
+            let mut directories = self.directories.iter();
+            let found = directories.find(|directory| directory.name == wanted.name)?;
+            Meaning::of(&found.dir.dir)
+        };
+        wanted.iter().map(meaning).collect()
+    }
+
     #[cfg(target_os = "linux")]
     fn has(&self, dir: &Dir) -> bool {
         let mut directories = self.directories.iter();
@@ -139,6 +194,11 @@ impl Granted {
 pub(crate) struct Directories {
     wanted: Vec<Wanted>,
     granted: Mutex<Option<Arc<Granted>>>,
+    /// The meanings of the names, where this process may read nothing else.
+    kept_to: OnceLock<Vec<Option<Meaning>>>,
+    /// A name was found to mean another directory, and nobody was told yet.
+    has_moved: Mutex<bool>,
+    moved: Condvar,
 }
 
 impl Directories {
@@ -149,21 +209,56 @@ impl Directories {
         Directories {
             wanted,
             granted: Mutex::new(granted),
+            kept_to: OnceLock::new(),
+            has_moved: Mutex::new(false),
+            moved: Condvar::new(),
         }
+    }
+
+    /// Takes it that this process may read no other directories than those that the names mean now. May wait.
+    pub(crate) fn keep_to_these(&self) {
+        let granted = lock(&self.granted).clone();
+        let granted = granted.unwrap_or_else(|| Arc::new(Granted::open(&self.wanted)));
+        let _ = self.kept_to.set(granted.meanings(&self.wanted));
+    }
+
+    /// Waits until a name was found to mean a directory that this process may not read, at most for `time`. Returns whether
+    /// one was.
+    pub(crate) fn wait_until_moved(&self, time: Duration) -> bool {
+        let is_still = |has_moved: &mut bool| !*has_moved;
+        let waited = self
+            .moved
+            .wait_timeout_while(lock(&self.has_moved), time, is_still);
+        let (mut has_moved, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *has_moved)
     }
 
     /// Returns the directories, which are opened by their names if they are not open. While one is missing, it is looked
     /// for each time.
     ///
     /// # Errors
-    /// [`Stalled`](disk::Stalled).
+    /// [`Stalled`](disk::Stalled), and [`Moved`].
     pub(crate) async fn granted(&self) -> Result<Arc<Granted>> {
         if let Some(granted) = &*lock(&self.granted) {
             return Ok(granted.clone());
         }
-        let wanted = self.wanted.clone();
-        let open = disk::aside(Storage::Far, move || Granted::open(&wanted));
-        let granted = Arc::new(Box::pin(open).await?);
+        let (wanted, kept_to) = (self.wanted.clone(), self.kept_to.get().cloned());
+        let open = disk::aside(Storage::Far, move || {
+            let granted = Granted::open(&wanted);
+            let has_moved = kept_to.is_some_and(|before| {
+                let now = granted.meanings(&wanted);
+                let mut both = now.iter().zip(&before);
+                both.any(|(now, before)| now.is_some() && now != before)
+            });
+            (granted, has_moved)
+        });
+        let (granted, has_moved) = Box::pin(open).await?;
+        if has_moved {
+            *lock(&self.has_moved) = true;
+            self.moved.notify_all();
+            return Err(Moved.into());
+        }
+        let granted = Arc::new(granted);
         if granted.is_complete {
             *lock(&self.granted) = Some(granted.clone());
         }
