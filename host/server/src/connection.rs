@@ -128,6 +128,7 @@ impl Connection {
     /// Serves the connection until either side closes it or `stopping` turns true: in one instance for each burst of
     /// requests, or in the one that serves all.
     pub(crate) async fn serve(self, mut stopping: watch::Receiver<bool>) {
+        let _counted = idle::Counted::new();
         let mut instance = None;
         let mut patience = Patience::new(self.sandbox.terms().pace.idle);
         let stop = stopping.clone();

@@ -1,6 +1,5 @@
 //! Requests that follow each other so closely that one call of the sandbox serves them all.
 
-use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,18 +13,12 @@ use crate::pace::instances::Instances;
 use crate::pace::turns;
 use crate::transport::socket::{Arrived, Progress, Socket};
 
-/// Most instances on a core that wait for a connection each where they may also go to others of their clients. With more,
-/// what they work on leaves the caches between two requests: from here on there are [`FEW`].
+/// Connections of a core up to which an instance waits for each that is busy.
 const MANY: usize = 64;
-/// Instances on a core that wait for a connection each where there are so many busy ones that all take turns at them, until
-/// half of these are enough. The one that was used last is used next, and is still in the caches. Of the CPU, 500 busy
-/// connections take three quarters of what they take with an instance each, and 2,000 as much; 100 would take an eighth more.
+/// Instances of a core that wait for a connection each where there are more, and the instances may also go to others of their
+/// clients. The one that was used last is used next, and is still in the caches: 500 busy connections take three quarters of
+/// the CPU that they take with an instance each. 100 would take an eighth more.
 const FEW: usize = 16;
-
-thread_local! {
-    /// Connections of this core take turns at a few instances.
-    static TAKES_TURNS: Cell<bool> = const { Cell::new(false) };
-}
 
 /// Requests that an instance computes, one after the other, where each is there already, before others have their turn.
 /// Otherwise a client that sends thousands at once would keep everybody on its core waiting: 100 such clients for two
@@ -136,7 +129,8 @@ impl Wait {
             turns::go_on(socket.client()).await;
         }
         // Only now, as others may have come to need an instance meanwhile.
-        let goes_to_others = self.is_shared && is_one_too_many(idle::instances());
+        let goes_to_others =
+            self.is_shared && is_one_too_many(idle::instances(), idle::connections());
         if goes_to_others || self.idle.gives_up() || self.is_stopping() {
             return false;
         }
@@ -153,19 +147,9 @@ impl Wait {
     }
 }
 
-/// Returns whether one of the `waiting` instances of this core, which may go to other connections, should.
-fn is_one_too_many(waiting: usize) -> bool {
-    let take_turns = take_turns(TAKES_TURNS.get(), waiting);
-    TAKES_TURNS.set(take_turns);
-    take_turns && waiting > FEW
-}
-
-/// Returns whether connections take turns at a few instances, where so many are `waiting`. Until now, they `did` or not.
-fn take_turns(did: bool, waiting: usize) -> bool {
-    match did {
-        true => waiting >= FEW / 2,
-        false => waiting > MANY,
-    }
+/// Returns whether one of the `waiting` instances of a core that has so many `connections` is one too many.
+fn is_one_too_many(waiting: usize, connections: usize) -> bool {
+    connections > MANY && waiting > FEW
 }
 
 #[cfg(test)]
@@ -173,18 +157,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_take_turns_at_few_instances_from_many_on_until_fewer_are_enough() {
-        for (did, waiting, do_now) in [
-            (false, 0, false),
-            (false, FEW, false),
-            (false, MANY, false),
-            (false, MANY + 1, true),
-            (true, MANY, true),
-            (true, FEW, true),
-            (true, FEW / 2, true),
-            (true, FEW / 2 - 1, false),
+    fn few_instances_wait_where_there_are_many_connections() {
+        for (waiting, connections, is_too_many) in [
+            (0, 1000, false),
+            (FEW, 1000, false),
+            (FEW + 1, 1000, true),
+            (FEW + 1, MANY, false),
+            (FEW + 1, MANY + 1, true),
+            (MANY, MANY, false),
         ] {
-            assert_eq!(take_turns(did, waiting), do_now, "{did} {waiting}");
+            let found = is_one_too_many(waiting, connections);
+            assert_eq!(found, is_too_many, "{waiting} {connections}");
         }
     }
 }

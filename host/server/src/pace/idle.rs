@@ -1,6 +1,7 @@
-//! Instances that wait for another request. All of a core are looked at together, every [`ROUND`].
+//! Instances that wait for another request, and the connections that they wait for. All instances of a core are looked at
+//! together, every [`ROUND`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::pin;
@@ -23,6 +24,30 @@ pub(crate) const SOON: Duration = ROUND.saturating_mul(LONG);
 thread_local! {
     /// Instances of this core that wait between requests.
     static WAITERS: RefCell<Vec<Weak<Waiter>>> = const { RefCell::new(Vec::new()) };
+    /// Connections of this core.
+    static CONNECTIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A connection of this core, counted until this is dropped.
+pub(crate) struct Counted(());
+
+impl Counted {
+    /// Counts one more.
+    pub(crate) fn new() -> Self {
+        CONNECTIONS.set(CONNECTIONS.get() + 1);
+        Counted(())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let _ = CONNECTIONS.try_with(|count| count.set(count.get().saturating_sub(1)));
+    }
+}
+
+/// Returns how many connections this core has.
+pub(crate) fn connections() -> usize {
+    CONNECTIONS.get()
 }
 
 /// Returns how many instances of this core wait for requests between those they serve, or did until lately.
