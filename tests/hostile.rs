@@ -1,7 +1,9 @@
 //! Components that attack their host: each is stopped by what the test names, and nobody else notices.
 
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::Command;
 
 use harness::{
@@ -10,6 +12,8 @@ use harness::{
 
 /// Most resources that an instance may hold.
 const MAX_RESOURCES: usize = 1024;
+/// Memory that a worker should never have taken for a few instances, in bytes: it takes less than a third.
+const MODEST: u64 = 256 * 1024 * 1024;
 
 /// Returns a directory with a file, an empty directory and a link that leads outside.
 fn site() -> Site {
@@ -214,4 +218,165 @@ fn a_connection_ends_though_an_instance_keeps_what_depends_on_it() {
     // What was kept is ready, as there is nothing to wait for any more, and tells nothing.
     assert_eq!(get(server.port, "/use", &[]).text(), "6");
     assert_eq!(get(server.port, "/calls", &[]).text(), "11");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_answer_without_an_end_waits_for_who_reads_it_and_ends_with_them() {
+    let site = site();
+    let server = serve(&site, &[]);
+    for what in [
+        "content", "fields", "field", "name", "reason", "interim", "lines",
+    ] {
+        let flooded = [0, 8 * 1024 * 1024].map(|read| {
+            let mut stream = connect(server.port);
+            let raw = request("GET", &format!("/flood/{what}"), &[]);
+            stream.write_all(&raw).expect("sent");
+            stream.read_exact(&mut vec![0; read + 1]).expect("a flood");
+            stream
+        });
+        assert_serves(&server, what);
+        drop(flooded);
+        assert_serves(&server, what);
+    }
+    let peak = peak_memory(server.worker());
+    assert!(peak < MODEST, "{peak} bytes of memory");
+}
+
+/// Returns the most memory that the process `id` has had, in bytes.
+#[cfg(target_os = "linux")]
+fn peak_memory(id: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    1024 * peak
+        .and_then(|peak| peak.parse::<u64>().ok())
+        .expect("a number")
+}
+
+/// Returns the top-level sections of a component: the number of the kind of each, and all of its bytes.
+fn sections(component: &[u8]) -> Vec<(u8, &[u8])> {
+    let mut sections = Vec::new();
+    let mut rest = &component[8..];
+    while let Some(&kind) = rest.first() {
+        // LEB128
+        let (mut size, mut at) = (0, 1);
+        loop {
+            size |= usize::from(rest[at] & 0x7f) << (7 * (at - 1));
+            at += 1;
+            if rest[at - 1] < 0x80 {
+                break;
+            }
+        }
+        let (section, after) = rest.split_at(at + size);
+        sections.push((kind, section));
+        rest = after;
+    }
+    sections
+}
+
+/// Writes the hostile handler with the core module `text` besides, which begins when the handler does. Returns the path.
+fn with_module(site: &Site, text: &str) -> PathBuf {
+    /// The kind of a section that is a core module.
+    const MODULE: u8 = 1;
+    let handler = fs::read(example("hostile")).expect("a component");
+    let is_module = |section: &&(u8, &[u8])| section.0 == MODULE;
+    let before = sections(&handler).iter().filter(is_module).count();
+    // The module has the number that it has in the handler.
+    let stand_ins = "(core module)".repeat(before);
+    let text = format!("(component {stand_ins} {text} (core instance (instantiate {before})))");
+    let besides = wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}"));
+    let mut component = handler;
+    for (_, section) in &sections(&besides)[before..] {
+        component.extend_from_slice(section);
+    }
+    let path = site.outside().join("with-module.wasm");
+    fs::write(&path, component).expect("a file");
+    path
+}
+
+/// Returns a module with a table that grows until it does not, by a thousand elements at a time. That it has grown beyond
+/// `most` is a trap.
+fn growing(most: usize) -> String {
+    format!(
+        "(core module (table 0 funcref)
+            (func $start
+                (loop (br_if 0 (i32.ne
+                    (table.grow 0 (ref.null func) (i32.const 1000)) (i32.const -1))))
+                (if (i32.gt_u (table.size 0) (i32.const {most})) (then unreachable)))
+            (start $start))"
+    )
+}
+
+fn serve_with_module(site: &Site, module: &str, options: &[&str]) -> Server {
+    let handler = with_module(site, module);
+    let handler = handler.to_str().expect("UTF-8");
+    let options = [&["--handler", handler], options].concat();
+    Server::start(env!("CARGO_BIN_EXE_sandserve"), &site.root(), &options)
+}
+
+#[test]
+fn a_table_grows_to_a_limit_and_no_further() {
+    let site = site();
+    let server = serve_with_module(&site, &growing(20_000), &[]);
+    for _ in 0..3 {
+        assert_serves(&server, "tables");
+    }
+    // It has grown as far as that, and not been without.
+    let server = serve_with_module(&site, &growing(19_000), &[]);
+    assert_eq!(get(server.port, "/", &[]).status, 500);
+    server.wait_for_log("failed: wasm trap: wasm `unreachable` instruction executed");
+}
+
+#[test]
+fn a_component_that_needs_more_than_an_instance_may_have_is_refused_at_the_start() {
+    let site = site();
+    let besides = |what: &str, count| format!("(core module {})", what.repeat(count));
+    for (what, module, reason) in [
+        ("a table", besides("(table 1000000 funcref)", 1), "table"),
+        ("tables", besides("(table 1 funcref)", 30), "table"),
+        ("a memory", besides("(memory 2000)", 1), "memory"),
+        ("memories", besides("(memory 1)", 30), "memor"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_sandserve"))
+            .args(["--bind", "127.0.0.1", "--handler"])
+            .arg(with_module(&site, &module))
+            .arg("0")
+            .output()
+            .expect("a program");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{what}: {told}");
+        assert!(
+            told.contains("cannot use handler") && told.contains(reason),
+            "{what}: {told}"
+        );
+    }
+}
+
+#[test]
+fn an_instance_that_fails_as_it_begins_is_answered_for() {
+    let site = site();
+    for (how, start, reason) in [
+        ("recursion", "(call 0)", "wasm trap: call stack exhausted"),
+        (
+            "memory",
+            "(loop (br_if 0 (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable",
+            "wasm trap: wasm `unreachable` instruction executed",
+        ),
+        (
+            "an element that is none",
+            "(call_indirect (i32.const 7))",
+            "wasm trap: undefined element: out of bounds table access",
+        ),
+    ] {
+        let module = format!(
+            "(core module (memory 0) (table 1 funcref) (func $start {start}) (start $start))"
+        );
+        let server = serve_with_module(&site, &module, &[]);
+        for _ in 0..2 {
+            let response = get(server.port, "/", &[]);
+            assert_eq!(response.status, 500, "{how}: {response:?}");
+        }
+        server.wait_for_log(reason);
+    }
 }

@@ -398,14 +398,17 @@ fn after_scheme(target: &[u8]) -> Option<&[u8]> {
     })
 }
 
-/// Returns whether `target` begins with a scheme and `//`, as URIs with an authority do (RFC 3986 3).
+/// Returns whether `target` begins with a scheme and `//`, as URIs with an authority do (RFC 3986 3), or with a scheme of
+/// HTTP: without an authority such a URI is invalid (RFC 9110 4.2), and some take what follows for one all the same.
 fn has_scheme(target: &[u8]) -> bool {
     let colon = target.iter().position(|&byte| byte == b':');
     colon.is_some_and(|colon| {
-        let is_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+        let (scheme, rest) = target.split_at(colon);
+        let is_of_a_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+        let is_http = |name: &&[u8]| scheme.eq_ignore_ascii_case(name);
         target[0].is_ascii_alphabetic()
-            && target[..colon].iter().all(is_scheme)
-            && target[colon + 1..].starts_with(b"//")
+            && scheme.iter().all(is_of_a_scheme)
+            && (rest.starts_with(b"://") || [&b"http"[..], b"https"].iter().any(is_http))
     })
 }
 
@@ -509,6 +512,8 @@ mod tests {
             (b"GET / HTTP/1.1\r\n\r\n", 400, "Bad Host header"),
             (b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n", 400, "Bad Host header"),
             (b"GET / HTTP/1.0\r\nHost: a/b\r\n\r\n", 400, "Bad Host header"),
+            (b"GET http:/f HTTP/1.0\r\n\r\n", 400, "Bad request target ('http:/f')"),
+            (b"GET Https:f HTTP/1.0\r\n\r\n", 400, "Bad request target ('Https:f')"),
             (b"GET http:///f HTTP/1.0\r\n\r\n", 400, "Bad request target ('http:///f')"),
             (b"GET http://u@h/f HTTP/1.0\r\n\r\n", 400, "Bad request target ('http://u@h/f')"),
             (b"GET http://?q HTTP/1.0\r\n\r\n", 400, "Bad request target ('http://?q')"),
