@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
@@ -539,6 +539,73 @@ fn long_work_is_shown_on_a_terminal_and_nowhere_else() {
     // Nothing of it is left.
     let last = shown.trim_end_matches('\r').rsplit('\r').next();
     assert_eq!(last.map(str::trim), Some(""), "{shown:?}");
+}
+
+/// Opens a terminal that shows nothing more: whoever writes to it waits, as behind Ctrl-S.
+#[cfg(target_os = "linux")]
+fn stopped_terminal() -> (File, File) {
+    use rustix::fs::{OFlags, fcntl_setfl};
+    let (terminal, mut end) = super::supervisor::open_terminal();
+    let mut terminal = File::from(terminal);
+    terminal.write_all(b"\x13").expect("Ctrl-S");
+    fcntl_setfl(&end, OFlags::NONBLOCK).expect("a flag");
+    while end.write(b"\r").is_ok() {}
+    fcntl_setfl(&end, OFlags::empty()).expect("a flag");
+    (terminal, end)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_while_it_is_written_leaves_what_was_there() {
+    use super::supervisor::{kill, wait_until};
+    use std::os::unix::process::ExitStatusExt;
+    let site = Site::empty();
+    let path = site.write("large.bin", "");
+    let file = File::options().write(true).open(path).expect("a file");
+    file.set_len(128 << 20).expect("room");
+    let component = site.outside().join("site.wasm");
+    fs::write(&component, "what was there").expect("a file");
+    let before = names(&site.outside());
+    for (name, signal) in [("INT", 2), ("TERM", 15), ("HUP", 1), ("QUIT", 3)] {
+        // The work stands still where the bar is first drawn.
+        let (_terminal, end) = stopped_terminal();
+        let mut child = Command::new(SANDSERVE)
+            .args(["bundle", "-o"])
+            .args([&component, &site.root()])
+            .stdout(Stdio::null())
+            .stderr(end)
+            .spawn()
+            .expect("it runs");
+        wait_until("it is written", || names(&site.outside()) != before);
+        kill(name, child.id());
+        let status = child.wait().expect("it ends");
+        assert_eq!(status.signal(), Some(signal), "{name}: {status}");
+        assert_eq!(names(&site.outside()), before, "{name}");
+        let content = fs::read(&component).expect("it stays");
+        assert_eq!(content, b"what was there", "{name}");
+    }
+}
+
+#[test]
+fn a_component_larger_than_the_shell_allows_is_one_line_and_leaves_nothing() {
+    let site = Site::empty();
+    site.write("hello.txt", "hello\n");
+    let before = names(&site.outside());
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "ulimit -f 8; exec \"$0\" \"$@\"",
+        SANDSERVE,
+        "bundle",
+        "-o",
+    ]);
+    command.args([site.outside().join("site.wasm"), site.root()]);
+    let output = command.output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = stderr(&output);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("File too large"), "{said}");
+    assert_eq!(names(&site.outside()), before);
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn port_in(banner: &str) -> u16 {
     port.and_then(|port| port.parse().ok()).expect("a port")
 }
 
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(super) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + TIMEOUT;
     while !is_so() {
         assert!(Instant::now() < deadline, "not so: {what}");
@@ -660,7 +660,7 @@ fn a_file_that_may_not_grow_is_no_reason_to_die() {
     assert!(!site.root().join("new.bin").exists());
 }
 
-fn kill(signal: &str, id: u32) {
+pub(super) fn kill(signal: &str, id: u32) {
     let status = Command::new("kill")
         .args(["-s", signal, &id.to_string()])
         .status();

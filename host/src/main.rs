@@ -35,9 +35,10 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 
-use sandserve_host::bundle::{self, Order};
+use sandserve_host::bundle::{self, Order, Partial};
 use sandserve_host::{
     Address, SocketFile, TlsConfig, explain, inherited, log_for, log_json, log_to, reason, say,
     takes_more,
@@ -95,6 +96,9 @@ fn bundle(given: &Given) -> Result<String, String> {
             "whoever has the component can read the password of --auth; --auth-file keeps hashes of passwords",
         );
     }
+    // Nothing half-written stays where Ctrl-C ends the command.
+    let partial = Arc::new(Partial::default());
+    signals::remove_before_end(Arc::clone(&partial)).map_err(one_line("cannot handle signals"))?;
     bundle::create(&Order {
         directory: &given.path(DIRECTORY).unwrap_or_default(),
         output: &given.path(OUTPUT).unwrap_or_default(),
@@ -103,6 +107,7 @@ fn bundle(given: &Given) -> Result<String, String> {
         compress: given.is_on("compress"),
         with_environment: given.is_on(WITH_ENVIRONMENT),
         not_found: given.text("not-found"),
+        partial: &partial,
     })
 }
 

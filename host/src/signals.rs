@@ -1,14 +1,20 @@
 //! Signals as events of a descriptor, so that one thread waits for them and for all else.
 
 use std::io;
+use std::iter;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::thread;
 
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::flag;
+use signal_hook::iterator::Signals as Forever;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
+use signal_hook::low_level;
+
+use sandserve_host::bundle::Partial;
 
 /// Signals of this process that are asked for here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +43,7 @@ impl Signals {
     pub(crate) fn new() -> io::Result<Signals> {
         let (read, write) = UnixStream::pair()?;
         let mut signals = vec![SIGTERM, SIGUSR1, SIGCHLD];
-        let of_terminals = [SIGINT, SIGQUIT, SIGHUP].into_iter();
-        signals.extend(of_terminals.filter(|&signal| !is_ignored(signal)));
+        signals.extend(of_terminals());
         ignore_file_size()?;
         SignalDelivery::with_pipe(read, write, SignalOnly, signals).map(Signals)
     }
@@ -69,6 +74,28 @@ impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.get_read().as_fd()
     }
+}
+
+/// Has an output that is not whole removed before a signal ends this process, as the signal does by default.
+///
+/// # Errors
+/// Descriptors, handlers or a thread that the system does not give.
+pub(crate) fn remove_before_end(partial: Arc<Partial>) -> io::Result<()> {
+    let mut signals = Forever::new(iter::once(SIGTERM).chain(of_terminals()))?;
+    ignore_file_size()?;
+    let wait = move || {
+        for signal in signals.forever() {
+            let _kept = partial.remove();
+            let _ = low_level::emulate_default_handler(signal);
+        }
+    };
+    thread::Builder::new().spawn(wait).map(drop)
+}
+
+/// Returns the signals of a terminal that are not ignored.
+fn of_terminals() -> impl Iterator<Item = i32> {
+    let signals = [SIGINT, SIGQUIT, SIGHUP].into_iter();
+    signals.filter(|&signal| !is_ignored(signal))
 }
 
 /// Turns a file that has become too large into an error of whoever writes to it, where the system would end

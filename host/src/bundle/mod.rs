@@ -28,6 +28,7 @@ use crate::{explain, say};
 use component::Frame;
 pub use component::Place;
 use output::Output;
+pub use output::Partial;
 use progress::{Progress, Work};
 use table::Table;
 use tree::{CHANGED, Found, Identity, Tree};
@@ -54,6 +55,8 @@ pub struct Order<'a> {
     pub compress: bool,
     /// A file that has to be there: the page of a 404.
     pub not_found: Option<&'a str>,
+    /// Where the name is of what is written, for whoever ends the process meanwhile.
+    pub partial: &'a Partial,
 }
 
 /// Makes the component. Says which files are left out, and returns what was done, in one line.
@@ -88,7 +91,7 @@ pub fn create(order: &Order) -> Result<String, String> {
     };
     check_size(size, size + component.len() as u64).map_err(cannot)?;
     let frame = Frame::new(component, size).ok_or("the component has no place for files")?;
-    let mut output = Output::create(order.output)?;
+    let mut output = Output::create(order.output, order.partial)?;
     output.write(&frame.before)?;
     // Here in their place when the digests are known.
     output.write(&table.to_bytes())?;
@@ -177,7 +180,9 @@ mod tests {
     fn a_file_that_changes_meanwhile_is_not_bundled() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("file.txt");
-        let mut output = Output::create(&directory.path().join("site.wasm")).expect("a file");
+        let partial = Partial::default();
+        let output = directory.path().join("site.wasm");
+        let mut output = Output::create(&output, &partial).expect("a file");
         let mut copy = |identity| {
             copy(
                 &path,

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use agreed::incomplete::PREFIX;
 
@@ -12,21 +13,40 @@ use crate::explain;
 /// The number of names that are tried for a file.
 const MAX_ATTEMPTS: u32 = 1000;
 
+/// The name that an output has until it is whole; none before and after.
+#[derive(Debug, Default)]
+pub struct Partial(Mutex<Option<PathBuf>>);
+
+impl Partial {
+    /// Removes an output that is not whole. None is begun or finished while the result is kept: a signal that ends the
+    /// process keeps it until then.
+    pub fn remove(&self) -> impl Sized {
+        let mut name = self.lock();
+        if let Some(name) = name.take() {
+            let _ = fs::remove_file(name);
+        }
+        name
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A file that is being written, beside its place.
 #[derive(Debug)]
-pub(crate) struct Output {
+pub(crate) struct Output<'p> {
     file: File,
-    /// The name that it has until it is whole.
-    partial: Option<PathBuf>,
+    partial: &'p Partial,
     path: PathBuf,
 }
 
-impl Output {
+impl<'p> Output<'p> {
     /// Begins the file that will be at `path`, in the place of one that may be there.
     ///
     /// # Errors
     /// In one line, why it cannot be written, as do the others.
-    pub(crate) fn create(path: &Path) -> Result<Output, String> {
+    pub(crate) fn create(path: &Path, partial: &'p Partial) -> Result<Self, String> {
         match fs::metadata(path) {
             _ if path.file_name().is_none() => return Err(cannot(path, "it is a directory")),
             Ok(metadata) if metadata.is_dir() => return Err(cannot(path, "it is a directory")),
@@ -34,11 +54,13 @@ impl Output {
             Ok(metadata) if !metadata.is_file() => return Err(cannot(path, "it is no file")),
             Ok(_) | Err(_) => {}
         }
-        let (file, partial) =
-            create_beside(path).map_err(|error| cannot(path, &explain(&error)))?;
+        let mut name = partial.lock();
+        let (file, beside) = create_beside(path).map_err(|error| cannot(path, &explain(&error)))?;
+        *name = Some(beside);
+        drop(name);
         Ok(Output {
             file,
-            partial: Some(partial),
+            partial,
             path: path.to_owned(),
         })
     }
@@ -57,27 +79,25 @@ impl Output {
     }
 
     /// Moves the file to its place. Returns its size.
-    pub(crate) fn finish(mut self) -> Result<u64, String> {
-        let path = self.path.clone();
-        let finished = || {
-            let size = self.file.metadata()?.len();
-            if let Some(partial) = &self.partial {
-                fs::rename(partial, &path)?;
+    pub(crate) fn finish(self) -> Result<u64, String> {
+        let mut name = self.partial.lock();
+        let moved = self.file.metadata().and_then(|metadata| {
+            if let Some(beside) = &*name {
+                fs::rename(beside, &self.path)?;
             }
-            Ok(size)
-        };
-        let size = finished().map_err(|error| cannot(&path, &explain(&error)))?;
-        self.partial = None;
+            Ok(metadata.len())
+        });
+        let size = moved.map_err(|error| cannot(&self.path, &explain(&error)))?;
+        *name = None;
+        drop(name);
         Ok(size)
     }
 }
 
-impl Drop for Output {
+impl Drop for Output<'_> {
     /// Removes what is not whole.
     fn drop(&mut self) {
-        if let Some(partial) = &self.partial {
-            let _ = fs::remove_file(partial);
-        }
+        drop(self.partial.remove());
     }
 }
 
@@ -115,8 +135,9 @@ mod tests {
     fn what_a_process_of_the_same_number_has_left_is_not_in_the_way() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("site.wasm");
-        let left = Output::create(&path).expect("a file");
-        let mut output = Output::create(&path).expect("another file");
+        let [of_left, partial] = [Partial::default(), Partial::default()];
+        let left = Output::create(&path, &of_left).expect("a file");
+        let mut output = Output::create(&path, &partial).expect("another file");
         output.write(b"whole").expect("written");
         assert_eq!(output.finish(), Ok(5));
         assert_eq!(fs::read(&path).expect("a file"), b"whole");

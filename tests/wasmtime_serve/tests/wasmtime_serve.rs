@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{ANSWERS, Response, Server, Site, answer, connect, example, names, request, told};
-use sandserve_host::bundle::{self, Order};
+use sandserve_host::bundle::{self, Order, Partial};
 use sandserve_host::{FILE_SERVER, Grant, HttpServer, Sandbox};
 
 /// Fields that a component may not send, and one that is another in another second.
@@ -196,6 +196,7 @@ fn a_bundle_needs_neither_directory_nor_flag() {
         with_environment: false,
         compress: false,
         not_found: None,
+        partial: &Partial::default(),
     })
     .expect("a bundle");
     let mut command = Command::new(env!("CARGO_BIN_EXE_wasmtime-serve"));
