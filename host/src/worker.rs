@@ -7,15 +7,15 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Arc, OnceLock};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use std::{fs, io, iter};
+use std::{fs, io, iter, net};
 
 use agreed::settings;
 use rustix::io::Errno;
 use sandserve_host::{
-    Grant, HttpServer, Load, Sandbox, Scripts, Shutdown, TlsConfig, ToStarter, cgi_server,
-    check_file, explain, flush_log, log_strikes, reason, remove_received, reopen_log, say,
+    Grant, HttpServer, Load, Sandbox, Scripts, Shutdown, TidyUp, TlsConfig, ToStarter, cgi_server,
+    check_file, explain, reason, reopen_log, say,
 };
 
 use crate::options::{Options, Tls};
@@ -36,8 +36,8 @@ const IDLE_LOOKS: u32 = 4;
 /// Openings of a root whose name comes to mean another meanwhile. The supervisor hears of one that goes on.
 const MAX_ATTEMPTS: usize = 3;
 
-/// Serves `listeners` until the supervisor behind `stream` ends that. Returns the exit status, having said
-/// why if it is not 0. `self_signed` is the certificate made for this run, which every generation has; listeners
+/// Serves `listeners` until the supervisor behind `stream` ends that, and ends the process then: with status 0, or with 1,
+/// having said why. Returns where it cannot even hear the supervisor. `self_signed` is the certificate made for this run, which every generation has; listeners
 /// that `are_inherited` go on when the server ends. The `first` worker says what it has given up. Scripts are started
 /// by `starter`.
 pub(crate) fn work(
@@ -48,51 +48,51 @@ pub(crate) fn work(
     stream: UnixStream,
     listeners: Vec<TcpListener>,
     starter: Option<ToStarter>,
-) -> u8 {
+) {
+    let tidy_up = TidyUp::new(starter.clone());
     let starter = starter.as_ref();
     let confinement = confine::begin(options);
-    let served = heed(&stream, starter)
-        .map_err(one_line("cannot hear the supervisor"))
-        .and_then(|shutdown| {
-            let make = || {
-                let server = server(options, self_signed, &listeners, starter)?;
-                Ok(match are_inherited {
-                    true => server.inherited(),
-                    false => server,
-                })
-            };
-            let root_of_scripts = match starter.map(ToStarter::wait_until_ready).transpose() {
-                Ok(root) => root,
-                // A system that cannot run scripts is why, and is said better by who finds out here.
-                Err(error) => {
-                    make()?;
-                    return Err(one_line("cannot run scripts")(error));
-                }
-            };
-            let directories = Directories::new(options, root_of_scripts);
-            let confine = || {
-                let confinement = confinement.finish();
-                let is_told = is_first && !options.quiet;
-                if let Some(line) = confinement
-                    .told()
-                    .filter(|_| is_told || confinement.lacks())
-                {
-                    say(line);
-                }
-            };
-            serve(directories, make, confine, &stream, &shutdown)
-        });
-    tidy_up(starter);
-    match served {
-        Ok(()) => 0,
-        Err(message) => {
-            say(message);
-            1
-        }
-    }
+    let course = Arc::<Course>::default();
+    let hearing = match hear(&stream, course.clone(), tidy_up) {
+        Ok(hearing) => hearing,
+        Err(error) => return say(one_line("cannot hear the supervisor")(error)),
+    };
+    let served = || {
+        let make = || {
+            let server = server(options, self_signed, &listeners, starter)?;
+            Ok(match are_inherited {
+                true => server.inherited(),
+                false => server,
+            })
+        };
+        let root_of_scripts = match starter.map(ToStarter::wait_until_ready).transpose() {
+            Ok(root) => root,
+            // A system that cannot run scripts is why, and is said better by who finds out here.
+            Err(error) => {
+                make()?;
+                return Err(one_line("cannot run scripts")(error));
+            }
+        };
+        let directories = Directories::new(options, root_of_scripts);
+        let confine = || {
+            let confinement = confinement.finish();
+            let is_told = is_first && !options.quiet;
+            if let Some(line) = confinement
+                .told()
+                .filter(|_| is_told || confinement.lacks())
+            {
+                say(line);
+            }
+        };
+        serve(directories, make, confine, &stream, &course.server)
+    };
+    let _ = course.served.set(served());
+    // There is no more to hear: the thread that does ends the process.
+    let _ = stream.shutdown(net::Shutdown::Read);
+    let _ = hearing.join();
 }
 
-/// Which directory a name means, as device and inode.
+/// The directory that a name means, as device and inode.
 type Identity = (u64, u64);
 
 /// The names of directories that are served, the root first, and which directories they mean.
@@ -254,43 +254,49 @@ fn server(
     })
 }
 
-/// Removes what would outlive the process, and writes the last lines of the log, counts of strikes among them.
-fn tidy_up(starter: Option<&ToStarter>) {
-    remove_received();
-    if let Some(starter) = starter {
-        starter.say_farewell();
-    }
-    log_strikes();
-    flush_log();
+/// The course of a worker, as far as others than its first thread go by it.
+#[derive(Default)]
+struct Course {
+    /// The means to let the server finish, once there is one.
+    server: OnceLock<Shutdown>,
+    /// The outcome of serving, in one line where that has failed.
+    served: OnceLock<Result<(), String>>,
 }
 
-/// Does as the supervisor says from now on. Returns where the means to let the server finish belong, once there
-/// is a server.
-fn heed(stream: &UnixStream, starter: Option<&ToStarter>) -> io::Result<Arc<OnceLock<Shutdown>>> {
-    let starter = starter.cloned();
-    let mut words = stream.try_clone()?;
-    let shutdown = Arc::<OnceLock<Shutdown>>::default();
-    let server = shutdown.clone();
+/// Does as the supervisor says, from a thread of its own. That thread ends the process and has `tidy_up` alone: both where
+/// the supervisor asks for an end at once, and where serving has ended.
+fn hear(stream: &UnixStream, course: Arc<Course>, tidy_up: TidyUp) -> io::Result<JoinHandle<()>> {
+    let words = stream.try_clone()?;
     thread::Builder::new().spawn(move || {
-        loop {
-            let mut word = [QUIT];
-            // A supervisor that has gone takes its workers along.
-            let word = match words.read(&mut word) {
-                Ok(1) => word[0],
-                _ => QUIT,
-            };
-            match (word, server.get()) {
-                (REOPEN_LOG, _) => reopen_log(),
-                (RETIRE, Some(shutdown)) => shutdown.retire(),
-                (STOP, Some(shutdown)) => shutdown.shutdown(),
-                _ => {
-                    tidy_up(starter.as_ref());
-                    process::exit(0);
-                }
+        heed(words, &course.server);
+        drop(tidy_up);
+        let status = match course.served.get() {
+            Some(Err(message)) => {
+                say(message);
+                1
             }
+            Some(Ok(())) | None => 0,
+        };
+        process::exit(status)
+    })
+}
+
+/// Does as the supervisor says until there is nothing more to hear, or the end is asked for at once.
+fn heed(mut words: UnixStream, server: &OnceLock<Shutdown>) {
+    loop {
+        let mut word = [QUIT];
+        // A supervisor that has gone takes its workers along.
+        let word = match words.read(&mut word) {
+            Ok(1) => word[0],
+            _ => QUIT,
+        };
+        match (word, server.get()) {
+            (REOPEN_LOG, _) => reopen_log(),
+            (RETIRE, Some(shutdown)) => shutdown.retire(),
+            (STOP, Some(shutdown)) => shutdown.shutdown(),
+            _ => return,
         }
-    })?;
-    Ok(shutdown)
+    }
 }
 
 fn sandbox(options: &Options, starter: Option<&ToStarter>) -> Result<Sandbox, String> {

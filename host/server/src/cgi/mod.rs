@@ -43,7 +43,8 @@ use slots::Slots;
 use starter::Order;
 use wasm::Programs;
 
-pub use program::{ScriptLimits, end_all};
+pub use program::ScriptLimits;
+pub(crate) use program::end_all;
 pub use starter::{OfWorker, ScriptStarter, ToStarter, end_children, starter_socket};
 
 const INTERFACE: &str = "sandserve:http/cgi@0.2.0";

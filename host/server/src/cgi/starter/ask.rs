@@ -83,7 +83,7 @@ impl ToStarter {
 
     /// Tells the starter that there will be no more orders: what finished scripts have left running may go on.
     /// A worker that ends without is taken for dead, and all its scripts are ended.
-    pub fn say_farewell(&self) {
+    pub(crate) fn say_farewell(&self) {
         // A starter that does not hear of it ends what runs.
         let _ = rustix::net::send(
             &*self.0,
