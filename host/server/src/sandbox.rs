@@ -533,7 +533,7 @@ impl Instance {
         socket: &Arc<Socket>,
         info: Info,
         head: Head,
-        burst: Option<Burst>,
+        burst: Burst,
     ) -> Result<Served> {
         let Some(store) = &mut self.store else {
             return Err(Error::msg("the instance has gone"));
