@@ -37,9 +37,9 @@ const IDLE_LOOKS: u32 = 4;
 const MAX_ATTEMPTS: usize = 3;
 
 /// Serves `listeners` until the supervisor behind `stream` ends that, and ends the process then: with status 0, or with 1,
-/// having said why. Returns where it cannot even hear the supervisor. `self_signed` is the certificate made for this run, which every generation has; listeners
-/// that `are_inherited` go on when the server ends. The `first` worker says what it has given up. Scripts are started
-/// by `starter`.
+/// having said why. Returns where it cannot even hear the supervisor. `self_signed` is the certificate made for this run,
+/// which every generation has; listeners that `are_inherited` go on when the server ends. The `first` worker says what it
+/// has given up. Scripts are started by `starter`.
 pub(crate) fn work(
     options: &Options,
     self_signed: Option<&TlsConfig>,
