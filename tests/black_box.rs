@@ -33,6 +33,7 @@ mod malformed;
 mod never_down;
 mod proxy;
 mod range;
+mod rooms;
 mod sandbox;
 mod serving;
 mod shapes;

@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
-use wasi::io::streams::{InputStream, OutputStream, StreamError};
+use wasi::io::streams::{InputStream, OutputStream};
 
 use crate::http1::body::Outgoing;
+use crate::http1::streams::{splice_all, stream_error};
 
 /// Bytes that are gathered before they are passed on, so that a head and a small body go together.
 const BUFFER_SIZE: usize = 32 * 1024;
@@ -297,36 +298,4 @@ impl Write for Wfile<'_> {
             Sink::Response(response) => response.flush(),
         }
     }
-}
-
-/// Copies `length` bytes from `source` to `stream`.
-pub(crate) fn splice_all(
-    stream: &OutputStream,
-    source: &InputStream,
-    length: u64,
-) -> io::Result<()> {
-    let mut left = length;
-    while left > 0 {
-        match stream.blocking_splice(source, left) {
-            Ok(copied) => left -= copied.min(left),
-            Err(StreamError::Closed) => return Err(ended_early()),
-            Err(error) => return Err(stream_error(error)),
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn stream_error(error: StreamError) -> io::Error {
-    match error {
-        StreamError::Closed => io::ErrorKind::BrokenPipe.into(),
-        StreamError::LastOperationFailed(error) => {
-            io::Error::new(io::ErrorKind::ConnectionAborted, error.to_debug_string())
-        }
-    }
-}
-
-/// Returns the error of a file that was truncated meanwhile.
-pub(crate) fn ended_early() -> io::Error {
-    let reason = "a file has become shorter while it was sent";
-    io::Error::new(io::ErrorKind::InvalidData, reason)
 }

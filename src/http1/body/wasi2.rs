@@ -7,8 +7,7 @@ use wasi::http::types::{Fields, OutgoingBody, OutgoingResponse, ResponseOutparam
 use wasi::io::streams::{InputStream, OutputStream};
 
 use super::{parse_head, without_head};
-use crate::http1::rfile::received;
-use crate::http1::wfile::{splice_all, stream_error};
+use crate::http1::streams::{received, splice_all, stream_error};
 
 /// The content of a request, if it has any.
 pub(crate) struct Incoming(Option<InputStream>);

@@ -16,7 +16,7 @@ use wasip3::wit_bindgen::{
 use wasip3::{wit_future, wit_stream};
 
 use super::{parse_head, without_head};
-use crate::http1::wfile::{ended_early, stream_error};
+use crate::http1::streams::{ended_early, stream_error};
 
 /// The most bytes that are read at once, of content or of a file: as many as the host gives.
 const PIECE_SIZE: u64 = 64 * 1024;
@@ -34,7 +34,7 @@ pub(crate) enum Incoming {
 /// A reader of the content of a request.
 pub(crate) struct Reader {
     stream: StreamReader<u8>,
-    /// What stands in the place of trailers: only that tells an end from content that breaks off.
+    /// The outcome of the content, in the place of trailers: it alone tells an end from content that breaks off.
     end: FutureReader<Result<Option<Trailers>, ErrorCode>>,
     /// Tells the host, when it is dropped, that nothing is wrong with the content.
     _result: FutureWriter<Result<(), ErrorCode>>,
@@ -95,7 +95,7 @@ pub(crate) struct Outgoing {
 /// A part of the content.
 enum Piece {
     Bytes(Vec<u8>),
-    /// So many bytes of a file.
+    /// The next bytes of a file, as many.
     File(InputStream, u64),
 }
 

@@ -21,8 +21,8 @@ use tokio::process::Child;
 use super::name;
 use super::open::Opened;
 use super::pipe::Ends;
-use super::script::Work;
-use super::starter::Order;
+use super::starter::message::Order;
+use super::work::Work;
 use super::{End, Refusal, end};
 use crate::lock::lock;
 

@@ -22,8 +22,8 @@ use tokio::time::{sleep, timeout};
 use super::message::{Answer, MAX_ANSWER, Order};
 use super::{FAREWELL, HELLO, SCRIPT};
 use crate::cgi::pipe::Ends;
-use crate::cgi::script::Work;
 use crate::cgi::slots::Slot;
+use crate::cgi::work::Work;
 use crate::cgi::{End, Refusal};
 
 /// The time that a starter has to say that it is there.
