@@ -1,4 +1,4 @@
-//! Who is let in by `--auth` and `--auth-file`, and what others get to know.
+//! Users let in by `--auth` and `--auth-file`, and what others get to know.
 
 use std::fs;
 use std::process::Command;

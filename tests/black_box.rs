@@ -34,6 +34,7 @@ mod malformed;
 mod never_down;
 mod proxy;
 mod range;
+mod rooms;
 mod sandbox;
 mod serving;
 mod shapes;

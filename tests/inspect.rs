@@ -1,4 +1,4 @@
-//! What `sandserve inspect` tells: of a component, and of what it would be given and held by.
+//! The words of `sandserve inspect`: of a component, and of what it would be given and held by.
 
 use std::fs;
 use std::path::Path;

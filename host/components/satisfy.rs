@@ -22,7 +22,7 @@ enum Stub {
     EmptyList,
     /// `(result)`: returns `none`.
     Nothing,
-    /// Is never called, or only to end the instance.
+    /// A trap: the function is never called, or only to end the instance.
     Trap,
 }
 

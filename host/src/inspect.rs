@@ -23,7 +23,7 @@ struct Inspected {
     component: Component,
     grants: Grants,
     limits: Limits,
-    /// That of this process, confined as one that serves is.
+    /// The confinement of this process, which is that of one that serves.
     confinement: Confinement,
 }
 

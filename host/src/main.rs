@@ -223,7 +223,7 @@ fn self_signed(options: &Options, addresses: &[Address]) -> Result<Option<TlsCon
     };
     let address = addresses.iter().find_map(|address| match address {
         Address::Tcp(address) => Some(address.ip()),
-        Address::Unix(_) => None,
+        _ => None,
     });
     https::self_signed(options.bind.as_deref(), address).map(Some)
 }
@@ -272,6 +272,8 @@ fn announce(options: &Options, addresses: &[Address]) {
                     path.display()
                 ))
             }
+            // Nothing listens anywhere else.
+            _ => {}
         }
     }
 }

@@ -63,8 +63,8 @@ pub(crate) enum Ended {
 }
 
 /// The work of a worker, with its end of the stream to the supervisor, the listeners, and its end of the socket to
-/// the process that starts its scripts. Returns the exit status of the process.
-pub(crate) type Work<'w> = dyn Fn(UnixStream, Vec<TcpListener>, Option<ToStarter>) -> u8 + 'w;
+/// the process that starts its scripts. The work ends the process; one that returns has failed.
+pub(crate) type Work<'w> = dyn Fn(UnixStream, Vec<TcpListener>, Option<ToStarter>) + 'w;
 
 /// The things that outlive a worker.
 pub(crate) struct Kept {
@@ -88,7 +88,7 @@ pub(crate) struct Supervisor<'w> {
     workers: Vec<Worker>,
     starters: Vec<Starter>,
     scripts: Option<Plan>,
-    /// This process belonged to a terminal when it started.
+    /// The process belonged to a terminal when it started.
     had_terminal: bool,
     renews: bool,
     grace: Duration,
@@ -423,7 +423,8 @@ impl<'w> Supervisor<'w> {
             // Only the supervisor may hold its ends of the streams: a worker knows by them that it has gone.
             drop(ours);
             let listeners = self.give_up();
-            process::exit((self.work)(theirs, listeners, to_starter).into())
+            (self.work)(theirs, listeners, to_starter);
+            process::exit(1)
         };
         self.workers.push(Worker {
             id,

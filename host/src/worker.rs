@@ -8,16 +8,16 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Arc, OnceLock};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use std::{fs, io, iter};
+use std::{fs, io, iter, net};
 
 use agreed::settings;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use sandserve_host::{
-    Grant, HttpServer, Load, Sandbox, Scripts, Shutdown, TlsConfig, ToStarter, cgi_server,
-    check_file, explain, flush_log, log_strikes, reason, remove_received, reopen_log, say,
+    Grant, HttpServer, Load, Sandbox, Scripts, Shutdown, TidyUp, TlsConfig, ToStarter, cgi_server,
+    check_file, explain, reason, reopen_log, say,
 };
 use wasmtime::PoolingAllocationConfig;
 
@@ -41,10 +41,10 @@ const STATUS: usize = 4096;
 /// Openings of a root whose name comes to mean another meanwhile. The supervisor hears of one that goes on.
 const MAX_ATTEMPTS: usize = 3;
 
-/// Serves `listeners` until the supervisor behind `stream` ends that. Returns the exit status, having said
-/// why if it is not 0. `self_signed` is the certificate made for this run, which every generation has; listeners
-/// that `are_inherited` go on when the server ends. The `first` worker says what it has given up. Scripts are started
-/// by `starter`.
+/// Serves `listeners` until the supervisor behind `stream` ends that, and ends the process then: with status 0, or with 1,
+/// having said why. Returns where it cannot even hear the supervisor. `self_signed` is the certificate made for this run,
+/// which every generation has; listeners that `are_inherited` go on when the server ends. The `first` worker says what it
+/// has given up. Scripts are started by `starter`.
 pub(crate) fn work(
     options: &Options,
     self_signed: Option<&TlsConfig>,
@@ -53,7 +53,8 @@ pub(crate) fn work(
     stream: UnixStream,
     listeners: Vec<TcpListener>,
     starter: Option<ToStarter>,
-) -> u8 {
+) {
+    let tidy_up = TidyUp::new(starter.clone());
     let starter = starter.as_ref();
     let begun = Inputs::read(options, self_signed).and_then(|inputs| {
         // Engines look for written pages in a file of the process. Who is another user, or confined, opens it no more.
@@ -62,49 +63,52 @@ pub(crate) fn work(
         let (mut directories, memory) = (Directories::new(options), Memory::new());
         let confinement = confine::begin(options);
         directories.are_kept_to = confinement.reads_directories_only();
-        let shutdown = heed(&stream, starter).map_err(one_line("cannot hear the supervisor"))?;
-        Ok((inputs, (directories, memory), confinement, shutdown))
+        Ok((inputs, directories, memory, confinement))
     });
-    let served = begun.and_then(
-        |(inputs, (mut directories, memory), confinement, shutdown)| {
-            let listeners = &listeners;
-            let make = move || {
-                let server = server(options, &inputs, listeners, starter)?;
-                Ok(match are_inherited {
-                    true => server.inherited(),
-                    false => server,
-                })
-            };
-            let root_of_scripts = match starter.map(ToStarter::wait_until_ready).transpose() {
-                Ok(root) => root,
-                // A system that cannot run scripts is why, and is said better by who finds out here.
-                Err(error) => {
-                    make()?;
-                    return Err(one_line("cannot run scripts")(error));
-                }
-            };
-            directories.root_of_scripts = root_of_scripts;
-            let confine = || {
-                let confinement = confinement.finish();
-                let is_told = is_first && !options.quiet;
-                if let Some(line) = confinement
-                    .told()
-                    .filter(|_| is_told || confinement.lacks())
-                {
-                    say(line);
-                }
-            };
-            serve((directories, memory), make, confine, &stream, &shutdown)
-        },
-    );
-    tidy_up(starter);
-    match served {
-        Ok(()) => 0,
-        Err(message) => {
-            say(message);
-            1
-        }
-    }
+    let course = Arc::<Course>::default();
+    let hearing = match hear(&stream, course.clone(), tidy_up) {
+        Ok(hearing) => hearing,
+        Err(error) => return say(one_line("cannot hear the supervisor")(error)),
+    };
+    let served = begun.and_then(|(inputs, mut directories, memory, confinement)| {
+        let make = || {
+            let server = server(options, &inputs, &listeners, starter)?;
+            Ok(match are_inherited {
+                true => server.inherited(),
+                false => server,
+            })
+        };
+        let root_of_scripts = match starter.map(ToStarter::wait_until_ready).transpose() {
+            Ok(root) => root,
+            // A system that cannot run scripts is why, and is said better by who finds out here.
+            Err(error) => {
+                make()?;
+                return Err(one_line("cannot run scripts")(error));
+            }
+        };
+        directories.root_of_scripts = root_of_scripts;
+        let confine = || {
+            let confinement = confinement.finish();
+            let is_told = is_first && !options.quiet;
+            if let Some(line) = confinement
+                .told()
+                .filter(|_| is_told || confinement.lacks())
+            {
+                say(line);
+            }
+        };
+        serve(
+            (directories, memory),
+            make,
+            confine,
+            &stream,
+            &course.server,
+        )
+    });
+    let _ = course.served.set(served);
+    // There is no more to hear: the thread that does ends the process.
+    let _ = stream.shutdown(net::Shutdown::Read);
+    let _ = hearing.join();
 }
 
 /// Becomes the user that `options` name, if they name one.
@@ -155,7 +159,7 @@ impl Inputs {
     }
 }
 
-/// Which directory a name means, as device and inode.
+/// The directory that a name means, as device and inode.
 type Identity = (u64, u64);
 
 /// The names of directories that are served, the root first, and which directories they mean.
@@ -341,43 +345,49 @@ fn server(
     })
 }
 
-/// Removes what would outlive the process, and writes the last lines of the log, counts of strikes among them.
-fn tidy_up(starter: Option<&ToStarter>) {
-    remove_received();
-    if let Some(starter) = starter {
-        starter.say_farewell();
-    }
-    log_strikes();
-    flush_log();
+/// The course of a worker, as far as others than its first thread go by it.
+#[derive(Default)]
+struct Course {
+    /// The means to let the server finish, once there is one.
+    server: OnceLock<Shutdown>,
+    /// The outcome of serving, in one line where that has failed.
+    served: OnceLock<Result<(), String>>,
 }
 
-/// Does as the supervisor says from now on. Returns where the means to let the server finish belong, once there
-/// is a server.
-fn heed(stream: &UnixStream, starter: Option<&ToStarter>) -> io::Result<Arc<OnceLock<Shutdown>>> {
-    let starter = starter.cloned();
-    let mut words = stream.try_clone()?;
-    let shutdown = Arc::<OnceLock<Shutdown>>::default();
-    let server = shutdown.clone();
+/// Does as the supervisor says, from a thread of its own. That thread ends the process and has `tidy_up` alone: both where
+/// the supervisor asks for an end at once, and where serving has ended.
+fn hear(stream: &UnixStream, course: Arc<Course>, tidy_up: TidyUp) -> io::Result<JoinHandle<()>> {
+    let words = stream.try_clone()?;
     thread::Builder::new().spawn(move || {
-        loop {
-            let mut word = [QUIT];
-            // A supervisor that has gone takes its workers along.
-            let word = match words.read(&mut word) {
-                Ok(1) => word[0],
-                _ => QUIT,
-            };
-            match (word, server.get()) {
-                (REOPEN_LOG, _) => reopen_log(),
-                (RETIRE, Some(shutdown)) => shutdown.retire(),
-                (STOP, Some(shutdown)) => shutdown.shutdown(),
-                _ => {
-                    tidy_up(starter.as_ref());
-                    process::exit(0);
-                }
+        heed(words, &course.server);
+        drop(tidy_up);
+        let status = match course.served.get() {
+            Some(Err(message)) => {
+                say(message);
+                1
             }
+            Some(Ok(())) | None => 0,
+        };
+        process::exit(status)
+    })
+}
+
+/// Does as the supervisor says until there is nothing more to hear, or the end is asked for at once.
+fn heed(mut words: UnixStream, server: &OnceLock<Shutdown>) {
+    loop {
+        let mut word = [QUIT];
+        // A supervisor that has gone takes its workers along.
+        let word = match words.read(&mut word) {
+            Ok(1) => word[0],
+            _ => QUIT,
+        };
+        match (word, server.get()) {
+            (REOPEN_LOG, _) => reopen_log(),
+            (RETIRE, Some(shutdown)) => shutdown.retire(),
+            (STOP, Some(shutdown)) => shutdown.shutdown(),
+            _ => return,
         }
-    })?;
-    Ok(shutdown)
+    }
 }
 
 fn sandbox(

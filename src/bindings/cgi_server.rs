@@ -47,12 +47,12 @@ pub mod sandserve {
             use super::super::super::_rt;
             pub type InputStream = super::super::super::__with_name2::InputStream;
             pub type OutputStream = super::super::super::__with_name2::OutputStream;
-            /// Why a script does not run.
+            /// The reason why a script does not run.
             #[derive(Clone)]
             pub enum Refusal {
                 /// Nothing beneath the root has this path.
                 NotFound,
-                /// It is not a file, or not one that can be run.
+                /// The path is not that of a file, or not of one that can be run.
                 NotExecutable,
                 /// As many run as may, and too many wait, or this one has waited for too long: it may be tried again.
                 Busy,
@@ -85,7 +85,7 @@ pub mod sandserve {
                 }
             }
             impl ::core::error::Error for Refusal {}
-            /// How a script has ended.
+            /// The end of a script.
             #[derive(Clone)]
             pub enum End {
                 /// By itself, with this status.
@@ -157,13 +157,13 @@ pub mod sandserve {
                     }
                 }
             }
-            /// What a script and its caller hold together.
+            /// A script that was started, and the caller's ends of its streams.
             pub struct Running {
                 pub script: Script,
-                /// Its standard input, which ends when this is dropped. A stream that takes bytes again
+                /// The standard input of the script, which ends when this is dropped. A stream that takes bytes again
                 /// (`check-write`) has passed on all before.
                 pub stdin: OutputStream,
-                /// Its standard output.
+                /// The standard output of the script.
                 pub stdout: InputStream,
             }
             impl ::core::fmt::Debug for Running {
@@ -502,7 +502,7 @@ pub mod exports {
         pub mod http {
             /// One accepted connection, as raw bytes: the component parses HTTP, the host only moves bytes.
             ///
-            /// What a host of this interface promises beyond WASI:
+            /// A host of this interface promises beyond WASI:
             /// - `wasi:filesystem` `open-at` never blocks: a FIFO or a device opens at once, so that the
             ///   component can look at what it opened instead of asking first and racing with a change.
             /// - Names and paths of `wasi:filesystem` that are not UTF-8 pass as text: each byte of what is not UTF-8, 0x80 to 0xFF, is
@@ -551,7 +551,7 @@ pub mod exports {
                             .finish()
                     }
                 }
-                /// Who is on the other end, who on ours, and whether the bytes are encrypted between the two.
+                /// The parties on the other end and on ours, and whether the bytes are encrypted between the two.
                 #[derive(Clone)]
                 pub struct Info {
                     /// The client, which a proxy may speak for: then its port is 0 where the proxy does not tell it. All
@@ -612,7 +612,7 @@ pub mod exports {
                         }
                     }
                 }
-                /// What the host does with the connection after `serve`.
+                /// The steps that the host takes with the connection after `serve`.
                 #[derive(Clone, Copy)]
                 pub enum Next {
                     /// Wait for the next request and call `serve` again, on this instance, on a fresh one, or on another that

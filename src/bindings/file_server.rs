@@ -40,7 +40,7 @@ pub mod exports {
         pub mod http {
             /// One accepted connection, as raw bytes: the component parses HTTP, the host only moves bytes.
             ///
-            /// What a host of this interface promises beyond WASI:
+            /// A host of this interface promises beyond WASI:
             /// - `wasi:filesystem` `open-at` never blocks: a FIFO or a device opens at once, so that the
             ///   component can look at what it opened instead of asking first and racing with a change.
             /// - Names and paths of `wasi:filesystem` that are not UTF-8 pass as text: each byte of what is not UTF-8, 0x80 to 0xFF, is
@@ -89,7 +89,7 @@ pub mod exports {
                             .finish()
                     }
                 }
-                /// Who is on the other end, who on ours, and whether the bytes are encrypted between the two.
+                /// The parties on the other end and on ours, and whether the bytes are encrypted between the two.
                 #[derive(Clone)]
                 pub struct Info {
                     /// The client, which a proxy may speak for: then its port is 0 where the proxy does not tell it. All
@@ -150,7 +150,7 @@ pub mod exports {
                         }
                     }
                 }
-                /// What the host does with the connection after `serve`.
+                /// The steps that the host takes with the connection after `serve`.
                 #[derive(Clone, Copy)]
                 pub enum Next {
                     /// Wait for the next request and call `serve` again, on this instance, on a fresh one, or on another that

@@ -3,7 +3,8 @@
 
 use wasi::clocks::wall_clock::Datetime;
 
-use crate::files::open::{Digest, File};
+use crate::files::filesystem::Digest;
+use crate::files::open::File;
 use crate::http1::date::{not_in_the_future, parse_http_date};
 use crate::http1::request::Request;
 

@@ -8,8 +8,8 @@ use agreed::file_names;
 use wasi::clocks::wall_clock::Datetime;
 
 use crate::files::filesystem::{
-    self, Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, OpenFlags,
-    PathFlags, get_directories,
+    self, Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, Digest, ErrorCode,
+    OpenFlags, PathFlags, get_directories,
 };
 use crate::files::path::LocalPath;
 
@@ -57,9 +57,6 @@ pub(crate) fn reason(error: ErrorCode) -> &'static str {
         _ => "the file system has refused",
     }
 }
-
-/// The start of a digest: as much as no two contents have in common.
-pub(crate) type Digest = [u64; 2];
 
 /// A regular file, open for reading.
 #[non_exhaustive]

@@ -6,7 +6,7 @@
 //! 3. `weights` and `date` read the values of fields that many decide by.
 //! 4. `status` has the words of a status line, and `wfile` sends the answer.
 //!
-//! Where a host has parsed the request, `body` stands in the place of the connection.
+//! `body` stands in the place of the connection where a host has parsed the request. Both move bytes by `streams` of WASI.
 
 pub(crate) mod authority;
 pub(crate) mod body;
@@ -16,6 +16,7 @@ pub(crate) mod parse;
 pub(crate) mod request;
 pub(crate) mod rfile;
 pub(crate) mod status;
+pub(crate) mod streams;
 pub(crate) mod target;
 pub(crate) mod weights;
 pub(crate) mod wfile;

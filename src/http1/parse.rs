@@ -76,6 +76,43 @@ enum Stop {
     Refused(Refusal),
 }
 
+#[cfg(feature = "cgi")]
+impl Request {
+    /// Returns the request without content for what is at `target`, in place of this one; `None` if there can be none. The
+    /// log shows the line that the client has sent.
+    pub(crate) fn at(&self, target: &str) -> Option<Request> {
+        let method = match self.command() {
+            "HEAD" => "HEAD",
+            _ => "GET",
+        };
+        let line = format!("{method} {target} {}\r\n", self.version.as_str());
+        let mut head = line.into_bytes();
+        for (name, value) in self.headers().lines() {
+            let is_of_content = [
+                "content-length",
+                "content-type",
+                "transfer-encoding",
+                "expect",
+            ]
+            .iter()
+            .any(|field| name.eq_ignore_ascii_case(field));
+            if !is_of_content {
+                head.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
+            }
+        }
+        head.extend(b"\r\n");
+        let Parsed::Complete(mut request, _) = parse(&head) else {
+            return None;
+        };
+        let start = request.bytes.len();
+        request.bytes.extend(&self.bytes[self.requestline.clone()]);
+        request.requestline = start..request.bytes.len();
+        request.user.clone_from(&self.user);
+        request.redirects = self.redirects.saturating_add(1);
+        Some(request)
+    }
+}
+
 struct Parser<'a> {
     bytes: &'a [u8],
     /// Set where empty lines came first: an old client, treated with the leniency of RFC 9112 2.2.

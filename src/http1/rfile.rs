@@ -10,6 +10,7 @@ use crate::http1::body::Incoming;
 use crate::http1::chunked::Decoder;
 use crate::http1::parse::{Parsed, Refusal, may_be_complete, parse, refuse_truncated};
 use crate::http1::request::{Framing, Request};
+use crate::http1::streams::received;
 
 /// Bytes of content that are asked of a stream at once.
 const READ_SIZE: u64 = 64 * 1024;
@@ -62,7 +63,7 @@ enum Content {
     Chunked(Decoder),
     /// Up to the end of the stream: the host has already taken the framing off.
     Stream,
-    /// Whatever comes until the connection ends: it has been upgraded, and brings no more requests.
+    /// All that comes until the connection ends: it has been upgraded, and brings no more requests.
     Raw,
     /// Nobody can tell: its framing is broken, or the head before it.
     Broken,
@@ -363,18 +364,6 @@ impl<'a> Rfile<'a> {
 
 /// The result of reading from a stream.
 type Received = Result<Vec<u8>, StreamError>;
-
-/// Returns what a stream has given; `None` at its end.
-pub(crate) fn received(read: Received) -> io::Result<Option<Vec<u8>>> {
-    match read {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(StreamError::Closed) => Ok(None),
-        Err(StreamError::LastOperationFailed(error)) => {
-            let reason = error.to_debug_string();
-            Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason))
-        }
-    }
-}
 
 enum Fill {
     Some,

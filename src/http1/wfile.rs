@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
-use wasi::io::streams::{InputStream, OutputStream, StreamError};
+use wasi::io::streams::{InputStream, OutputStream};
 
 use crate::http1::body::Outgoing;
+use crate::http1::streams::{splice_all, stream_error};
 
 /// Bytes that are gathered before they are passed on, so that a head and a small body go together.
 const BUFFER_SIZE: usize = 32 * 1024;
@@ -315,36 +316,4 @@ impl Write for Wfile<'_> {
             Sink::Gathered(_) => Ok(()),
         }
     }
-}
-
-/// Copies `length` bytes from `source` to `stream`. Returns the number of bytes copied: a host may have copied more.
-pub(crate) fn splice_all(
-    stream: &OutputStream,
-    source: &InputStream,
-    length: u64,
-) -> io::Result<u64> {
-    let mut copied = 0;
-    while copied < length {
-        match stream.blocking_splice(source, length - copied) {
-            Ok(more) => copied = copied.saturating_add(more),
-            Err(StreamError::Closed) => return Err(ended_early()),
-            Err(error) => return Err(stream_error(error)),
-        }
-    }
-    Ok(copied)
-}
-
-pub(crate) fn stream_error(error: StreamError) -> io::Error {
-    match error {
-        StreamError::Closed => io::ErrorKind::BrokenPipe.into(),
-        StreamError::LastOperationFailed(error) => {
-            io::Error::new(io::ErrorKind::ConnectionAborted, error.to_debug_string())
-        }
-    }
-}
-
-/// Returns the error of a file that was truncated meanwhile.
-pub(crate) fn ended_early() -> io::Error {
-    let reason = "a file has become shorter while it was sent";
-    io::Error::new(io::ErrorKind::InvalidData, reason)
 }

@@ -1,4 +1,4 @@
-//! Who may have what is served: Basic authentication (RFC 7617), for `--auth` and `--auth-file`.
+//! The users who may have what is served: Basic authentication (RFC 7617), for `--auth` and `--auth-file`.
 
 use std::cell::RefCell;
 
@@ -36,7 +36,7 @@ pub(crate) enum Verdict {
 /// The way in for a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// This user has proved to be one.
+    /// A user has proved to be one, of this name.
     User(String),
     /// Nobody has, with a password that was wrong or without one (401).
     Nobody,

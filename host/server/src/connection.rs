@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::time::error::Elapsed;
 use tokio::time::{Sleep, sleep, timeout};
 use wasmtime::Error;
 use wasmtime::component::ResourceTableError;
@@ -162,7 +163,7 @@ impl Connection {
                 Ok(Arrived::Unfinished) => Ok(Head::Unfinished),
                 Ok(Arrived::Late) => Err(Refusal::RequestTimeout),
                 Ok(Arrived::Nothing) => {
-                    self.tell_struck(self.party(&behind));
+                    self.tell_struck(self.party(behind.as_deref()));
                     return self.end().await;
                 }
                 Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
@@ -174,7 +175,7 @@ impl Connection {
             let in_hand = InHand(Some(&self.socket));
             let outcome = match (head, self.learn_from_head(head.ok(), &mut behind)) {
                 (_, Err(TooMany)) => {
-                    self.strike(self.party(&behind), Limit::PerAddress);
+                    self.strike(self.party(behind.as_deref()), Limit::PerAddress);
                     self.refuse(Refusal::ServiceUnavailable)
                 }
                 (Ok(head), Ok(())) => {
@@ -184,16 +185,10 @@ impl Connection {
                     };
                     let behind = behind.as_deref();
                     // In a box, as are other short or rare states, so that idle connections are small.
-                    match &self.single {
-                        None => {
-                            let following = Some(following);
-                            Box::pin(self.serve_ready(&mut instance, behind, head, following)).await
-                        }
-                        Some(single) => Box::pin(self.serve_single(single, behind, head)).await,
-                    }
+                    Box::pin(self.serve_ready(&mut instance, behind, head, following)).await
                 }
                 (Err(refusal), Ok(())) => {
-                    self.tell_struck(self.party(&behind));
+                    self.tell_struck(self.party(behind.as_deref()));
                     self.refuse(refusal)
                 }
             };
@@ -202,7 +197,7 @@ impl Connection {
                 _ => self.socket.send_now(),
             };
             if instance.is_some()
-                && !self.keep_for_client(&mut instance, self.party(&behind).client)
+                && !self.keep_for_client(&mut instance, self.party(behind.as_deref()).client)
             {
                 cohort::keep_step(Step::Drop).await;
                 instance = None;
@@ -215,7 +210,7 @@ impl Connection {
             };
             in_hand.end();
             if let Err(error) = sent {
-                self.tell_struck(self.party(&behind));
+                self.tell_struck(self.party(behind.as_deref()));
                 // Nor does it wait for what is on its way to a client that takes nothing.
                 if error.kind() == io::ErrorKind::TimedOut {
                     self.socket.reset();
@@ -293,9 +288,9 @@ impl Connection {
         proxy.filter(|proxies| proxies.form() == Forwarding::XForwardedFor)
     }
 
-    /// Returns whom a request is of that comes now.
-    fn party<'c>(&'c self, behind: &'c Option<Box<Behind>>) -> &'c Party {
-        behind.as_deref().map_or(&self.peer, |behind| &behind.party)
+    /// Returns whom a request is of that comes now: of who is `behind` the proxy, or of the peer itself.
+    fn party<'c>(&'c self, behind: Option<&'c Behind>) -> &'c Party {
+        behind.map_or(&self.peer, |behind| &behind.party)
     }
 
     /// Learns whose the request is that has come with `head`. One whose head is not whole is the proxy's own: the
@@ -366,7 +361,7 @@ impl Connection {
             return false;
         }
         match &self.tls {
-            Some(tls) => self.start_tls(tls, self.party(behind)).await,
+            Some(tls) => self.start_tls(tls, self.party(behind.as_deref())).await,
             None => true,
         }
     }
@@ -384,7 +379,7 @@ impl Connection {
         };
         let spoken_for = self.speak_for(address, behind);
         if spoken_for.is_err() {
-            self.strike(self.party(behind), Limit::PerAddress);
+            self.strike(self.party(behind.as_deref()), Limit::PerAddress);
             // In TLS it would have to agree on keys first.
             if self.tls.is_none() {
                 self.refuse(Refusal::ServiceUnavailable);
@@ -463,32 +458,21 @@ impl Connection {
         }
     }
 
-    /// Serves a request in the one instance, which others wait for meanwhile: as long as a handler may be silent, since
-    /// the instance cannot be taken back from another client without its state.
-    async fn serve_single(&self, single: &Single, behind: Option<&Behind>, head: Head) -> Outcome {
-        let Ok(mut instance) = timeout(self.sandbox.terms().pace.handler, single.lock()).await
-        else {
-            let party = behind.map_or(&self.peer, |behind| &behind.party);
-            self.strike(party, Limit::NoInstance);
-            return self.refuse(Refusal::ServiceUnavailable);
-        };
-        let outcome = self.serve_ready(&mut instance, behind, head, None).await;
-        if let Some(instance) = &mut *instance {
-            instance.detach();
-        }
-        outcome
-    }
-
-    /// Serves what has come from `behind` a proxy, or from the peer itself, and what is `following`, if that may be.
-    /// A handler that fails is logged.
+    /// Serves what has come, in `instance` or in the one that serves all connections, and what is `following`, if that may
+    /// be. A handler that fails is logged.
     async fn serve_ready(
         &self,
         instance: &mut Option<Instance>,
         behind: Option<&Behind>,
         head: Head,
-        following: Option<Following>,
+        following: Following,
     ) -> Outcome {
-        let party = behind.map_or(&self.peer, |behind| &behind.party);
+        let party = self.party(behind);
+        let Ok(mut the_one) = self.wait_for_single().await else {
+            self.strike(party, Limit::NoInstance);
+            return self.refuse(Refusal::ServiceUnavailable);
+        };
+        let instance = the_one.as_deref_mut().unwrap_or(instance);
         let turn = match self.sandbox.guesses() {
             Some(guesses) => Some(Box::pin(self.turn(guesses, party)).await),
             None => None,
@@ -519,6 +503,9 @@ impl Connection {
                 Error::msg("it has read nothing of a request, and waits for the next")
             }
             Ok(Served { next, password }) => {
+                if let (Some(_), Some(instance)) = (&self.single, instance) {
+                    instance.detach();
+                }
                 if let Some(guesses) = self.sandbox.guesses() {
                     guesses.note(party.client, password);
                 }
@@ -551,6 +538,18 @@ impl Connection {
         }
     }
 
+    /// Waits for the one instance, where one serves all: as long as a handler may be silent, since it cannot be taken back
+    /// from another client without its state.
+    async fn wait_for_single(&self) -> Result<Option<MutexGuard<'_, Option<Instance>>>, Elapsed> {
+        match &self.single {
+            None => Ok(None),
+            Some(single) => {
+                let time = self.sandbox.terms().pace.handler;
+                timeout(time, single.lock()).await.map(Some)
+            }
+        }
+    }
+
     /// Answers in place of a sandbox.
     fn refuse(&self, refusal: Refusal) -> Outcome {
         let response = refusal.response(self.sandbox.field_lines());
@@ -569,28 +568,19 @@ impl Connection {
     }
 
     /// Returns which requests one call may serve: of one client, and with one password where `turn` is for one.
-    fn burst(
-        &self,
-        turn: Option<&Turn>,
-        behind: Option<&Behind>,
-        following: Option<Following>,
-    ) -> Option<Burst> {
-        let Some(Following {
-            comes_back,
-            stopping,
-        }) = following
-        else {
-            // The one instance is for whoever waits for it next.
-            return Some(Burst::One);
-        };
+    fn burst(&self, turn: Option<&Turn>, behind: Option<&Behind>, following: Following) -> Burst {
+        // The one instance is for whoever waits for it next.
+        if self.single.is_some() {
+            return Burst::One;
+        }
         let without_credentials = match turn {
-            Some(Turn::Guess(_)) => return Some(Burst::One),
+            Some(Turn::Guess(_)) => return Burst::One,
             Some(Turn::NoPassword) => true,
             Some(Turn::Proved | Turn::Wait(_)) | None => false,
         };
         // The connection counts as the client's as long as a request is in hand, and no longer.
         if self.names_clients().is_some() && behind.is_some_and(|behind| behind.counted.is_some()) {
-            return Some(Burst::One);
+            return Burst::One;
         }
         let alike = match self.names_clients() {
             Some(proxies) => Some(Alike::Named {
@@ -600,14 +590,18 @@ impl Connection {
             }),
             None => without_credentials.then_some(Alike::WithoutCredentials),
         };
-        Some(self.sandbox.new_burst(comes_back, stopping, alike))
+        let Following {
+            comes_back,
+            stopping,
+        } = following;
+        self.sandbox.new_burst(comes_back, stopping, alike)
     }
 
     async fn call(
         &self,
         instance: &mut Option<Instance>,
         client: Client,
-        burst: Option<Burst>,
+        burst: Burst,
         head: Head,
         info: Info,
     ) -> wasmtime::Result<Served> {

@@ -12,7 +12,7 @@
 //!
 //! An instance computes; a connection waits. `pace` says who may wait, for what and how long, and whose turn it is.
 //! `memory` is what all may have together, `disk` who waits for files. `log` is beside the way, as are `strikes`, its lines
-//! of limits, and `explain`, its words for errors.
+//! of limits, and `explain`, its words for errors. `tidy_up` is the end of the process.
 
 mod cgi;
 mod connection;
@@ -28,17 +28,17 @@ mod pace;
 mod sandbox;
 mod server;
 mod strikes;
+mod tidy_up;
 mod tls;
 mod transport;
 
 pub use cgi::{
-    DirAccess, OfWorker, ScriptLimits, ScriptStarter, Scripts, ToStarter, end_all as end_scripts,
-    end_children, starter_socket,
+    DirAccess, OfWorker, ScriptLimits, ScriptStarter, Scripts, ToStarter, end_children,
+    starter_socket,
 };
 pub use engine::WASMTIME as WASMTIME_VERSION;
 pub use explain::{explain, reason};
 pub use instance::filesystem::check_file;
-pub use instance::received::remove_received;
 pub use listen::passed::inherited;
 pub use listen::proxies::{Forwarding, TrustedProxies, TrustedProxy};
 pub use listen::unix::{SocketFile, listen_unix};
@@ -48,5 +48,5 @@ pub use memory::default_memory_budget;
 pub use pace::{Pace, Rate};
 pub use sandbox::{Grant, Isolation, MOST, Most, Sandbox};
 pub use server::{HttpServer, Load, Shutdown};
-pub use strikes::log_strikes;
+pub use tidy_up::TidyUp;
 pub use tls::{TlsConfig, TlsError};

@@ -24,9 +24,10 @@ use crate::instance::clock::Clock;
 use crate::instance::directory;
 use crate::instance::epochs;
 use crate::instance::filesystem;
-use crate::instance::granted::{self, Directories, Wanted};
+use crate::instance::granted::{Directories, Wanted};
 use crate::instance::limits::MAX_HANDLES;
 use crate::instance::linker;
+use crate::instance::preopens;
 use crate::instance::stat_at;
 use crate::instance::state::{Bounds, Context, State};
 use crate::instance::stock;
@@ -241,7 +242,7 @@ impl Sandbox {
         let mut linker = Linker::new(engine);
         linker::add_to_linker(&mut linker)?;
         linker.allow_shadowing(true);
-        granted::add_to_linker(&mut linker)?;
+        preopens::add_to_linker(&mut linker)?;
         filesystem::add_to_linker(&mut linker)?;
         directory::add_to_linker(&mut linker)?;
         stat_at::add_to_linker(&mut linker)?;
@@ -533,7 +534,7 @@ impl Instance {
         socket: &Arc<Socket>,
         info: Info,
         head: Head,
-        burst: Option<Burst>,
+        burst: Burst,
     ) -> Result<Served> {
         let Some(store) = &mut self.store else {
             return Err(Error::msg("the instance has gone"));

@@ -111,7 +111,7 @@ pub(crate) fn strike(client: &str, limit: Limit) {
 }
 
 /// Logs the counts of strikes that no line was written of yet: for a process that is about to end.
-pub fn log_strikes() {
+pub(crate) fn log_counts() {
     let mut strikes = lock(&STRIKES);
     let counted = strikes
         .as_mut()

@@ -1,4 +1,4 @@
-//! Where symbolic links in a tree lead: nowhere outside of it, as where a directory is served.
+//! Symbolic links in a tree, and where they lead: nowhere outside of it, as where a directory is served.
 
 use std::collections::VecDeque;
 

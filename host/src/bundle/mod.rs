@@ -38,7 +38,7 @@ const MAX_SIZE: u64 = 1 << 30;
 /// The bytes that are read of a file at once.
 const READ_SIZE: usize = 1 << 20;
 
-/// What to bundle.
+/// The things that a bundle is made of, and its place.
 #[derive(Debug)]
 pub struct Order<'a> {
     /// The directory.

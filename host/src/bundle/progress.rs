@@ -1,4 +1,4 @@
-//! How far long work is, in a line on a terminal.
+//! The progress of long work, in a line on a terminal.
 
 use std::io::{self, IsTerminal, Write};
 

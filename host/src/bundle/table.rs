@@ -1,4 +1,4 @@
-//! What stands before the contents of the files: the settings, and an entry for each node of the tree.
+//! The part of a bundle before the contents of files: the settings, and an entry for each node of the tree.
 
 use agreed::bundle::{Entry, Header, Kind, settings_to_bytes};
 

@@ -1,4 +1,4 @@
-//! What is in a directory: looked at once, in an order that is always the same.
+//! The content of a directory, looked at once and in an order that is always the same.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, File, FileType, Metadata, OpenOptions};

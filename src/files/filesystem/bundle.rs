@@ -10,10 +10,9 @@ use wasi::clocks::wall_clock::Datetime;
 use wasi::filesystem::types::MetadataHashValue;
 
 use super::{
-    DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, OpenFlags,
+    DescriptorFlags, DescriptorStat, DescriptorType, Digest, DirectoryEntry, ErrorCode, OpenFlags,
     PathFlags,
 };
-use crate::files::open::Digest;
 use crate::http1::wfile::Wfile;
 
 /// The size, in bytes, of the pieces in which a file is sent.

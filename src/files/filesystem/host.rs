@@ -4,7 +4,7 @@ use std::io;
 
 use wasi::io::streams::InputStream;
 
-use crate::files::open::Digest;
+use super::Digest;
 use crate::http1::wfile::Wfile;
 
 pub(crate) use wasi::filesystem::preopens::get_directories;

@@ -18,3 +18,6 @@ pub(crate) use wasi::filesystem::types::{
     DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, OpenFlags,
     PathFlags,
 };
+
+/// The start of a digest: as much as no two contents have in common.
+pub(crate) type Digest = [u64; 2];

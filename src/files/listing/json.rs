@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use agreed::escape::json_string;
 use agreed::file_names;
 
-use super::{Entry, Kind};
+use super::entries::{Entry, Kind};
 use crate::files::path::quote;
 use crate::http1::date;
 use crate::text::decimal;

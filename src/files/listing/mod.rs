@@ -1,5 +1,8 @@
-//! A directory as something to look at: its entries, in the order and in the form that the request asks
-//! for. The modules beneath read the entries, and write a page and JSON.
+//! A directory as something to look at.
+//!
+//! 1. `entries` reads what is in the directory, and looks at each.
+//! 2. `order` is the one that the request asks for; `names` sorts so many that comparing text would take long.
+//! 3. `page` or `json` writes the entries, a piece at a time.
 
 mod entries;
 mod json;
@@ -14,7 +17,6 @@ use crate::http1::request::Request;
 use crate::http1::weights;
 use crate::http1::wfile::Wfile;
 pub(crate) use entries::Entries;
-use entries::{Entry, Kind};
 use order::Order;
 
 /// The size, in bytes, of the pieces in which a listing is passed on, approximately.
@@ -147,6 +149,7 @@ impl fmt::Write for Size {
 
 #[cfg(test)]
 mod tests {
+    use super::entries::{Entry, Kind};
     use super::*;
 
     fn listing(names: &[&str], form: Form) -> Listing {

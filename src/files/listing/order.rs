@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::Entry;
+use super::entries::Entry;
 
 /// The order of a listing: its key and its direction. The default is Python's order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

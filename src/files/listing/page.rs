@@ -11,8 +11,8 @@ use agreed::escape::html as escape;
 use agreed::file_names;
 
 use super::UploadForm;
+use super::entries::{Entry, Kind};
 use super::order::{Direction, Key, Order};
-use super::{Entry, Kind};
 use crate::files::path::{is_plain, quote};
 use crate::http1::date;
 use crate::text::decimal;

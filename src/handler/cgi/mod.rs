@@ -1,5 +1,9 @@
 //! `CGIHTTPRequestHandler`: scripts in some directories, files everywhere else.
 //!
+//! 1. `locate` says whether a target is of a script, and of which.
+//! 2. `environment` tells the script of the request, and the host starts it.
+//! 3. `relay` passes content to the script and its output to the client; `response` reads the head of that output.
+//!
 //! As in [`base`](crate::base), a method calls the function of its name unless overridden. The host runs
 //! the scripts, so a handler of this kind needs a host that offers `sandserve:http/cgi`.
 

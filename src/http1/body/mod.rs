@@ -19,7 +19,7 @@ pub(crate) use wasi3::{Incoming, Outgoing};
 #[cfg(feature = "wasi3")]
 pub(crate) use wasip3::http::types::Method;
 
-use crate::http1::wfile::{ended_early, stream_error};
+use crate::http1::streams::{ended_early, stream_error};
 
 /// The most bytes that are read at once, of content or of a file: as many as the host gives.
 const PIECE_SIZE: u64 = 64 * 1024;

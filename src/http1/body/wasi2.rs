@@ -7,8 +7,7 @@ use wasi::http::types::{Fields, OutgoingBody, OutgoingResponse, ResponseOutparam
 use wasi::io::streams::{InputStream, OutputStream};
 
 use super::{parse_head, read, without_head};
-use crate::http1::rfile::received;
-use crate::http1::wfile::{splice_all, stream_error};
+use crate::http1::streams::{received, splice_all, stream_error};
 
 /// Bytes that are never spliced, but pass through the component: preview2-shim splices all that it has read ahead of a
 /// file, up to twice 64 KiB, however little it is asked for.

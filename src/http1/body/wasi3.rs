@@ -16,6 +16,7 @@ use wasip3::wit_bindgen::{
 use wasip3::{wit_future, wit_stream};
 
 use super::{PIECE_SIZE, parse_head, read, without_head};
+use crate::http1::streams::{ended_early, stream_error};
 
 /// The content of a request.
 pub(crate) enum Incoming {
@@ -30,7 +31,7 @@ pub(crate) enum Incoming {
 /// A reader of the content of a request.
 pub(crate) struct Reader {
     stream: StreamReader<u8>,
-    /// What stands in the place of trailers: only that tells an end from content that breaks off.
+    /// The outcome of the content, in the place of trailers: it alone tells an end from content that breaks off.
     end: FutureReader<Result<Option<Trailers>, ErrorCode>>,
     /// Tells the host, when it is dropped, that nothing is wrong with the content.
     _result: FutureWriter<Result<(), ErrorCode>>,
@@ -91,7 +92,7 @@ pub(crate) struct Outgoing {
 /// A part of the content.
 enum Piece {
     Bytes(Vec<u8>),
-    /// So many bytes of a file.
+    /// The next bytes of a file, as many.
     File(InputStream, u64),
 }
 

@@ -160,7 +160,7 @@ fn both_hosts_give_the_same_answers() {
     assert!(line.contains(" - - ["), "{line}");
 }
 
-/// What stands for a byte under our host is a character like any other here.
+/// Characters that stand for a byte under our host are like any others here.
 #[test]
 fn a_name_that_is_not_utf_8_is_left_out() {
     let site = Site::empty();

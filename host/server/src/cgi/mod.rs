@@ -5,7 +5,8 @@
 //! 2. The script waits for a slot (`slots`).
 //! 3. A program is started by the `starter`, a small process, or by this one where there is none (`program`), by its
 //!    `name` where that is safe; a script that is WebAssembly runs in a sandbox of its own (`wasm`).
-//! 4. `script` watches it until it ends, or is ended; its streams are in `pipe`, and what it says of errors in `errors`.
+//! 4. `script` watches it until it ends, or is ended; its streams are in `pipe`, what it says of errors
+//!    in `errors`, and what these know of it in `work`.
 
 mod errors;
 mod name;
@@ -16,6 +17,7 @@ mod script;
 mod slots;
 mod starter;
 mod wasm;
+mod work;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -40,10 +42,11 @@ use crate::instance::aside::wait_for_path;
 use crate::instance::state::{Attached, State};
 use script::Script;
 use slots::Slots;
-use starter::Order;
+use starter::message::Order;
 use wasm::Programs;
 
-pub use program::{ScriptLimits, end_all};
+pub use program::ScriptLimits;
+pub(crate) use program::end_all;
 pub use starter::{OfWorker, ScriptStarter, ToStarter, end_children, starter_socket};
 
 const INTERFACE: &str = "sandserve:http/cgi@0.2.0";

@@ -11,7 +11,7 @@ use tokio::net::unix::pipe;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use super::script::{Activity, Ended};
+use super::work::{Activity, Ended};
 
 /// Bytes moved at once: the capacity of a pipe.
 const PIPE_SIZE: usize = 64 * 1024;

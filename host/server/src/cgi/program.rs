@@ -21,8 +21,8 @@ use tokio::process::Child;
 use super::name;
 use super::open::Opened;
 use super::pipe::Ends;
-use super::script::Work;
-use super::starter::Order;
+use super::starter::message::Order;
+use super::work::Work;
 use super::{End, Refusal, end};
 use crate::lock::lock;
 
@@ -39,7 +39,7 @@ static STARTING: Mutex<()> = Mutex::new(());
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 /// Ends every script that is a child of this process at once, as it is about to exit.
-pub fn end_all() {
+pub(crate) fn end_all() {
     for &group in &*lock(&RUNNING) {
         let _ = kill_process_group(group, Signal::KILL);
     }

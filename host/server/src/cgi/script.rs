@@ -2,9 +2,9 @@
 //! long, or because nobody reads it any more.
 
 use std::convert::Infallible;
-use std::future::{Future, pending};
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::future::pending;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use super::errors::Errors;
 use super::open::Opened;
 use super::pipe::{Input, Output, Pipes, pipes};
 use super::slots::Slot;
-use super::starter::Order;
+use super::starter::message::Order;
+use super::work::{Activity, Ended, Work};
 use super::{End, Refusal, Scripts, program, wasm};
 use crate::strikes::{Limit, strike};
 use crate::transport::socket::Socket;
@@ -48,57 +49,6 @@ impl Script {
         self.ended.clone()
     }
 }
-
-/// A handle that tells the end of a script.
-#[derive(Clone)]
-pub(crate) struct Ended(watch::Receiver<Option<End>>);
-
-impl Ended {
-    /// Returns whether the script has ended.
-    pub(super) fn is_told(&self) -> bool {
-        self.0.borrow().is_some()
-    }
-
-    /// Waits until the script has ended, and returns how.
-    pub(super) async fn wait(mut self) -> End {
-        match self.0.wait_for(Option::is_some).await {
-            Ok(end) => end.clone().unwrap_or(End::Abandoned),
-            Err(_) => End::Abandoned,
-        }
-    }
-}
-
-/// The moment at which bytes were moved last between a script and its caller, and whether the caller waits for more.
-pub(super) struct Activity {
-    began: Instant,
-    /// Milliseconds since then.
-    last: AtomicU64,
-    /// The client has all of the answer.
-    is_answered: AtomicBool,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Activity {
-            began: Instant::now(),
-            last: AtomicU64::new(0),
-            is_answered: AtomicBool::new(false),
-        }
-    }
-
-    /// Notes that bytes are moved now.
-    pub(super) fn note(&self) {
-        let since = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(since, Ordering::Relaxed);
-    }
-
-    fn last(&self) -> Instant {
-        self.began + Duration::from_millis(self.last.load(Ordering::Relaxed))
-    }
-}
-
-/// A script at work: how it ends. Dropping it ends the script.
-pub(super) type Work = Pin<Box<dyn Future<Output = End> + Send>>;
 
 /// A script that was started, as its caller sees it: the resource, its input and its output.
 pub(super) type Started = (Script, Input, Output);

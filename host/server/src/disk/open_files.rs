@@ -9,10 +9,10 @@ use std::cell::RefCell;
 use std::mem;
 use std::sync::Arc;
 
+use agreed::file_names;
 use rustix::fs::{AtFlags, Stat, statat};
 use wasmtime_wasi::filesystem::File;
 
-use crate::instance::names::of_system;
 use crate::pace::round;
 
 /// Most files that are kept on each core.
@@ -40,7 +40,7 @@ pub(crate) fn find(directory: &Arc<std::fs::File>, path: &str) -> Option<(File, 
         let kept = files
             .iter()
             .find(|kept| kept.path == path && Arc::ptr_eq(&kept.directory, directory))?;
-        let name = of_system(path).ok()?;
+        let name = file_names::to_bytes(path)?;
         let stat = statat(directory, &*name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         is_unchanged(&kept.stat, &stat).then(|| (kept.file.clone(), stat))
     })

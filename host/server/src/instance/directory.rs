@@ -190,7 +190,7 @@ struct Found {
     type_: DescriptorType,
     /// The end of its name in all names.
     end: usize,
-    /// Its status, if it was looked at.
+    /// The status of the entry, if it was looked at.
     stat: Option<Stat>,
 }
 

@@ -20,18 +20,15 @@ use agreed::file_names;
 use rustix::fs::Stat;
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, fstat, openat};
 use rustix::io::Errno;
-use wasmtime::component::{Linker, Resource};
-use wasmtime::{Result, StoreContextMut};
+use wasmtime::Result;
 use wasmtime_wasi::FsPerms;
-use wasmtime_wasi::filesystem::{Descriptor, Dir, OpenMode, WasiFilesystemView};
-use wasmtime_wasi::p2::bindings::filesystem::preopens;
+use wasmtime_wasi::filesystem::{Dir, OpenMode};
 #[cfg(target_os = "linux")]
 use wasmtime_wasi::p2::bindings::filesystem::types::{ErrorCode, PathFlags};
 
 use crate::disk::{self, Root, Storage};
 #[cfg(target_os = "linux")]
 use crate::instance::beneath;
-use crate::instance::state::State;
 #[cfg(target_os = "linux")]
 use crate::instance::types::Opened;
 use crate::lock::lock;
@@ -41,12 +38,6 @@ const ROOT: &str = "/";
 /// Most links of a path that lead out of a directory: as many as the system follows in all.
 #[cfg(target_os = "linux")]
 const MAX_LINKS: usize = 40;
-
-/// Replaces `get-directories`.
-pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
-    let mut preopens = linker.instance("wasi:filesystem/preopens@0.2.12")?;
-    preopens.func_wrap("get-directories", get_directories)
-}
 
 /// A directory to be granted, by its name on the host.
 #[derive(Clone, Debug)]
@@ -103,10 +94,10 @@ fn open_to_pass(path: &Path) -> io::Result<File> {
 }
 
 /// A directory that is granted.
-struct Directory {
-    dir: Dir,
-    name: String,
-    storage: Root,
+pub(crate) struct Directory {
+    pub(crate) dir: Dir,
+    pub(crate) name: String,
+    pub(crate) storage: Root,
 }
 
 /// The meaning of a directory's name.
@@ -152,7 +143,7 @@ impl Error for Moved {}
 
 /// The directories that an instance is granted, as far as they are there.
 pub(crate) struct Granted {
-    directories: Vec<Directory>,
+    pub(crate) directories: Vec<Directory>,
     is_complete: bool,
 }
 
@@ -269,25 +260,6 @@ impl Directories {
     pub(crate) fn let_go(&self) {
         lock(&self.granted).take();
     }
-}
-
-type Preopens = Vec<(Resource<Descriptor>, String)>;
-
-/// Answers `get-directories`: scripts, which are granted nothing here, have a context of their own.
-fn get_directories(mut store: StoreContextMut<'_, State>, (): ()) -> Result<(Preopens,)> {
-    let state = store.data_mut();
-    let Some(granted) = state.granted.clone() else {
-        return Ok((preopens::Host::get_directories(&mut state.filesystem())?,));
-    };
-    let mut found = Vec::with_capacity(granted.directories.len());
-    for Directory { dir, name, storage } in &granted.directories {
-        if !storage.is_like(state.root) {
-            disk::mark(&dir.dir, Storage::Far);
-        }
-        let descriptor = state.table.push(Descriptor::Dir(dir.clone()))?;
-        found.push((descriptor, name.clone()));
-    }
-    Ok((found,))
 }
 
 /// Opens `path` beneath `directory` for reading, or where its links lead in what is `granted`, and waits; `None`

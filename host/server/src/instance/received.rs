@@ -14,7 +14,7 @@ static RECEIVED: Mutex<Vec<Weak<Received>>> = Mutex::new(Vec::new());
 
 /// Removes the files that instances are receiving: the process is about to exit under them. A disk that stalls
 /// is not waited for.
-pub fn remove_received() {
+pub(crate) fn remove_all() {
     let received = lock(&RECEIVED);
     for received in received.iter().filter_map(Weak::upgrade) {
         received.remove();

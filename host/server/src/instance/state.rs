@@ -102,8 +102,8 @@ pub(crate) struct Attached {
     pub(crate) client: Arc<str>,
     pub(crate) input: u32,
     pub(crate) output: u32,
-    /// The burst in which the instance waits for the next request, if it may.
-    pub(crate) burst: Option<Burst>,
+    /// The burst in which the instance waits for the next request, where it may.
+    pub(crate) burst: Burst,
 }
 
 impl State {
@@ -170,7 +170,7 @@ impl State {
         &mut self,
         socket: &Arc<Socket>,
         client: &Arc<str>,
-        burst: Option<Burst>,
+        burst: Burst,
     ) -> Result<(u32, u32)> {
         self.begin_request();
         if let Some(attached) = &mut self.attached

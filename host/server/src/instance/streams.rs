@@ -53,9 +53,7 @@ async fn read(
         let read = HostInputStream::read(&mut state.table, input, size);
         return returned(state, read);
     };
-    if let Some(burst) = &mut attached.burst
-        && !burst.goes_on(&attached.socket).await
-    {
+    if !attached.burst.goes_on(&attached.socket).await {
         return Ok((Ok(Vec::new()),));
     }
     state.begin_request();

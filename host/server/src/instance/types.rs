@@ -17,7 +17,7 @@ pub(crate) enum Now<T> {
     Ready(T),
     /// The call may have to wait, for such a storage, and is to be made aside.
     Aside(Storage),
-    /// This system cannot tell, and the call is made in place.
+    /// The system cannot tell, and the call is made in place.
     InPlace,
 }
 

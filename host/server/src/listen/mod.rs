@@ -23,6 +23,7 @@ pub(crate) const BACKLOG: i32 = 4096;
 
 /// The place of a socket on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Address {
     /// A TCP port of an interface.
     Tcp(SocketAddr),

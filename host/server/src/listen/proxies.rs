@@ -7,6 +7,7 @@ pub use agreed::proxies::TrustedProxy;
 
 /// The form in which proxies say who their client is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Forwarding {
     /// The field `X-Forwarded-For` of each request.
     XForwardedFor,

@@ -51,6 +51,7 @@ pub struct TlsConfig {
 
 /// The reason for which there is no [`TlsConfig`].
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum TlsError {
     /// The certificate file of this path cannot be used, for this reason.
     Certificate(PathBuf, String),

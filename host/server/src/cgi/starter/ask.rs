@@ -22,8 +22,8 @@ use tokio::time::{sleep, timeout};
 use super::message::{Answer, MAX_ANSWER, Order};
 use super::{FAREWELL, HELLO, SCRIPT};
 use crate::cgi::pipe::Ends;
-use crate::cgi::script::Work;
 use crate::cgi::slots::Slot;
+use crate::cgi::work::Work;
 use crate::cgi::{End, Refusal};
 
 /// The time that a starter has to say that it is there.
@@ -83,7 +83,7 @@ impl ToStarter {
 
     /// Tells the starter that there will be no more orders: what finished scripts have left running may go on.
     /// A worker that ends without is taken for dead, and all its scripts are ended.
-    pub fn say_farewell(&self) {
+    pub(crate) fn say_farewell(&self) {
         // A starter that does not hear of it ends what runs.
         let _ = rustix::net::send(
             &*self.0,

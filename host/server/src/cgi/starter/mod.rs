@@ -9,7 +9,7 @@
 //! a word out of turn ends this process, with all scripts.
 
 mod ask;
-mod message;
+pub(super) mod message;
 
 use std::fs::{self, File};
 use std::io::{self, IoSliceMut};
@@ -36,10 +36,9 @@ use super::open;
 use super::pipe::Ends;
 use super::program::{self, ScriptLimits};
 use super::{Refusal, end};
-use message::{Answer, LENGTH, MAX_ORDER};
+use message::{Answer, LENGTH, MAX_ORDER, Order};
 
 pub use ask::ToStarter;
-pub(super) use message::Order;
 
 /// Bytes of the first word to a worker: device and inode of the root, zeros where it was not there.
 const HELLO: usize = 16;

@@ -17,8 +17,8 @@ use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiView};
 
 use super::open::Opened;
 use super::pipe::{Input, Pipes, Source, pipes};
-use super::script::Work;
-use super::starter::Order;
+use super::starter::message::Order;
+use super::work::Work;
 use super::{End, Refusal};
 use crate::disk::Root;
 use crate::instance::clock::Clock;
