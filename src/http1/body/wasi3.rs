@@ -16,7 +16,6 @@ use wasip3::wit_bindgen::{
 use wasip3::{wit_future, wit_stream};
 
 use super::{PIECE_SIZE, parse_head, read, without_head};
-use crate::http1::streams::{ended_early, stream_error};
 
 /// The content of a request.
 pub(crate) enum Incoming {
