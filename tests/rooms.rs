@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// The crates whose wings are listed there, as the page has them.
 const CRATES: [&str; 2] = ["src", "host/server/src"];
-/// Modules beside the order: the public face of a crate, generated code, and the checks of `fuzz/`.
-const BESIDE: [&str; 3] = ["lib", "bindings", "fuzzing"];
+/// Modules beside the order: the public face of a crate, generated code, the checks of `fuzz/`, and those against models.
+const BESIDE: [&str; 4] = ["lib", "bindings", "fuzzing", "properties"];
 
 #[test]
 fn a_wing_uses_only_wings_before_it() {
