@@ -12,6 +12,7 @@ use crate::files::conditions::{EntityTags, Facts, Validators};
 use crate::files::open::{File, OpenAt, Opened, open};
 use crate::files::path::LocalPath;
 use crate::http1::request::{Headers, Request};
+use crate::http1::weights::{qvalue, thousandths};
 
 /// A content coding: its name in HTTP, and the extension of files in it. The one that makes files
 /// smallest is first.
@@ -202,7 +203,11 @@ impl Weights {
             let name = parts.next().unwrap_or_default().trim_ascii();
             let is = |coding: &str| name.eq_ignore_ascii_case(coding.as_bytes());
             let is_named = |coding: &str| is(coding) || (coding == GZIP && is("x-gzip"));
-            let mut quality = || parts.find_map(quality).unwrap_or(1000);
+            // A malformed weight is none: its meaning is not known, and the file as it is does no harm.
+            let mut quality = || {
+                let weight = parts.find_map(qvalue);
+                weight.map_or(1000, |weight| thousandths(weight).unwrap_or(0))
+            };
             if let Some(at) = CODINGS.iter().position(|(coding, _)| is_named(coding)) {
                 weights.codings[at].get_or_insert_with(quality);
             } else if is("identity") {
@@ -213,31 +218,6 @@ impl Weights {
         }
         weights
     }
-}
-
-/// Parses the parameter `q=0.5` into thousandths; `None` for another parameter. A malformed weight is 0:
-/// its meaning is not known, and the file as it is does no harm.
-fn quality(parameter: &[u8]) -> Option<u16> {
-    let parameter = parameter.trim_ascii();
-    let value = parameter
-        .strip_prefix(b"q=")
-        .or_else(|| parameter.strip_prefix(b"Q="))?;
-    let thousandths = match value {
-        [b'0'] | [b'0', b'.'] => Some(0),
-        [b'1'] | [b'1', b'.'] => Some(1000),
-        [b'0', b'.', digits @ ..] if digits.len() <= 3 => digits
-            .iter()
-            .chain(b"000")
-            .take(3)
-            .try_fold(0, |sum, digit| {
-                Some(sum * 10 + char::from(*digit).to_digit(10)?)
-            }),
-        [b'1', b'.', digits @ ..] if digits.len() <= 3 => {
-            digits.iter().all(|&digit| digit == b'0').then_some(1000)
-        }
-        _ => None,
-    };
-    Some(thousandths.map_or(0, |thousandths| thousandths as u16))
 }
 
 #[cfg(test)]

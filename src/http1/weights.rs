@@ -1,5 +1,7 @@
 //! Chooses the representation that a client would rather have, by its `Accept` (RFC 9110 12.5.1). Pure.
 
+use std::iter;
+
 use crate::http1::request::{Headers, latin1};
 
 /// The weight of a media type, in thousandths; then how narrow the range is that gives it.
@@ -55,19 +57,32 @@ fn parse(member: &str, media_type: &str) -> Option<Preference> {
                 .then_some(Range::Type)?
         }
     };
-    let weight = parts.find_map(|part| part.strip_prefix(['q', 'Q'])?.strip_prefix('='));
+    let weight = parts.find_map(|part| qvalue(part.as_bytes()));
     let quality = weight.map_or(Some(1000), thousandths)?;
     Some(Preference { quality, range })
 }
 
-/// Parses a qvalue (RFC 9110 12.4.2), from 0 to 1 with up to three decimals, into thousandths.
-fn thousandths(qvalue: &str) -> Option<u16> {
-    let (whole, decimals) = qvalue.split_once('.').unwrap_or((qvalue, ""));
-    let is_qvalue = matches!(whole, "0" | "1")
-        && decimals.len() <= 3
-        && decimals.bytes().all(|byte| byte.is_ascii_digit());
-    let thousandths = format!("{whole}{decimals:0<3}").parse().ok()?;
-    (is_qvalue && thousandths <= 1000).then_some(thousandths)
+/// Returns the qvalue in `parameter`, which is `q=` and that; `None` for another parameter.
+pub(crate) fn qvalue(parameter: &[u8]) -> Option<&[u8]> {
+    match parameter.trim_ascii() {
+        [b'q' | b'Q', b'=', value @ ..] => Some(value),
+        _ => None,
+    }
+}
+
+/// Parses a qvalue (RFC 9110 12.4.2), from 0 to 1 with up to three decimals, into thousandths; `None` if it is malformed.
+pub(crate) fn thousandths(qvalue: &[u8]) -> Option<u16> {
+    let (whole, decimals) = match qvalue {
+        [whole @ (b'0' | b'1')] => (whole, &[][..]),
+        [whole @ (b'0' | b'1'), b'.', decimals @ ..] => (whole, decimals),
+        _ => return None,
+    };
+    if decimals.len() > 3 || !decimals.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digits = iter::once(whole).chain(decimals).chain(b"000").take(4);
+    let thousandths = digits.fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
+    (thousandths <= 1000).then_some(thousandths)
 }
 
 #[cfg(test)]
@@ -123,6 +138,31 @@ mod tests {
             let request = request(accepts);
             let prefers = prefers(request.headers(), "application/json", "text/html");
             assert_eq!(prefers, is_json, "{accepts:?}");
+        }
+    }
+
+    #[test]
+    fn a_qvalue_has_three_decimals_at_most_and_is_not_above_one() {
+        for (text, value) in [
+            ("0", Some(0)),
+            ("1", Some(1000)),
+            ("0.", Some(0)),
+            ("1.", Some(1000)),
+            ("0.5", Some(500)),
+            ("0.05", Some(50)),
+            ("0.123", Some(123)),
+            ("1.000", Some(1000)),
+            ("1.001", None),
+            ("0.1234", None),
+            ("2", None),
+            ("", None),
+            (".5", None),
+            ("00", None),
+            ("0.-", None),
+            ("0.1 ", None),
+            ("-1", None),
+        ] {
+            assert_eq!(thousandths(text.as_bytes()), value, "{text}");
         }
     }
 }
