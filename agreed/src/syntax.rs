@@ -243,7 +243,7 @@ pub struct User<'v> {
 /// Parses a user, and the group behind a colon if there is one.
 ///
 /// # Errors
-/// What is missing.
+/// The form that was expected.
 pub fn user(value: &str) -> Result<User<'_>, &'static str> {
     let (name, group) = match value.split_once(':') {
         Some((name, group)) => (name, Some(group)),

@@ -9,7 +9,8 @@
 //! 7. `user`: the user that both become where one is named.
 //! 8. `reach`: ways to the server, for people.
 //!
-//! `generate`, `inspect` and `new` are the other commands, and `bundle` of the library. Every failure is one line that says what to do.
+//! `generate`, `inspect` and `new` are the other commands, and `bundle` of the library. Every failure is one line that
+//! says what to do.
 
 mod auth_file;
 mod bind;

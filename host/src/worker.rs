@@ -27,8 +27,8 @@ use crate::{auth_file, confine, https, local_time, one_line};
 
 /// The time between two looks at the name of the root and at the memory of this process.
 const LOOK: Duration = Duration::from_millis(500);
-/// Memory, in bytes and beyond that of the start, that is worth a new worker once a crowd has gone: the slots of instances keep up to 256 KiB
-/// each, 512 MiB in all, and give nothing back.
+/// Memory, in bytes and beyond that of the start, that is worth a new worker once a crowd has gone: the slots of
+/// instances keep up to 256 KiB each, 512 MiB in all, and give nothing back.
 const MUCH_MEMORY: u64 = 96 * 1024 * 1024;
 /// Instances up to which the crowd counts as gone.
 const FEW_INSTANCES: usize = 64;
@@ -36,8 +36,8 @@ const FEW_INSTANCES: usize = 64;
 const CALM_LOOKS: u32 = 6;
 /// Looks that must find nobody who is served, one after the other, before directories are let go of.
 const IDLE_LOOKS: u32 = 4;
-/// Bytes of what the system tells of a process: three times as many as it has of one with some groups.
-const STATUS: usize = 4096;
+/// Bytes of what the system tells of a process, at most. A user may be in thousands of groups.
+const STATUS: usize = 64 * 1024;
 /// Openings of a root whose name comes to mean another meanwhile. The supervisor hears of one that goes on.
 const MAX_ATTEMPTS: usize = 3;
 
@@ -71,7 +71,7 @@ pub(crate) fn work(
         Err(error) => return say(one_line("cannot hear the supervisor")(error)),
     };
     let served = begun.and_then(|(inputs, mut directories, memory, confinement)| {
-        let make = || {
+        let make = move || {
             let server = server(options, &inputs, &listeners, starter)?;
             Ok(match are_inherited {
                 true => server.inherited(),
@@ -292,7 +292,7 @@ impl Memory {
 
     /// Returns the memory that this process shares with no file, in bytes; 0 where the system does not tell.
     fn own(&self) -> u64 {
-        let mut status = [0; STATUS];
+        let mut status = vec![0; STATUS];
         let file = self.0.as_ref();
         let length = file.and_then(|file| file.read_at(&mut status, 0).ok());
         let status = String::from_utf8_lossy(&status[..length.unwrap_or(0)]);

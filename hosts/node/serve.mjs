@@ -103,7 +103,8 @@ if (process.send) {
       response.off("close", abandon);
       if (!entry.child.killed) release(entry);
       await (rest ? pipeline(rest.createReadStream({ start: 0 }), response) : response.end());
-    } catch {
+    } catch (error) {
+      if (!response.destroyed) console.error(`an answer was cut off: ${error.message}`);
       if (response.headersSent) return response.destroy();
       response.writeHead(502).end();
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::taken::Taken;
 
-/// What stops an attempt.
+/// A part of the confinement that stops an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wall {
     Calls,
@@ -13,16 +13,18 @@ pub(super) enum Wall {
     Code,
     /// Calls that change files.
     Changes,
+    Reading,
     Files,
     Capabilities,
 }
 
 impl Wall {
-    /// Returns the step of confinement that builds the wall, as the line at the start has it.
+    /// Returns how the step of confinement begins that builds the wall, in the line at the start.
     pub(super) fn step(self) -> &'static str {
         match self {
             Wall::Calls | Wall::Code | Wall::Changes => "no system calls but those of serving",
-            Wall::Files => "no file written or run",
+            Wall::Reading => "no file read",
+            Wall::Files => "no file written",
             Wall::Capabilities => "no capabilities",
         }
     }
@@ -185,6 +187,24 @@ fn opened(thread: &mut Taken, place: &Place, without: &[Wall]) -> Vec<Tried> {
     let memory = PathBuf::from(format!("/proc/{}/mem", place.supervisor));
     let (write, new) = (libc::O_WRONLY, libc::O_WRONLY | libc::O_CREAT);
     let tried = [
+        (
+            "read a file",
+            Wall::Reading,
+            outside("secret.txt"),
+            libc::O_RDONLY,
+        ),
+        (
+            "list a directory",
+            Wall::Reading,
+            outside("."),
+            libc::O_RDONLY,
+        ),
+        (
+            "read what the system keeps",
+            Wall::Reading,
+            "/etc/passwd".into(),
+            libc::O_RDONLY,
+        ),
         ("write a file", Wall::Files, outside("secret.txt"), write),
         (
             "cut a file by name",

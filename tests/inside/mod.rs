@@ -117,7 +117,7 @@ fn a_worker_that_has_fallen_is_refused_what_serving_does_not_take() {
     for (arguments, without) in [
         (&[][..], &[][..]),
         (&["--cgi"], &[Wall::Code]),
-        (&["--upload"], &[Wall::Changes, Wall::Files]),
+        (&["--upload"], &[Wall::Changes]),
     ] {
         attack(arguments, without);
     }

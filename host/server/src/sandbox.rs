@@ -308,8 +308,9 @@ impl Sandbox {
         self.change_terms(|terms| terms.instances = instances)
     }
 
-    /// Lets all instances together, heads that have not yet come, and answers that clients have not yet taken, have `bytes` of memory, by default
-    /// half of what the machine or the control group has. Requests beyond that are answered with 503.
+    /// Lets all instances together, heads that have not yet come, and answers that clients have not yet taken, have
+    /// `bytes` of memory, by default half of what the machine or the control group has. Requests beyond that are
+    /// answered with 503.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.memory = Budget::new(Some(bytes));
         let buffers = self.memory.of_buffers();

@@ -55,7 +55,7 @@ pub struct Order<'a> {
     pub compress: bool,
     /// A file that has to be there: the page of a 404.
     pub not_found: Option<&'a str>,
-    /// Where the name is of what is written, for whoever ends the process meanwhile.
+    /// The place for the name of the unfinished file, for whoever ends the process meanwhile.
     pub partial: &'a Partial,
 }
 

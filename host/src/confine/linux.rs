@@ -49,7 +49,7 @@ pub(super) fn begin(needs: Needs, places: &Places) -> Vec<Step> {
         step(&capabilities, dropped),
     ];
     if let Some(read) = &places.read {
-        steps.push(step(READING, give_up_reading(read)));
+        steps.push(step(READING, give_up_reading(read, &places.written)));
     }
     // A log is written to by its name, which may lead anywhere by then. A directory that is written to must be one that
     // no other can take the place of.
@@ -61,8 +61,8 @@ pub(super) fn begin(needs: Needs, places: &Places) -> Vec<Step> {
         steps.push(step(name, give_up_writing(&places.written)));
     }
     steps.extend([
-        step(TCP_STEP, give_up_tcp()),
-        step(OTHERS_STEP, give_up_others()),
+        step(TCP_STEP, give_up_tcp(&places.written)),
+        step(OTHERS_STEP, give_up_others(&places.written)),
     ]);
     steps
 }
@@ -104,9 +104,10 @@ fn named(kept: CapabilitySet) -> String {
     }
 }
 
-/// Gives up reading files and listing directories, but those beneath `directories` and what the system is asked for. What
-/// is open stays so. The right belongs to the directories that have the names now.
-fn give_up_reading(directories: &[PathBuf]) -> io::Result<()> {
+/// Gives up reading files and listing directories, but those beneath `read` and what the system is asked for. What
+/// is open stays so, and files are moved beneath those `written`. The right belongs to the directories that have the names
+/// now.
+fn give_up_reading(read: &[PathBuf], written: &[PathBuf]) -> io::Result<()> {
     let rights = AccessFs::ReadFile | AccessFs::ReadDir;
     let zones = ["TZ", "TZDIR"].into_iter().filter_map(env::var_os);
     let zones = zones.map(|zone| match zone.to_string_lossy().strip_prefix(':') {
@@ -117,44 +118,47 @@ fn give_up_reading(directories: &[PathBuf]) -> io::Result<()> {
     let of_system = OF_SYSTEM.iter().map(PathBuf::from);
     let all: Vec<_> = of_system
         .chain(zones)
-        .chain(directories.iter().filter(|path| path.is_dir()).cloned())
+        .chain(directories(read).cloned())
         .collect();
     enforce(
         CompatLevel::HardRequirement,
         |rules| rules.handle_access(rights),
         path_beneath_rules(all, rights),
+        written,
     )
 }
 
-/// Gives up writing files, but beneath `directories`, running them, and looking into processes outside. What is open stays
+/// Gives up writing files, but beneath those `written`, running them, and looking into processes outside. What is open stays
 /// so.
-fn give_up_writing(directories: &[PathBuf]) -> io::Result<()> {
+fn give_up_writing(written: &[PathBuf]) -> io::Result<()> {
     let writing = AccessFs::from_write(FILES);
     let devices = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
-    let directories = directories.iter().filter(|path| path.is_dir());
     enforce(
         CompatLevel::BestEffort,
         |rules| rules.handle_access(writing | AccessFs::Execute),
-        path_beneath_rules(directories, writing & !devices),
+        path_beneath_rules(directories(written), writing & !devices),
+        written,
     )
 }
 
-fn give_up_tcp() -> io::Result<()> {
+fn give_up_tcp(written: &[PathBuf]) -> io::Result<()> {
     let rights: BitFlags<AccessNet> = AccessNet::from_all(TCP);
     enforce(
         CompatLevel::HardRequirement,
         |rules| rules.handle_access(rights),
         NO_FILES,
+        written,
     )
 }
 
 /// Gives up signals to processes outside and connections to their abstract sockets.
-fn give_up_others() -> io::Result<()> {
+fn give_up_others(written: &[PathBuf]) -> io::Result<()> {
     let scopes: BitFlags<Scope> = Scope::from_all(SCOPES);
     enforce(
         CompatLevel::HardRequirement,
         |rules| rules.scope(scopes),
         NO_FILES,
+        written,
     )
 }
 
@@ -164,16 +168,32 @@ type Granted = Result<PathBeneath<PathFd>, RulesetError>;
 /// No such rights.
 const NO_FILES: [Granted; 0] = [];
 
-/// Gives up what `handled` names, but for what is `granted`, with Landlock.
+/// Returns those of `paths` that are directories.
+fn directories(paths: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
+    paths.iter().filter(|path| path.is_dir())
+}
+
+/// Gives up what `handled` names, but for what is `granted`, with Landlock. Files may be moved from one directory to another
+/// beneath those `written`: each layer forbids that everywhere else, whatever it is about.
 fn enforce(
     level: CompatLevel,
     handled: impl FnOnce(Ruleset) -> Result<Ruleset, RulesetError>,
     granted: impl IntoIterator<Item = Granted>,
+    written: &[PathBuf],
 ) -> io::Result<()> {
     let rules = Ruleset::default().set_compatibility(level);
+    let with_moves = |rules: Ruleset| match written.is_empty() {
+        true => Ok(rules),
+        false => rules
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::Refer),
+    };
+    let moves = path_beneath_rules(directories(written), AccessFs::Refer);
     let enforced = handled(rules)
+        .and_then(with_moves)
         .and_then(Ruleset::create)
         .and_then(|created| created.add_rules(granted))
+        .and_then(|created| created.add_rules(moves))
         .and_then(|created| created.restrict_self())
         .map_err(io::Error::other)?;
     match enforced.ruleset {
@@ -316,7 +336,7 @@ mod tests {
             [
                 ("inside", kind(fs::read(inside.join("file"))), true),
                 ("list inside", kind(fs::read_dir(&inside)), true),
-                ("zones", kind(fs::read_dir("/usr/share/zoneinfo")), true),
+                ("system", kind(fs::read("/proc/meminfo")), true),
                 ("outside", kind(fs::read(outside.join("file"))), false),
                 ("list outside", kind(fs::read_dir(&outside)), false),
                 ("by a link", kind(fs::read(inside.join("link"))), false),
@@ -326,8 +346,8 @@ mod tests {
             ]
         });
         for (what, kind, is_granted) in found.into_iter().flatten() {
-            let refused = kind == Some(ErrorKind::PermissionDenied);
-            assert_eq!(refused, !is_granted, "{what}: {kind:?}");
+            let expected = (!is_granted).then_some(ErrorKind::PermissionDenied);
+            assert_eq!(kind, expected, "{what}");
         }
     }
 
@@ -390,8 +410,8 @@ mod tests {
             ]
         });
         for (what, kind, is_granted) in found.into_iter().flatten() {
-            let refused = kind == Some(ErrorKind::PermissionDenied);
-            assert_eq!(refused, !is_granted, "{what}: {kind:?}");
+            let expected = (!is_granted).then_some(ErrorKind::PermissionDenied);
+            assert_eq!(kind, expected, "{what}");
         }
     }
 

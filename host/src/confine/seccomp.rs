@@ -56,7 +56,7 @@ const CALLS: &[c_long] = &[
 const WRITING_CALLS: &[c_long] = &[
     libc::SYS_copy_file_range, libc::SYS_fallocate, libc::SYS_fchmod, libc::SYS_fchmodat, libc::SYS_fdatasync,
     libc::SYS_fsync, libc::SYS_ftruncate, libc::SYS_linkat, libc::SYS_mkdirat, libc::SYS_pwrite64,
-    libc::SYS_pwritev, libc::SYS_pwritev2, libc::SYS_renameat2, libc::SYS_symlinkat, libc::SYS_unlinkat,
+    libc::SYS_pwritev, libc::SYS_pwritev2, libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_symlinkat, libc::SYS_unlinkat,
     libc::SYS_utimensat,
 ];
 
@@ -75,8 +75,8 @@ const OLDER_CALLS: &[c_long] = &[];
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 const OLDER_WRITING_CALLS: &[c_long] = &[
-    libc::SYS_chmod, libc::SYS_link, libc::SYS_mkdir, libc::SYS_rename, libc::SYS_renameat, libc::SYS_rmdir,
-    libc::SYS_symlink, libc::SYS_unlink,
+    libc::SYS_chmod, libc::SYS_link, libc::SYS_mkdir, libc::SYS_rename, libc::SYS_rmdir, libc::SYS_symlink,
+    libc::SYS_unlink,
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER_WRITING_CALLS: &[c_long] = &[];
@@ -92,7 +92,7 @@ const REQUESTS: [u32; 7] = [
     libc::TCGETS as u32,
     libc::TIOCGWINSZ as u32,
 ];
-/// See ioctl_pagemap_scan(2).
+/// The request for pages that were written (ioctl_pagemap_scan(2)).
 const PAGEMAP_SCAN: u32 = 0xc060_6610;
 
 /// Commands of fcntl(2). None of them has a signal sent to another process, as `F_SETOWN` does.

@@ -1,6 +1,6 @@
-//! Files that an instance is receiving (`file_server::upload` of the handler crate). They are written, moved and removed where a slow disk
-//! keeps nobody waiting but their sender. The instance moves or removes them itself, but for one that fails, or that
-//! ends with the process: what is left then is removed here.
+//! Files that an instance is receiving (`file_server::upload` of the handler crate). They are written, moved and
+//! removed where a slow disk keeps nobody waiting but their sender. The instance moves or removes them itself, but for
+//! one that fails, or that ends with the process: what is left then is removed here.
 
 use wasmtime::component::{Linker, Resource};
 use wasmtime::{AsContextMut, Result, StoreContextMut};

@@ -4,7 +4,7 @@
 pub(crate) mod json;
 
 use std::fmt::Display;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,6 +20,7 @@ use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
@@ -134,10 +135,15 @@ fn append(path: &Path, owner: Option<(u32, u32)>) -> io::Result<File> {
     options
         .append(true)
         .custom_flags(OFlags::NONBLOCK.bits() as i32);
-    if let Some((user, group)) = owner
+    // What the owner creates is its own already.
+    if let Some((user, group)) = owner.filter(|_| geteuid().is_root())
         && let Ok(file) = options.clone().create_new(true).open(path)
     {
-        fchown(&file, Some(user), Some(group))?;
+        if let Err(error) = fchown(&file, Some(user), Some(group)) {
+            // The owner could not open it.
+            let _ = fs::remove_file(path);
+            return Err(error);
+        }
         return Ok(file);
     }
     options.create(true).open(path)

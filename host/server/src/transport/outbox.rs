@@ -26,7 +26,8 @@ const KEEP_SIZE: usize = 64 * 1024;
 const SMALL_FILE: usize = 16 * 1024;
 /// Bytes of a file that a disk is waited for at once. They take as much memory of a budget until they have left.
 const FETCH_SIZE: u64 = 128 * 1024;
-/// Bytes of a file that a disk is waited for where the budget has less. They do not count, as the other memory that each connection may have.
+/// Bytes of a file that a disk is waited for where the budget has less. They do not count, as the other memory that
+/// each connection may have.
 const SMALL_FETCH: usize = SMALL_FILE;
 /// Bytes of one response that leave before other connections get their turn.
 pub(crate) const SEND_SIZE: u64 = 2 * 1024 * 1024;
