@@ -65,7 +65,7 @@ pub type Count = fn(&[u8]) -> Option<(usize, bool)>;
 
 /// Checks that any bytes on a connection are answered with whole responses, at most one for each request and none for
 /// what is no request, and with the same ones in whatever pieces contents come and whether one call serves the requests or
-/// many do. `count` finds heads as the host does. The first byte says who answers: the file server, or [`Echo`].
+/// many do. `count` finds heads as the host does. The first byte says who answers: the file server, or `Echo`.
 pub fn serve(data: &[u8], count: Count) {
     let data = &data[..data.len().min(MAX_CONNECTION)];
     let Some((&which, data)) = data.split_first() else {
