@@ -16,14 +16,11 @@ use crate::files::coding;
 use crate::files::path::{LocalPath, quote};
 use crate::files::ranges::{self, ByteRange, Selection};
 use crate::http1::chunked::Decoder;
-use crate::http1::date;
+use crate::http1::date::{self, LAST_SECOND};
 use crate::http1::parse::{Parsed, parse};
 use crate::http1::request::Request;
 use crate::http1::wfile::{Content, Wfile};
 use crate::text::percent;
-
-/// The last second of the year 9999.
-const LAST_SECOND: u64 = 253_402_300_799;
 
 /// Returns the settings of these tests: each takes a fraction of a second.
 fn config() -> ProptestConfig {

@@ -8,6 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+#[cfg(target_os = "linux")]
+use std::process::Child;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -520,13 +522,7 @@ fn long_work_is_shown_on_a_terminal_and_nowhere_else() {
     let output = bundle(&site.root(), &component, &[]);
     assert_eq!(stderr(&output), "", "{output:?}");
     let (terminal, end) = super::supervisor::open_terminal();
-    let mut child = Command::new(SANDSERVE)
-        .args(["bundle", "-o"])
-        .args([&component, &site.root()])
-        .stdout(Stdio::null())
-        .stderr(end)
-        .spawn()
-        .expect("it runs");
+    let mut child = bundle_before(end, &site, &component);
     // Until the last who writes there has gone.
     let mut shown = Vec::new();
     let _ = File::from(terminal).read_to_end(&mut shown);
@@ -539,6 +535,18 @@ fn long_work_is_shown_on_a_terminal_and_nowhere_else() {
     // Nothing of it is left.
     let last = shown.trim_end_matches('\r').rsplit('\r').next();
     assert_eq!(last.map(str::trim), Some(""), "{shown:?}");
+}
+
+/// Starts to bundle `site` into `component`, and shows the work at this `end` of a terminal.
+#[cfg(target_os = "linux")]
+fn bundle_before(end: File, site: &Site, component: &Path) -> Child {
+    Command::new(SANDSERVE)
+        .args(["bundle", "-o"])
+        .args([component, &site.root()])
+        .stdout(Stdio::null())
+        .stderr(end)
+        .spawn()
+        .expect("it runs")
 }
 
 /// Opens a terminal that shows nothing more: whoever writes to it waits, as behind Ctrl-S.
@@ -574,13 +582,7 @@ fn a_signal_while_it_is_written_leaves_what_was_there() {
     for (name, signal) in signals.filter(|(_, signal)| ignored & (1 << (signal - 1)) == 0) {
         // The work stands still where the bar is first drawn.
         let (_terminal, end) = stopped_terminal();
-        let mut child = Command::new(SANDSERVE)
-            .args(["bundle", "-o"])
-            .args([&component, &site.root()])
-            .stdout(Stdio::null())
-            .stderr(end)
-            .spawn()
-            .expect("it runs");
+        let mut child = bundle_before(end, &site, &component);
         wait_until("it is written", || names(&site.outside()) != before);
         kill(name, child.id());
         let status = child.wait().expect("it ends");

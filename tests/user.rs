@@ -6,14 +6,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use harness::{Server, Site, get, request, responses};
 use pem::Pem;
 use rcgen::generate_simple_self_signed;
 use rustix::process::geteuid;
 
+use super::supervisor::wait_until;
 use super::tls::shown_certificate;
 
 const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
@@ -22,9 +21,6 @@ const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
 const NAME: &str = "daemon";
 const USER: u32 = 1;
 const GROUP: u32 = 1;
-
-/// The time that a test waits for something to happen to processes.
-const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns whether this test can run, and says so if it cannot.
 fn is_root() -> bool {
@@ -52,14 +48,6 @@ fn set_mode(path: &Path, mode: u32) {
 
 fn serve(site: &Site, arguments: &[&str]) -> Server {
     Server::start(SANDSERVE, &site.root(), arguments)
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + TIMEOUT;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not so: {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Returns the words that the system tells about process or thread `id` by `name`.

@@ -227,7 +227,7 @@ fn serve(
         }
         server = make()?;
     }
-    // What was read for it is not needed any more.
+    // Frees the handler and the passwords that were read for it.
     drop(make);
     let _ = shutdown.set(server.shutdown_handle());
     let load = server.load();

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use wasi::clocks::wall_clock::{self, Datetime};
 
 /// Last second that a four-digit year can hold: 31 Dec 9999 23:59:59.
-const LAST_SECOND: u64 = 253_402_300_799;
+pub(crate) const LAST_SECOND: u64 = 253_402_300_799;
 /// The seconds of a day.
 const DAY: u64 = 24 * 60 * 60;
 

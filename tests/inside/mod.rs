@@ -141,7 +141,7 @@ fn attack(arguments: &[&str], without: &[Wall]) {
                 attempts::CLONE3 => result == Err(libc::ENOSYS),
                 _ => matches!(result, Err(libc::EPERM | libc::EACCES)),
             };
-            // What a kernel lacks is said.
+            // The line tells of a step that the kernel lacks.
             let failed = line.split_once("; failed: ");
             let is_lacking = failed.is_some_and(|(_, failed)| failed.contains(wall.step()));
             assert!(is_refused || is_lacking, "{what}: {result:?}; {line}");

@@ -43,7 +43,7 @@ const CALLS: &[c_long] = &[
     libc::SYS_set_tid_address, libc::SYS_sigaltstack,
     // Memory that is not made code.
     libc::SYS_brk, libc::SYS_madvise, libc::SYS_memfd_create, libc::SYS_mremap, libc::SYS_munmap,
-    // What the system tells.
+    // Clocks, numbers of processes and users, and other facts of the system.
     libc::SYS_clock_getres, libc::SYS_clock_gettime, libc::SYS_getegid, libc::SYS_geteuid, libc::SYS_getgid,
     libc::SYS_getpid, libc::SYS_getppid, libc::SYS_getrandom, libc::SYS_getrusage, libc::SYS_gettimeofday,
     libc::SYS_getuid, libc::SYS_sysinfo, libc::SYS_uname,

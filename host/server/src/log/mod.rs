@@ -135,7 +135,7 @@ fn append(path: &Path, owner: Option<(u32, u32)>) -> io::Result<File> {
     options
         .append(true)
         .custom_flags(OFlags::NONBLOCK.bits() as i32);
-    // What the owner creates is its own already.
+    // A file that the owner creates belongs to it already.
     if let Some((user, group)) = owner.filter(|_| geteuid().is_root())
         && let Ok(file) = options.clone().create_new(true).open(path)
     {
