@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use harness::{Response, Server, Site, connect, get, read_head, read_response, request};
+use harness::{Response, Server, Site, connect, get, process, read_head, read_response, request};
 
 const MIB: usize = 1024 * 1024;
 
@@ -175,10 +175,8 @@ fn a_file_is_not_held_open_after_it_was_sent() {
     let path = site.write("file.txt", "content\n");
     assert_eq!(get(server.port, "/file.txt", &[]).status, 200);
     let is_open = || {
-        let files = std::fs::read_dir(format!("/proc/{}/fd", server.worker())).expect("a process");
-        files
-            .flatten()
-            .any(|file| std::fs::read_link(file.path()).is_ok_and(|open| open == path))
+        let open = process::open_files(server.worker());
+        open.contains(&path)
     };
     let closes = (0..1000).any(|_| get(server.port, "/missing", &[]).status == 404 && !is_open());
     assert!(closes, "it stays open");

@@ -6,6 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
+#[cfg(target_os = "linux")]
+use harness::process::peak_memory;
 use harness::{
     Server, Site, connect, example, get, names, read_response, request, responses, try_exchange,
 };
@@ -241,17 +243,6 @@ fn an_answer_without_an_end_waits_for_who_reads_it_and_ends_with_them() {
     }
     let peak = peak_memory(server.worker());
     assert!(peak < MODEST, "{peak} bytes of memory");
-}
-
-/// Returns the most memory that the process `id` has had, in bytes.
-#[cfg(target_os = "linux")]
-fn peak_memory(id: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let peak = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    1024 * peak
-        .and_then(|peak| peak.parse::<u64>().ok())
-        .expect("a number")
 }
 
 /// Returns the top-level sections of a component: the number of the kind of each, and all of its bytes.

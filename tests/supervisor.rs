@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Server, Site, connect, get, request, responses};
+use harness::{Server, Site, connect, get, process, request, responses};
 
 const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
 
@@ -245,8 +245,7 @@ fn a_root_that_changes_while_nobody_asks_is_served_soon_and_never_wrong() {
     let worker = server.worker();
     assert_eq!(get(server.port, "/file.txt", &[]).text(), "first\n");
     wait_until("the root is let go of", || {
-        let open = fs::read_dir(format!("/proc/{worker}/fd")).expect("a process");
-        let mut open = open.flatten().flat_map(|file| fs::read_link(file.path()));
+        let mut open = process::open_files(worker).into_iter();
         !open.any(|file| file.starts_with(&root))
     });
     site.write("next/file.txt", "second\n");
@@ -846,10 +845,24 @@ fn a_server_with_too_few_descriptors_says_so_or_serves() {
 
 /// Returns what the system tells about process `id` by `name`.
 fn status(id: u32, name: &str) -> String {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a process");
-    let mut lines = status.lines().filter_map(|line| line.split_once(':'));
-    let value = lines.find_map(|(found, value)| (found == name).then(|| value.trim().to_owned()));
-    value.expect("a line of that name")
+    process::status(id, name).expect("a line of that name")
+}
+
+#[test]
+fn the_table_of_descriptors_does_not_grow_while_clients_wait() {
+    const LIMIT: usize = 4096;
+    let site = Site::new();
+    // It would grow in the way of all threads, for 10 ms and more each time.
+    let script = format!("ulimit -n {LIMIT}; exec {SANDSERVE} -b 127.0.0.1 0");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).current_dir(site.root());
+    let server = Server::spawn(command);
+    let room = || status(server.worker(), "FDSize").parse::<usize>();
+    assert_eq!(room(), Ok(LIMIT));
+    let crowd: Vec<_> = (0..500).map(|_| connect(server.port)).collect();
+    assert_eq!(get(server.port, "/hello.txt", &[]).status, 200);
+    assert_eq!(room(), Ok(LIMIT));
+    drop(crowd);
 }
 
 fn capabilities(id: u32, name: &str) -> u64 {
@@ -878,11 +891,7 @@ fn who_serves_has_given_up_what_serving_does_not_take() {
         assert_eq!(capabilities(worker, "CapPrm"), kept, "{arguments:?}");
         assert_eq!(capabilities(worker, "CapInh"), 0, "{arguments:?}");
         assert_eq!(status(worker, "NoNewPrivs"), "1", "{arguments:?}");
-        let threads = fs::read_dir(format!("/proc/{worker}/task")).expect("a process");
-        for thread in threads {
-            let name = thread.expect("a thread").file_name();
-            let id = name.to_str().and_then(|id| id.parse().ok());
-            let id = id.expect("a number");
+        for id in process::threads(worker) {
             assert_eq!(capabilities(id, "CapEff"), kept, "{arguments:?}");
             assert_eq!(status(id, "NoNewPrivs"), "1", "{arguments:?}");
         }

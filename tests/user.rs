@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use harness::{Server, Site, get, request, responses};
+use harness::{Server, Site, get, process, request, responses};
 use pem::Pem;
 use rcgen::generate_simple_self_signed;
 use rustix::process::geteuid;
@@ -51,30 +51,18 @@ fn serve(site: &Site, arguments: &[&str]) -> Server {
 }
 
 /// Returns the words that the system tells about process or thread `id` by `name`.
-fn status(id: u32, name: &str) -> Vec<String> {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a process");
-    let mut lines = status.lines().filter_map(|line| line.split_once(':'));
-    let value = lines.find_map(|(found, value)| (found == name).then_some(value));
-    let words = value.expect("a line of that name").split_whitespace();
-    words.map(str::to_owned).collect()
-}
-
-fn threads(id: u32) -> Vec<u32> {
-    let threads = fs::read_dir(format!("/proc/{id}/task")).expect("a process");
-    let names = threads.map(|thread| thread.expect("a thread").file_name());
-    names
-        .map(|name| name.to_str().and_then(|id| id.parse().ok()))
-        .map(|id| id.expect("a number"))
-        .collect()
+fn words(id: u32, name: &str) -> Vec<String> {
+    let status = process::status(id, name).expect("a line of that name");
+    status.split_whitespace().map(str::to_owned).collect()
 }
 
 fn assert_is(id: u32, user: u32, group: u32, context: &str) {
-    for id in threads(id) {
-        assert_eq!(status(id, "Uid"), vec![user.to_string(); 4], "{context}");
-        assert_eq!(status(id, "Gid"), vec![group.to_string(); 4], "{context}");
-        assert_eq!(status(id, "Groups"), [group.to_string()], "{context}");
+    for id in process::threads(id) {
+        assert_eq!(words(id, "Uid"), vec![user.to_string(); 4], "{context}");
+        assert_eq!(words(id, "Gid"), vec![group.to_string(); 4], "{context}");
+        assert_eq!(words(id, "Groups"), [group.to_string()], "{context}");
         for name in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
-            let set = status(id, name).concat();
+            let set = words(id, name).concat();
             assert_eq!(u64::from_str_radix(&set, 16), Ok(0), "{context}: {name}");
         }
     }
@@ -83,8 +71,7 @@ fn assert_is(id: u32, user: u32, group: u32, context: &str) {
 /// Returns whether process `id` has the file open in which engines look for written pages. It cannot be opened by who has
 /// become another user or was confined, and new connections would be slow without.
 fn knows_written_pages(id: u32) -> bool {
-    let open = fs::read_dir(format!("/proc/{id}/fd")).expect("a process");
-    let mut open = open.flatten().flat_map(|file| fs::read_link(file.path()));
+    let mut open = process::open_files(id).into_iter();
     open.any(|file| file.ends_with("pagemap"))
 }
 
@@ -115,11 +102,7 @@ fn who_serves_is_the_user_that_is_named_for_good() {
         let server = serve(&site, arguments);
         let first = server.worker();
         assert_is(first, user, group, &context);
-        assert_eq!(
-            status(server.id(), "Uid"),
-            ["0", "0", "0", "0"],
-            "{context}"
-        );
+        assert_eq!(words(server.id(), "Uid"), ["0", "0", "0", "0"], "{context}");
         let response = get(server.port, "/hello.txt", &[]);
         assert_eq!(response.text(), "hello\n", "{context}");
         let response = get(server.port, "/secret.txt", &[]);

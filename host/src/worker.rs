@@ -17,7 +17,7 @@ use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use sandserve_host::{
     Grant, HttpServer, Load, Sandbox, Scripts, Shutdown, TidyUp, TlsConfig, ToStarter, cgi_server,
-    check_file, explain, reason, reopen_log, say,
+    check_file, explain, reason, reopen_log, reserve_descriptors, say,
 };
 use wasmtime::PoolingAllocationConfig;
 
@@ -54,6 +54,7 @@ pub(crate) fn work(
     listeners: Vec<TcpListener>,
     starter: Option<ToStarter>,
 ) {
+    reserve_descriptors();
     let tidy_up = TidyUp::new(starter.clone());
     let starter = starter.as_ref();
     let begun = Inputs::read(options, self_signed).and_then(|inputs| {

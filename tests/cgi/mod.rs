@@ -21,7 +21,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Response, Server, Site, connect, request, responses};
+use harness::{Response, Server, Site, connect, process, request, responses};
 
 const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
 
@@ -111,12 +111,8 @@ fn children(server: &Server) -> Vec<String> {
 fn open_pipes(server: &Server) -> usize {
     let mut processes = server.starters();
     processes.push(server.worker());
-    let files = processes.into_iter().flat_map(|id| {
-        let files = fs::read_dir(format!("/proc/{id}/fd")).expect("a process");
-        files.flatten()
-    });
+    let files = processes.into_iter().flat_map(process::open_files);
     files
-        .filter_map(|file| fs::read_link(file.path()).ok())
         .filter(|target| target.to_string_lossy().starts_with("pipe:"))
         .count()
 }

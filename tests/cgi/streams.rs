@@ -1,9 +1,9 @@
 //! Content in and output out, as they come.
 
-use std::fs;
 use std::io::{Read, Write};
 
-use harness::{Server, Site, connect, read_head, request};
+use harness::process::peak_memory;
+use harness::{Site, connect, read_head, request};
 
 use super::{ask, script, serve};
 
@@ -47,15 +47,6 @@ fn a_line_is_seen_when_it_is_written_and_a_piece_of_content_when_it_is_sent() {
     }
 }
 
-/// Returns the most memory that `server` has had, in bytes.
-fn peak_memory(server: &Server) -> u64 {
-    let status =
-        fs::read_to_string(format!("/proc/{}/status", server.worker())).expect("a process");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-    kilobytes.expect("a number") * 1024
-}
-
 #[test]
 fn neither_content_nor_output_is_held_whole() {
     const SIZE: usize = 128 * 1024 * 1024;
@@ -77,7 +68,7 @@ fn neither_content_nor_output_is_held_whole() {
             .trim(),
         "5"
     );
-    let before = peak_memory(&server);
+    let before = peak_memory(server.worker());
 
     let mut stream = connect(server.port);
     let length = format!("Content-Length: {SIZE}");
@@ -107,7 +98,7 @@ fn neither_content_nor_output_is_held_whole() {
         }
     }
     assert_eq!(size, SIZE);
-    let growth = peak_memory(&server) - before;
+    let growth = peak_memory(server.worker()) - before;
     assert!(growth < 32 * 1024 * 1024, "{growth} bytes more");
 }
 

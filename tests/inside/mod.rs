@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use harness::process::{descriptors, status, threads};
 use harness::{Server, Site, get, names};
 
 use attempts::{Place, Tried, Wall};
@@ -28,13 +29,6 @@ const RENEW: u8 = b'N';
 /// The number of a capability in capabilities(7) without which nobody puts calls into a process that cannot be dumped.
 const SYS_PTRACE: u32 = 19;
 
-/// Returns what the system tells about the process or thread `id` by `name`, if it does.
-fn status(id: u32, name: &str) -> Option<String> {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let mut lines = status.lines().filter_map(|line| line.split_once(':'));
-    lines.find_map(|(found, value)| (found == name).then(|| value.trim().to_owned()))
-}
-
 /// Returns whether this process may take over threads of others.
 fn may_attack() -> bool {
     let own = status(std::process::id(), "CapEff").expect("capabilities");
@@ -44,14 +38,6 @@ fn may_attack() -> bool {
         eprintln!("not tested: nobody but root may put calls into a worker");
     }
     may
-}
-
-fn threads(process: u32) -> Vec<u32> {
-    let entries = fs::read_dir(format!("/proc/{process}/task")).expect("a process");
-    let names = entries.flatten().map(|entry| entry.file_name());
-    names
-        .filter_map(|name| name.to_str()?.parse().ok())
-        .collect()
 }
 
 fn wait_until(what: &str, server: &Server, is_so: impl Fn() -> bool) {
@@ -82,12 +68,8 @@ fn stream_to_supervisor(worker: u32) -> Option<i64> {
 
 /// Returns the worker's end of its socket to the process that starts scripts, the one that keeps messages apart.
 fn socket_to_starter(thread: &mut Taken, worker: u32) -> Option<i64> {
-    let files = fs::read_dir(format!("/proc/{worker}/fd")).expect("files");
-    let names = files.flatten().map(|file| file.file_name());
-    let descriptors: Vec<i64> = names
-        .filter_map(|name| name.to_str()?.parse().ok())
-        .collect();
-    descriptors.into_iter().find(|&descriptor| {
+    let mut descriptors = descriptors(worker).into_iter().map(i64::from);
+    descriptors.find(|&descriptor| {
         // A length, and room for a number.
         let length = thread.write(&[4, 0, 0, 0, 0, 0, 0, 0]);
         let (level, option) = (libc::SOL_SOCKET.into(), libc::SO_TYPE.into());

@@ -39,6 +39,7 @@ pub use cgi::{
 pub use engine::WASMTIME as WASMTIME_VERSION;
 pub use explain::{explain, reason};
 pub use instance::filesystem::check_file;
+pub use listen::descriptors::reserve_descriptors;
 pub use listen::passed::inherited;
 pub use listen::proxies::{Forwarding, TrustedProxies, TrustedProxy};
 pub use listen::unix::{SocketFile, listen_unix};

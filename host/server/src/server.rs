@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::connection::{Connection, Single};
 use crate::instance::granted::Directories;
 use crate::listen::connections::{self, Connections, Place, TooMany};
+use crate::listen::descriptors::reserve_descriptors;
 use crate::listen::proxies::TrustedProxies;
 use crate::listen::{Address, listen_on};
 use crate::log;
@@ -295,6 +296,7 @@ impl HttpServer {
         let wanted = SPARE_DESCRIPTORS * (1 + self.listeners.len());
         let spare = (0..wanted).map(|_| self.listeners[0].try_clone());
         drop(spare.collect::<io::Result<Vec<_>>>()?);
+        reserve_descriptors();
         let cores: Vec<_> = self
             .listeners
             .iter()

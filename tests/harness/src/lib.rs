@@ -5,6 +5,7 @@ mod crowd;
 mod example;
 mod html;
 mod http;
+pub mod process;
 mod server;
 mod site;
 

@@ -119,7 +119,7 @@ impl Wait {
         if !matches!(socket.send_now(), Ok(Progress::Done)) {
             return false;
         }
-        self.at_once = if socket.has_unread() {
+        self.at_once = if socket.finish_request() {
             self.at_once + 1
         } else {
             0

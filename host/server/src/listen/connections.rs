@@ -6,7 +6,8 @@
 //!    until there is room. So a crowd that is idle keeps nobody out.
 //! 3. Where none is idle, one is closed that moves fewer bytes than [`PRESSED`](crate::pace::PRESSED) wants: of
 //!    the client that has most of these, the one furthest behind. So neither does a crowd that is slow.
-//! 4. All of a core are looked at once a second, whether a call goes on from which nothing comes (`watch`).
+//! 4. All of a core are looked at once a second, whether a call goes on from which nothing comes (`watch`), and sooner
+//!    where instances are asked for in vain.
 //! 5. A client that has as many as one may have is turned away.
 
 use std::collections::HashMap;
@@ -18,10 +19,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{self, sleep, timeout, timeout_at};
 
 use crate::lock::lock;
 use crate::pace::client::Client;
+use crate::pace::instances::Instances;
+use crate::pace::round::ROUND;
 use crate::pace::watch::PERIOD;
 use crate::strikes::{Limit, strike};
 use crate::transport::socket::Socket;
@@ -322,7 +325,8 @@ impl Place {
         let mut sockets = lock(&connections.cores[self.core]);
         self.index = Some(sockets.insert(Arc::downgrade(socket)));
         if !mem::replace(&mut sockets.are_watched, true) {
-            tokio::spawn(look_at_calls(connections.clone(), self.core));
+            let instances = socket.instances().clone();
+            tokio::spawn(look_at_calls(connections.clone(), self.core, instances));
         }
     }
 }
@@ -340,19 +344,27 @@ impl Drop for Place {
     }
 }
 
-/// Looks at the calls of a core, as long as it has connections.
-async fn look_at_calls(connections: Arc<Connections>, core: usize) {
+/// Looks at the calls of a core, as long as it has connections: every [`PERIOD`], and sooner for those that sleep where
+/// requests ask for `instances` in vain.
+async fn look_at_calls(connections: Arc<Connections>, core: usize, instances: Arc<Instances>) {
+    let sockets = || lock(&connections.cores[core]);
+    let mut due = time::Instant::now() + PERIOD;
     loop {
-        sleep(PERIOD).await;
+        if timeout_at(due, instances.asked_in_vain()).await.is_ok() {
+            sockets().each(Socket::glance_at_call);
+            sleep(ROUND).await;
+            sockets().each(Socket::glance_at_call);
+            instances.take_back();
+            continue;
+        }
+        due = time::Instant::now() + PERIOD;
         let is_stopping = *connections.stopping.borrow();
-        let mut sockets = lock(&connections.cores[core]);
+        let mut sockets = sockets();
         if sockets.sockets.is_empty() {
             sockets.are_watched = false;
             return;
         }
-        for socket in sockets.sockets.iter().filter_map(Weak::upgrade) {
-            socket.look_at_call(is_stopping);
-        }
+        sockets.each(|socket| socket.look_at_call(is_stopping));
     }
 }
 
@@ -386,6 +398,11 @@ impl Sockets {
         }
     }
 
+    fn each(&self, act: impl Fn(&Socket)) {
+        let sockets = self.sockets.iter().filter_map(Weak::upgrade);
+        sockets.for_each(|socket| act(&socket));
+    }
+
     fn idle(&self) -> impl Iterator<Item = Idle> {
         let idle = |socket: &Weak<Socket>| Some((socket.upgrade()?.idle_since()?, socket.clone()));
         self.sockets.iter().filter_map(idle)
@@ -403,13 +420,16 @@ impl Sockets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::pending;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
+    use tokio::task::JoinHandle;
+
     use crate::memory::Budget;
-    use crate::pace::instances::Instances;
+    use crate::pace::watch::Abandoned;
     use crate::pace::{CHANCE, Pace};
-    use crate::transport::socket::Terms;
+    use crate::transport::socket::{Arrived, Terms};
 
     #[test]
     fn half_of_the_open_files_may_be_connections() {
@@ -443,6 +463,14 @@ mod tests {
         assert_eq!(connections.open.load(Ordering::SeqCst), 1);
     }
 
+    fn terms(instances: usize) -> Arc<Terms> {
+        Arc::new(Terms {
+            pace: Pace::default(),
+            instances: Instances::new(instances),
+            buffers: Budget::new(None),
+        })
+    }
+
     /// Opens a connection that counts as one of `from`, on `core`.
     async fn open_one(
         connections: &Arc<Connections>,
@@ -450,11 +478,16 @@ mod tests {
         core: usize,
         from: Client,
     ) -> (TcpStream, Arc<Socket>, Place) {
-        let terms = Arc::new(Terms {
-            pace: Pace::default(),
-            instances: Instances::new(1),
-            buffers: Budget::new(None),
-        });
+        open_with(terms(1), connections, listener, core, from).await
+    }
+
+    async fn open_with(
+        terms: Arc<Terms>,
+        connections: &Arc<Connections>,
+        listener: &TcpListener,
+        core: usize,
+        from: Client,
+    ) -> (TcpStream, Arc<Socket>, Place) {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
@@ -516,6 +549,43 @@ mod tests {
         assert_eq!(ended, [Some(b), Some(b), Some(a), None]);
         let (_client, socket, _place) = open.remove(0);
         assert!(socket.receive_request().await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_sleeps_is_found_long_before_the_next_look_where_another_client_asks()
+    {
+        const INSTANCES: usize = 2;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connections = Connections::new(9, None, 1, watch::channel(false).1);
+        let terms = terms(INSTANCES);
+        let [a, b] = [1, 2].map(|number| Client::V4([192, 0, 2, number]));
+        let patience = Duration::from_secs(2);
+        let mut sleeping = Vec::new();
+        for _ in 0..INSTANCES {
+            let opened = open_with(terms.clone(), &connections, &listener, 0, a);
+            let (mut client, socket, place) = opened.await;
+            client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+            assert_eq!(socket.receive_request().await.unwrap(), Arrived::Whole);
+            let permit = terms.instances.take(a, patience).await.unwrap();
+            sleeping.push(tokio::spawn(async move {
+                socket.note_instance();
+                let _client_and_place = (client, place);
+                let call = async move {
+                    let _permit = permit;
+                    pending::<()>().await;
+                };
+                let called = socket.watch(call).await;
+                socket.release_instance();
+                called
+            }));
+        }
+        let asked = time::Instant::now();
+        assert!(terms.instances.take(b, patience).await.is_ok());
+        assert!(asked.elapsed() < PERIOD / 10, "{:?}", asked.elapsed());
+        let is_over = |call: &JoinHandle<_>| call.is_finished();
+        assert_eq!(sleeping.iter().filter(|call| is_over(call)).count(), 1);
+        let over = sleeping.into_iter().find(is_over).expect("one");
+        assert_eq!(over.await.unwrap(), Err(Abandoned::Overtaken));
     }
 
     #[tokio::test]

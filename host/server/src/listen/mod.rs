@@ -1,10 +1,11 @@
 //! The sources of connections, and the bounds on how many of them there may be.
 //!
 //! 1. A listener is made here for an address, in `unix` for a path, or was `passed` to this process.
-//! 2. A connection that was accepted takes a place among all `connections`.
+//! 2. A connection that was accepted takes a place among all `connections`, for which there is room among `descriptors`.
 //! 3. `proxies` says which peers are believed that speak for others, and `forwarded` finds what they say in a head.
 
 pub(crate) mod connections;
+pub(crate) mod descriptors;
 pub(crate) mod forwarded;
 pub(crate) mod passed;
 pub(crate) mod proxies;

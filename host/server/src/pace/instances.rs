@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::lock::lock;
@@ -35,6 +35,8 @@ const STEP: Duration = ROUND.saturating_mul(2);
 /// Time from one look of a request that still asks to its next. Thousands may ask, and to serve them takes
 /// less than looking more often.
 const NEXT_STEPS: Duration = ROUND.saturating_mul(4);
+/// Time from one search for instances that sleep to the next: all calls are looked at for it.
+const SEARCH: Duration = ROUND.saturating_mul(4);
 
 /// An instance that may be taken back, as [`choose`] sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +102,8 @@ pub(crate) struct Instances {
     ledger: Mutex<Ledger>,
     /// The right to take instances back for memory: one asks for all, as nobody knows how much an instance holds.
     for_memory: Semaphore,
+    /// Tells those who look at calls that requests ask in vain.
+    in_vain: Notify,
     /// Instances that each client holds, in parts, so that cores do not meet here.
     held: [Mutex<HashMap<Client, usize>>; PARTS],
     /// The moment that times are counted from.
@@ -130,6 +134,8 @@ struct Ledger {
     wanted: usize,
     /// The time at which it is worth while to look again for somebody who waits.
     next_look: Duration,
+    /// The time at which it is worth while to search again for instances that sleep.
+    next_search: Duration,
     /// Instances that will be free because somebody asked.
     promised: usize,
 }
@@ -181,6 +187,7 @@ impl Instances {
             asking: AtomicUsize::new(0),
             ledger: Mutex::default(),
             for_memory: Semaphore::new(1),
+            in_vain: Notify::new(),
             held: Default::default(),
             began: Instant::now(),
         })
@@ -293,12 +300,17 @@ impl Instances {
         all
     }
 
+    /// Waits until requests ask in vain: somewhere instances may sleep of which nobody here knows.
+    pub(crate) async fn asked_in_vain(&self) {
+        self.in_vain.notified().await;
+    }
+
     /// Takes back as many instances as are asked for and are not on their way already.
-    fn take_back(&self) {
+    pub(crate) fn take_back(&self) {
         let mut ledger = lock(&self.ledger);
         let wanted = ledger.wanted.saturating_sub(ledger.promised);
         let now = self.began.elapsed();
-        if wanted == 0 || ledger.waits.is_empty() || now < ledger.next_look {
+        if wanted == 0 || now < ledger.next_look {
             return;
         }
         let waits = ledger.waits.iter();
@@ -314,6 +326,10 @@ impl Instances {
             wait.end();
         }
         ledger.next_look = now + ROUND;
+        if chosen.len() < wanted && now >= ledger.next_search {
+            ledger.next_search = now + SEARCH;
+            self.in_vain.notify_waiters();
+        }
     }
 
     /// Registers an instance of `client` that begins to wait for it, or to compute or sleep for long.
@@ -823,6 +839,25 @@ mod tests {
         tokio::time::sleep(patience / 2).await;
         assert!(holding.works(0, None));
         drop(permits);
+        assert!(asking.await.expect("ended"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_instance_to_take_back_has_those_that_sleep_searched_for() {
+        let instances = Instances::new(1);
+        let patience = Duration::from_secs(2);
+        let permit = instances.take(A, patience).await.expect("free");
+        let holding = instances.register(A);
+        let asking = {
+            let instances = instances.clone();
+            tokio::spawn(async move { instances.take(B, patience).await.is_ok() })
+        };
+        let began = Instant::now();
+        instances.asked_in_vain().await;
+        assert!(began.elapsed() <= 2 * STEP);
+        // Holds all there are, and no more than its share, until another asks.
+        holding.works(0, None);
+        drop(permit);
         assert!(asking.await.expect("ended"));
     }
 

@@ -1,5 +1,6 @@
 //! Calls of instances from which nothing comes: that of a handler that sleeps, or whose client has gone. All of a
-//! core are looked at together, once a second, so that a call which ends sooner costs nothing here.
+//! core are looked at together, once a second, so that a call which ends sooner costs nothing here. Where others ask for
+//! instances in vain, two glances find at once those that sleep.
 
 use std::error::Error;
 use std::fmt;
@@ -32,6 +33,8 @@ pub(crate) struct Call {
     moved: u64,
     /// The ticks that the instance had computed by then.
     computed: u64,
+    /// The bytes and the ticks at the last glance, if there was one.
+    glimpsed: Option<(u64, u64)>,
     /// The time since a byte was moved or a tick was computed.
     silent: Duration,
     /// The time for which the call has been told to come to its end.
@@ -60,6 +63,7 @@ impl Call {
             waker,
             moved: 0,
             computed: 0,
+            glimpsed: None,
             silent: Duration::ZERO,
             dismissed: Duration::ZERO,
             abandoned: None,
@@ -77,6 +81,13 @@ impl Call {
             false => Duration::ZERO,
         };
         is_mute
+    }
+
+    /// Notes at a glance, which is sooner than a look, the bytes that have been `moved` and the ticks that have been
+    /// `computed`. Returns whether they are what they were at the glance before.
+    pub(crate) fn glimpse(&mut self, moved: u64, computed: u64) -> bool {
+        let before = self.glimpsed.replace((moved, computed));
+        before == self.glimpsed
     }
 
     /// Abandons the call if there is a reason to, for a handler that may be silent for `time`. Returns whether there
@@ -179,6 +190,21 @@ mod tests {
         assert_eq!(call.silent, Duration::ZERO);
         assert!(call.abandon(Peer::Gone, Duration::MAX));
         assert_eq!(call.abandoned(), Some(Abandoned::Gone));
+    }
+
+    #[test]
+    fn a_call_is_the_same_at_two_glances_that_has_not_got_further() {
+        let mut call = Call::new(Waker::noop().clone());
+        for (moved, computed, is_the_same) in [
+            (0, 0, false),
+            (0, 0, true),
+            (0, 1, false),
+            (1, 1, false),
+            (1, 1, true),
+        ] {
+            let found = call.glimpse(moved, computed);
+            assert_eq!(found, is_the_same, "{moved} {computed}");
+        }
     }
 
     #[test]

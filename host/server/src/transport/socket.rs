@@ -108,6 +108,8 @@ struct State {
     struck: Option<Limit>,
     /// Something other than an interim response was written since the request came.
     answered: bool,
+    /// A request is dealt with, and not waited for.
+    in_hand: bool,
     /// The request has come since the call was last looked at.
     is_new: bool,
     /// The answer was a 101: the connection is the instance's until the call ends, and speaks another protocol than HTTP.
@@ -173,6 +175,7 @@ impl Socket {
             failed: None,
             struck: None,
             answered: false,
+            in_hand: false,
             is_new: false,
             upgraded: false,
             dismissed: false,
@@ -198,6 +201,11 @@ impl Socket {
     /// Notes that a proxy speaks for `client` from now on.
     pub(crate) fn set_client(&self, client: Client) {
         self.lock().client = client;
+    }
+
+    /// Returns all instances that there may be.
+    pub(crate) fn instances(&self) -> &Arc<Instances> {
+        &self.terms.instances
     }
 
     fn pace(&self) -> &Pace {
@@ -371,6 +379,19 @@ impl Socket {
     /// Returns whether bytes have come that nobody has read.
     pub(crate) fn has_unread(&self) -> bool {
         !self.lock().inbox.is_empty()
+    }
+
+    /// Notes that the request in hand was dealt with, and that the instance waits for the next. Returns whether bytes of that
+    /// have come.
+    pub(crate) fn finish_request(&self) -> bool {
+        let mut state = self.lock();
+        state.in_hand = false;
+        if state.holding.is_some() {
+            // An instance that worked for long does so no more.
+            let (holding, moved) = self.holding(&mut state);
+            holding.go_on(moved);
+        }
+        !state.inbox.is_empty()
     }
 
     /// Returns whether the client has had an answer and has sent nothing since, as far as the system knows.
@@ -839,7 +860,28 @@ impl Socket {
             return;
         }
         // From now on others may need the instance more, though it moves bytes now and then.
-        let waker = call.waker().clone();
+        self.offer_to_others(state);
+    }
+
+    /// Looks whether an instance sleeps in the call that goes on: it does if nothing has come of the call since the last
+    /// glance. Others may have the instance then. The caller does so where others ask for one in vain.
+    pub(crate) fn glance_at_call(&self) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let (moved, computed) = (state.received + state.sent, state.computed);
+        let works =
+            self.is_served.load(Ordering::Relaxed) && state.in_hand && !state.is_waited_for();
+        let sleeps = |call: &mut Call| call.glimpse(moved, computed);
+        if works && state.call.as_mut().is_some_and(sleeps) {
+            self.offer_to_others(state);
+        }
+    }
+
+    /// Has others see that the instance computes or sleeps, if there is a call: from now on they may need it more.
+    fn offer_to_others(&self, state: &mut State) {
+        let Some(waker) = state.call.as_ref().map(|call| call.waker().clone()) else {
+            return;
+        };
         let (holding, moved) = self.holding(state);
         // One that was taken back while it computed has nobody else to wake it.
         if holding.works(moved, Some(&waker)) {
@@ -987,6 +1029,7 @@ impl State {
         self.handed = head;
         self.content = None;
         self.answered = false;
+        self.in_hand = true;
         self.is_new = true;
         self.upgraded = false;
     }
