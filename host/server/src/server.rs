@@ -24,6 +24,7 @@ use crate::listen::{Address, listen_on};
 use crate::log;
 use crate::pace::client::Client;
 use crate::pace::cohort;
+use crate::pace::turns;
 use crate::sandbox::Sandbox;
 use crate::strikes::{Limit, strike};
 use crate::tls::TlsConfig;
@@ -537,7 +538,11 @@ type Accepted = (TcpStream, Option<SocketAddr>);
 /// Waits for the next connection, however long that takes, and returns it.
 async fn accept(listener: &AsyncFd<TcpListener>) -> Accepted {
     loop {
-        match poll_fn(|cx| poll_accept(listener, cx)).await {
+        let accepted = poll_fn(|cx| match poll_accept(listener, cx) {
+            Poll::Pending => turns::poll_newcomer(cx, || accept_if_there(listener.get_ref())),
+            accepted => accepted,
+        });
+        match accepted.await {
             Ok(accepted) => return accepted,
             // The client has gone already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -560,6 +565,13 @@ fn poll_accept(listener: &AsyncFd<TcpListener>, cx: &mut Context) -> Poll<io::Re
             Ok(accepted) => return Poll::Ready(accepted),
             Err(_would_block) => {}
         }
+    }
+}
+
+fn accept_if_there(listener: &TcpListener) -> Option<io::Result<Accepted>> {
+    match accept_now(listener) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        accepted => Some(accepted),
     }
 }
 

@@ -135,11 +135,15 @@ impl Wait {
             return false;
         }
         let received = self.idle.wait(socket.receive_request());
-        matches!(received.await, Some(Ok(Arrived::Whole)))
+        let goes_on = matches!(received.await, Some(Ok(Arrived::Whole)))
             && self
                 .alike
                 .as_ref()
-                .is_none_or(|alike| socket.look_at_head(|head| alike.includes(head)))
+                .is_none_or(|alike| socket.look_at_head(|head| alike.includes(head)));
+        if goes_on {
+            turns::note_following();
+        }
+        goes_on
     }
 
     fn is_stopping(&self) -> bool {

@@ -2,8 +2,7 @@
 //!
 //! 1. A call begins at once as long as few have begun since the core last looked at everything that is ready
 //!    ([`begin`]). Mostly a counter goes down, and nothing else happens.
-//! 2. Further ones wait in line, where clients take turns. As many begin each time as are done within a tick of the
-//!    clock.
+//! 2. Further ones wait in line, where clients take turns. As many begin each time as are done within [`LOOK`].
 //! 3. A call that goes on computing waits in line as well, another one, of which one is called each time ([`go_on`]).
 //!
 //! So the request of a client that asks for little is soon computed, however many calls others have, and however
@@ -12,8 +11,10 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::mem;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
@@ -26,6 +27,9 @@ const AT_ONCE: usize = 32;
 /// Calls that begin at least, though they take long. With fewer, short calls behind them would wait for
 /// nothing.
 const LEAST: usize = 4;
+/// CPU time for the calls that begin between two looks. A request that has just come goes through some looks: where calls of
+/// 0.5 ms began 32 at a time, it waited for 70 ms.
+const LOOK: Duration = Duration::from_millis(2);
 
 thread_local! {
     /// The turns of this core.
@@ -38,12 +42,23 @@ struct Turns {
     going_on: Line,
     /// Calls that may begin until the core has looked at what else is ready.
     free: usize,
-    /// Calls that may begin between two looks.
-    at_once: usize,
-    /// A call has computed for a tick since the last look.
-    is_busy: bool,
+    /// Calls that have begun, and requests that have followed in one, since the last look.
+    begun: usize,
+    /// The CPU time that the core had taken by then.
+    spent: Duration,
     /// Somebody calls those in line.
     is_called: bool,
+    newcomers: Newcomers,
+}
+
+/// The task that accepts connections, where many calls are in line. The event loop tells it of newcomers only in its turn
+/// among all connections that are ready: beside 2,000 that were busy, newcomers waited for 90 ms.
+#[derive(Debug)]
+enum Newcomers {
+    /// The task hears of the next look.
+    Awaited(Waker),
+    /// There was a look, and so many newcomers may come in.
+    Welcome(usize),
 }
 
 impl Default for Turns {
@@ -51,10 +66,11 @@ impl Default for Turns {
         Turns {
             beginning: Line::default(),
             going_on: Line::default(),
-            free: AT_ONCE,
-            at_once: AT_ONCE,
-            is_busy: false,
+            free: LEAST,
+            begun: 0,
+            spent: Duration::ZERO,
             is_called: false,
+            newcomers: Newcomers::Welcome(0),
         }
     }
 }
@@ -74,6 +90,11 @@ pub(crate) async fn begin(client: Client, patience: Duration) -> Result<(), Shor
     }
 }
 
+/// Notes that a request follows in a call that goes on: its time is not that of the calls that begin.
+pub(crate) fn note_following() {
+    TURNS.with_borrow_mut(|turns| turns.begun += 1);
+}
+
 /// Returns whether more calls are ready to begin than the core begins at once.
 pub(crate) fn are_awaited() -> bool {
     TURNS.with_borrow(|turns| !turns.beginning.is_empty())
@@ -84,13 +105,22 @@ pub(crate) async fn go_on(client: Client) {
     wait(|turns| &mut turns.going_on, client).await;
 }
 
+/// Polls for a look at what is ready, while calls are in line, and returns what `accept` does then. `None` from `accept` means
+/// that there is nobody.
+pub(crate) fn poll_newcomer<T>(cx: &Context, accept: impl FnOnce() -> Option<T>) -> Poll<T> {
+    let is_welcome = TURNS.with_borrow_mut(|turns| turns.welcome_one());
+    let newcomer = if is_welcome { accept() } else { None };
+    if newcomer.is_none() {
+        let awaited = Newcomers::Awaited(cx.waker().clone());
+        TURNS.with_borrow_mut(|turns| turns.newcomers = awaited);
+    }
+    newcomer.map_or(Poll::Pending, Poll::Ready)
+}
+
 /// Notes that a call has computed for a tick. No other call begins before the core has looked at what is
 /// ready.
 pub(crate) fn note_tick() {
-    TURNS.with_borrow_mut(|turns| {
-        turns.is_busy = true;
-        turns.free = 0;
-    });
+    TURNS.with_borrow_mut(|turns| turns.free = 0);
 }
 
 async fn wait(line: impl FnOnce(&mut Turns) -> &mut Line, client: Client) {
@@ -106,7 +136,7 @@ async fn wait(line: impl FnOnce(&mut Turns) -> &mut Line, client: Client) {
 
 /// Calls those in line: some of them whenever everything else has run that is ready.
 async fn call(_calling: Calling) {
-    while TURNS.with_borrow_mut(Turns::call) {
+    while TURNS.with_borrow_mut(|turns| turns.call(time_spent())) {
         yield_now().await;
     }
 }
@@ -125,30 +155,50 @@ impl Turns {
     fn take(&mut self) -> bool {
         let is_free = self.free > 0 && self.beginning.is_empty();
         self.free -= usize::from(is_free);
+        self.begun += usize::from(is_free);
         is_free
     }
 
-    /// Calls some of those in line. Returns false if nobody is in line.
-    fn call(&mut self) -> bool {
-        self.at_once = next_at_once(self.at_once, self.is_busy);
-        self.is_busy = false;
-        self.free = self.at_once;
+    /// Lets a newcomer in if one more may come. Returns whether one may.
+    fn welcome_one(&mut self) -> bool {
+        match &mut self.newcomers {
+            Newcomers::Welcome(left) if *left > 0 => {
+                *left -= 1;
+                true
+            }
+            Newcomers::Welcome(_) | Newcomers::Awaited(_) => false,
+        }
+    }
+
+    /// Calls some of those in line; the core has `spent` so much CPU time until now. Returns false if nobody is in line.
+    fn call(&mut self, spent: Duration) -> bool {
+        let begun = mem::take(&mut self.begun);
+        let before = mem::replace(&mut self.spent, spent);
+        self.free = at_once(begun, spent.saturating_sub(before));
+        let newcomers = mem::replace(&mut self.newcomers, Newcomers::Welcome(AT_ONCE));
+        if let Newcomers::Awaited(waker) = newcomers {
+            waker.wake();
+        }
         let mut is_left = self.going_on.call_next();
         while self.free > 0 && self.beginning.call_next() {
             self.free -= 1;
+            self.begun += 1;
             is_left = true;
         }
         is_left
     }
 }
 
-/// Returns how many calls may begin until the next look. Until the last one, `before` could begin; `is_busy`
-/// says whether one of these was busy for a tick.
-fn next_at_once(before: usize, is_busy: bool) -> usize {
-    match is_busy {
-        true => (before / 4).max(LEAST),
-        false => (before * 2).min(AT_ONCE),
-    }
+/// Returns the CPU time that this core has spent on everything.
+fn time_spent() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    now.try_into().unwrap_or_default()
+}
+
+/// Returns how many calls may begin between two looks where `begun` calls, and all else meanwhile, took the CPU time `spent`.
+fn at_once(begun: usize, spent: Duration) -> usize {
+    let fit = begun as u128 * LOOK.as_nanos() / spent.as_nanos().max(1);
+    fit.clamp(LEAST as u128, AT_ONCE as u128) as usize
 }
 
 #[cfg(test)]
@@ -164,15 +214,17 @@ mod tests {
 
     #[test]
     fn fewer_calls_begin_at_once_where_they_take_long() {
-        for (before, is_busy, after) in [
-            (32, false, 32),
-            (32, true, 8),
-            (8, true, 4),
-            (4, true, 4),
-            (4, false, 8),
-            (20, false, 32),
+        for (begun, micros, after) in [
+            (32, 32 * 20, 32),
+            (32, 32 * 500, 4),
+            (4, 4 * 200, 10),
+            (4, 4 * 20, 32),
+            (32, 0, 32),
+            (0, 2500, 4),
+            (1, 30_000_000, 4),
         ] {
-            assert_eq!(next_at_once(before, is_busy), after, "{before} {is_busy}");
+            let spent = Duration::from_micros(micros);
+            assert_eq!(at_once(begun, spent), after, "{begun} {micros}");
         }
     }
 
@@ -217,6 +269,20 @@ mod tests {
             assert!(looks > 0 || number == 0, "{number}");
         }
         counting.abort();
+    }
+
+    #[test]
+    fn at_each_look_some_newcomers_are_let_in() {
+        let cx = Context::from_waker(Waker::noop());
+        let let_in = || (0..).take_while(|_| poll_newcomer(&cx, || Some(())).is_ready());
+        assert_eq!(let_in().count(), 0);
+        for _ in 0..2 {
+            TURNS.with_borrow_mut(|turns| turns.call(Duration::ZERO));
+            assert!(poll_newcomer(&cx, || None::<()>).is_pending(), "nobody");
+            assert_eq!(let_in().count(), 0, "there was nobody");
+            TURNS.with_borrow_mut(|turns| turns.call(Duration::ZERO));
+            assert_eq!(let_in().count(), AT_ONCE);
+        }
     }
 
     #[tokio::test(start_paused = true)]
