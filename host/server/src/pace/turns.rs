@@ -24,9 +24,6 @@ use crate::pace::line::Line;
 
 /// Calls that begin at most before the core looks at what else is ready: as many as go in step (`cohort`).
 const AT_ONCE: usize = 32;
-/// Calls that begin at least, though they take long. With fewer, short calls behind them would wait for
-/// nothing.
-const LEAST: usize = 4;
 /// CPU time for the calls that begin between two looks. A request that has just come goes through some looks: where calls of
 /// 0.5 ms began 32 at a time, it waited for 70 ms.
 const LOOK: Duration = Duration::from_millis(2);
@@ -66,7 +63,7 @@ impl Default for Turns {
         Turns {
             beginning: Line::default(),
             going_on: Line::default(),
-            free: LEAST,
+            free: 1,
             begun: 0,
             spent: Duration::ZERO,
             is_called: false,
@@ -198,7 +195,7 @@ fn time_spent() -> Duration {
 /// Returns how many calls may begin between two looks where `begun` calls, and all else meanwhile, took the CPU time `spent`.
 fn at_once(begun: usize, spent: Duration) -> usize {
     let fit = begun as u128 * LOOK.as_nanos() / spent.as_nanos().max(1);
-    fit.clamp(LEAST as u128, AT_ONCE as u128) as usize
+    fit.clamp(1, AT_ONCE as u128) as usize
 }
 
 #[cfg(test)]
@@ -220,8 +217,8 @@ mod tests {
             (4, 4 * 200, 10),
             (4, 4 * 20, 32),
             (32, 0, 32),
-            (0, 2500, 4),
-            (1, 30_000_000, 4),
+            (0, 2500, 1),
+            (1, 30_000_000, 1),
         ] {
             let spent = Duration::from_micros(micros);
             assert_eq!(at_once(begun, spent), after, "{begun} {micros}");
