@@ -29,9 +29,10 @@
 //! for.
 //!
 //! 1. `instances` has those there are, and a `line` in which clients take turns where there are none.
-//! 2. `turns` says who computes first where many are ready; `cohort` keeps those in step that are.
+//! 2. `turns` says who computes first where many are ready, and lets newcomers in; `cohort` keeps those in step that are.
 //! 3. `idle` lets an instance wait for a request that follows, counted in rounds (`round`).
-//! 4. `watch` finds calls that are not worth waiting for, and `guesses` who has to wait with a password.
+//! 4. `watch` finds calls that are not worth waiting for, and those that sleep while others ask for an instance.
+//! 5. `guesses` says who has to wait with a password.
 
 pub(crate) mod client;
 pub(crate) mod cohort;

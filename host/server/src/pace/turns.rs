@@ -24,6 +24,10 @@ use crate::pace::line::Line;
 
 /// Calls that begin at most before the core looks at what else is ready: as many as go in step (`cohort`).
 const AT_ONCE: usize = 32;
+/// Calls that begin at least: where something else takes long, as large answers do, calls are not to wait for it.
+const LEAST: usize = 8;
+/// Calls that begin at least where one has computed for a tick. 128 that loop had a client wait for 84 to 160 ms with four.
+const LEAST_BUSY: usize = 2;
 /// CPU time for the calls that begin between two looks. A request that has just come goes through some looks: where calls of
 /// 0.5 ms began 32 at a time, it waited for 70 ms.
 const LOOK: Duration = Duration::from_millis(2);
@@ -43,6 +47,8 @@ struct Turns {
     begun: usize,
     /// The CPU time that the core had taken by then.
     spent: Duration,
+    /// A call has computed for a tick since.
+    is_busy: bool,
     /// Somebody calls those in line.
     is_called: bool,
     newcomers: Newcomers,
@@ -63,9 +69,10 @@ impl Default for Turns {
         Turns {
             beginning: Line::default(),
             going_on: Line::default(),
-            free: 1,
+            free: LEAST,
             begun: 0,
             spent: Duration::ZERO,
+            is_busy: false,
             is_called: false,
             newcomers: Newcomers::Welcome(0),
         }
@@ -117,7 +124,10 @@ pub(crate) fn poll_newcomer<T>(cx: &Context, accept: impl FnOnce() -> Option<T>)
 /// Notes that a call has computed for a tick. No other call begins before the core has looked at what is
 /// ready.
 pub(crate) fn note_tick() {
-    TURNS.with_borrow_mut(|turns| turns.free = 0);
+    TURNS.with_borrow_mut(|turns| {
+        turns.is_busy = true;
+        turns.free = 0;
+    });
 }
 
 async fn wait(line: impl FnOnce(&mut Turns) -> &mut Line, client: Client) {
@@ -171,7 +181,8 @@ impl Turns {
     fn call(&mut self, spent: Duration) -> bool {
         let begun = mem::take(&mut self.begun);
         let before = mem::replace(&mut self.spent, spent);
-        self.free = at_once(begun, spent.saturating_sub(before));
+        let is_busy = mem::take(&mut self.is_busy);
+        self.free = at_once(begun, spent.saturating_sub(before), is_busy);
         let newcomers = mem::replace(&mut self.newcomers, Newcomers::Welcome(AT_ONCE));
         if let Newcomers::Awaited(waker) = newcomers {
             waker.wake();
@@ -192,10 +203,12 @@ fn time_spent() -> Duration {
     now.try_into().unwrap_or_default()
 }
 
-/// Returns how many calls may begin between two looks where `begun` calls, and all else meanwhile, took the CPU time `spent`.
-fn at_once(begun: usize, spent: Duration) -> usize {
+/// Returns how many calls may begin between two looks where `begun` calls, and all else meanwhile, took the CPU time `spent`;
+/// `is_busy` says whether a call computed for a tick.
+fn at_once(begun: usize, spent: Duration, is_busy: bool) -> usize {
+    let least = if is_busy { LEAST_BUSY } else { LEAST };
     let fit = begun as u128 * LOOK.as_nanos() / spent.as_nanos().max(1);
-    fit.clamp(1, AT_ONCE as u128) as usize
+    fit.clamp(least as u128, AT_ONCE as u128) as usize
 }
 
 #[cfg(test)]
@@ -211,17 +224,20 @@ mod tests {
 
     #[test]
     fn fewer_calls_begin_at_once_where_they_take_long() {
-        for (begun, micros, after) in [
-            (32, 32 * 20, 32),
-            (32, 32 * 500, 4),
-            (4, 4 * 200, 10),
-            (4, 4 * 20, 32),
-            (32, 0, 32),
-            (0, 2500, 1),
-            (1, 30_000_000, 1),
+        for (begun, micros, is_busy, after) in [
+            (32, 32 * 20, false, 32),
+            (32, 32 * 500, false, 8),
+            (8, 8 * 100, false, 20),
+            (8, 8 * 20, false, 32),
+            (32, 0, false, 32),
+            (1, 30_000_000, false, 8),
+            (0, 2500, true, 2),
+            (4, 4 * 5000, true, 2),
+            (32, 32 * 100, true, 20),
         ] {
             let spent = Duration::from_micros(micros);
-            assert_eq!(at_once(begun, spent), after, "{begun} {micros}");
+            let found = at_once(begun, spent, is_busy);
+            assert_eq!(found, after, "{begun} {micros} {is_busy}");
         }
     }
 
