@@ -12,6 +12,8 @@ use harness::{
 };
 
 const SANDSERVE: &str = env!("CARGO_BIN_EXE_sandserve");
+/// Bytes of a request that are sent first.
+const BEGUN: usize = 10;
 
 fn serve(site: &Site, arguments: &[&str]) -> Server {
     let arguments = [&["--protocol", "HTTP/1.1"], arguments].concat();
@@ -184,23 +186,49 @@ fn a_crowd_that_is_idle_keeps_nobody_out_and_those_who_send_are_left_alone() {
     }
 }
 
+/// Runs `scenario`, in which clients have begun requests and others wait for their places, until those clients are left alone:
+/// it returns false if one was not. After 5 seconds of silence none is, and a busy machine may keep a test waiting for as long.
+fn before_anybody_is_slow(scenario: impl Fn() -> bool) {
+    const CHANCE: Duration = Duration::from_secs(5);
+    for _ in 0..10 {
+        let began = Instant::now();
+        if scenario() {
+            return;
+        }
+        assert!(began.elapsed() >= CHANCE, "one was reset that was not slow");
+    }
+    panic!("the machine is too slow for this test");
+}
+
+/// Returns a client of each of `count` connections to `port`, which has sent the first bytes of `raw`.
+fn begin_requests<const COUNT: usize>(port: u16, raw: &[u8]) -> [TcpStream; COUNT] {
+    [(); COUNT].map(|()| {
+        let mut stream = connect(port);
+        stream.write_all(&raw[..BEGUN]).expect("sent");
+        stream
+    })
+}
+
+/// Sends the rest of `raw` on all of `streams`. Returns false if one of them has been closed.
+fn finish_requests(streams: &mut [TcpStream], raw: &[u8]) -> bool {
+    let mut streams = streams.iter_mut();
+    streams.all(|stream| stream.write_all(&raw[BEGUN..]).is_ok())
+}
+
 #[test]
 fn who_finds_as_many_connections_as_may_be_is_answered_when_one_ends() {
     let site = Site::new();
-    let server = serve(&site, &["--max-connections", "2"]);
     let raw = request("GET", "/hello.txt", &["Connection: close"]);
-    let mut streams = [(); 6].map(|()| {
-        let mut stream = connect(server.port);
-        stream.write_all(&raw[..10]).expect("sent");
-        stream
+    before_anybody_is_slow(|| {
+        let server = serve(&site, &["--max-connections", "2"]);
+        let mut streams: [_; 6] = begin_requests(server.port, &raw);
+        server.wait_for_log("cannot accept connections: the limit of connections is reached");
+        let are_sent = finish_requests(&mut streams, &raw);
+        for stream in streams.iter_mut().filter(|_| are_sent) {
+            assert_eq!(read_response(stream, "GET").text(), "hello\n");
+        }
+        are_sent
     });
-    server.wait_for_log("cannot accept connections: the limit of connections is reached");
-    for stream in &mut streams {
-        stream.write_all(&raw[10..]).expect("sent");
-    }
-    for stream in &mut streams {
-        assert_eq!(read_response(stream, "GET").text(), "hello\n");
-    }
 }
 
 /// Waits until one of `streams` is being answered.
@@ -221,35 +249,32 @@ fn wait_for_one(streams: &mut [TcpStream]) {
 #[test]
 fn a_client_that_waits_for_a_place_is_answered_though_the_server_reloads() {
     let site = Site::new();
-    let mut command = Command::new("setsid");
-    command
-        .args([SANDSERVE, "--bind", "127.0.0.1", "--protocol", "HTTP/1.1"])
-        .args(["--max-connections", "8", "--directory"])
-        .arg(site.root())
-        .arg("0");
-    let server = Server::spawn(command);
     let raw = request("GET", "/hello.txt", &["Connection: close"]);
-    // A core waits with one of them for a place.
-    let mut streams = [(); 10].map(|()| {
-        let mut stream = connect(server.port);
-        stream.write_all(&raw[..10]).expect("sent");
-        stream
+    before_anybody_is_slow(|| {
+        let mut command = Command::new("setsid");
+        command
+            .args([SANDSERVE, "--bind", "127.0.0.1", "--protocol", "HTTP/1.1"])
+            .args(["--max-connections", "8", "--directory"])
+            .arg(site.root())
+            .arg("0");
+        let server = Server::spawn(command);
+        // A core waits with one of them for a place.
+        let mut streams: [_; 10] = begin_requests(server.port, &raw);
+        server.wait_for_log("cannot accept connections: the limit of connections is reached");
+        server.signal("HUP");
+        // The worker before has no place for these: where one is answered, the next worker serves.
+        let mut others = [(); 4].map(|()| {
+            let mut stream = connect(server.port);
+            stream.write_all(&raw).expect("sent");
+            stream
+        });
+        wait_for_one(&mut others);
+        let are_sent = finish_requests(&mut streams, &raw);
+        for stream in streams.iter_mut().filter(|_| are_sent) {
+            assert_eq!(read_response(stream, "GET").text(), "hello\n");
+        }
+        are_sent
     });
-    server.wait_for_log("cannot accept connections: the limit of connections is reached");
-    server.signal("HUP");
-    // The worker before has no place for these: where one is answered, the next worker serves.
-    let mut others = [(); 4].map(|()| {
-        let mut stream = connect(server.port);
-        stream.write_all(&raw).expect("sent");
-        stream
-    });
-    wait_for_one(&mut others);
-    for stream in &mut streams {
-        stream.write_all(&raw[10..]).expect("still open");
-    }
-    for stream in &mut streams {
-        assert_eq!(read_response(stream, "GET").text(), "hello\n");
-    }
 }
 
 #[test]
