@@ -27,7 +27,7 @@ AFTERMATH_SECONDS = 0.2
 """The time that honest clients go on asking after an attack."""
 MUCH_WORSE = 2
 """Times that the longest wait at sandserve may be that at nginx where both fell."""
-SHORT_SECONDS = 75
+SHORT_SECONDS = 95
 """A short run begins no attack later than this, which leaves time for one that has begun."""
 KEPT_BACK = 600
 """Descriptors of this process that are not for attackers."""
